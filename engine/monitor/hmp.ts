@@ -9,7 +9,7 @@ import { registerByName } from './hmp-registers.ts';
 import { registerInfoCommands } from './hmp-info.ts';
 import { parseKeyList } from './keys.ts';
 import type { Chardev, CpuRegisters, MachineControl } from './machine-control.ts';
-import { readVirtual } from './page-tables.ts';
+import { readVirtual, translate } from './page-tables.ts';
 
 /** Disassembles one instruction: its text and its length in bytes. `mode` is the code's width in bits. */
 export type Disassemble = (bytes: Uint8Array, ip: bigint, mode: 16 | 32 | 64) => { readonly text: string; readonly length: number };
@@ -216,7 +216,6 @@ export class HumanMonitor {
     this.register('gva2gpa', 'addr', 'show the physical address of a virtual one', async (text, context) => {
       const { value, rest } = await this.expression(text.trimStart(), context);
       noMore(rest, 'gva2gpa');
-      const { translate } = await import('./page-tables.ts');
       const physical = translate(await machine.registers(context.cpu), machine.readPhysical.bind(machine), value);
       return physical === undefined ? 'Unmapped\n' : `gpa: 0x${physical.toString(16)}\n`;
     });
