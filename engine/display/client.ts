@@ -85,7 +85,11 @@ export class RfbClient {
     this.#host = host;
     this.#viewOnly = viewOnly;
     this.#handshake = new Handshake(policy, channel.peer);
-    channel.send(Handshake.greeting());
+  }
+
+  /** Begins to talk; call it once somebody listens to the channel. */
+  start(): void {
+    this.channel.send(Handshake.greeting());
   }
 
   /** The handshake is over and the connection open. */

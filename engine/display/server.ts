@@ -138,6 +138,7 @@ export class RfbServer {
         if (client.waiting) this.#onDemand();
       },
     });
+    client.start();
   }
 
   /** The clients that are through the handshake. */
