@@ -1,0 +1,185 @@
+/**
+ * The configuration a VM process is started with: plain JSON, complete (nothing is looked up elsewhere but the files
+ * it names), made by the app from a VM's definition or by `vivarium run` from QEMU's options.
+ *
+ * Paths are absolute, or relative to the working directory of the process.
+ */
+import type { ChardevOptions, SocketAddress } from '../host/chardev-types.ts';
+
+export type { ChardevOptions, SocketAddress } from '../host/chardev-types.ts';
+
+export interface MachineConfig {
+  /** The version of this format. */
+  readonly version: 1;
+  /** `-name`; shown as the desktop's name. */
+  readonly name: string;
+  /** `-uuid`, in canonical form (lower case, with hyphens). */
+  readonly uuid: string;
+  /** RAM in MiB; from 1 up. Above what a 32-bit memory holds beside the devices, the machine uses memory64. */
+  readonly memoryMiB: number;
+  readonly cpus: CpuConfig;
+  readonly machine: MachineTypeConfig;
+  readonly boot: BootConfig;
+  readonly drives: readonly DriveConfig[];
+  readonly netdevs: readonly NetdevConfig[];
+  readonly display: DisplayConfig;
+  /** COM1 to COM4 in order. */
+  readonly serial: readonly SerialConfig[];
+  readonly rtc: RtcConfig;
+  /** Character devices by id; `serial`, `devices` and `monitors` refer to them. */
+  readonly chardevs: readonly ChardevOptions[];
+  /** Monitors beside the session that the parent process has by itself. */
+  readonly monitors: readonly MonitorConfig[];
+  /** Devices beyond those that the machine type and the lists above bring, as `-device` names them. */
+  readonly devices: readonly DeviceConfig[];
+  /** Listening sockets. */
+  readonly sockets: SocketsConfig;
+  readonly lifecycle: LifecycleConfig;
+  readonly debug: DebugConfig;
+}
+
+export interface CpuConfig {
+  /** vCPUs; 1 to 64. */
+  readonly count: number;
+  /** Topology; where given, sockets * cores * threads is `count`. */
+  readonly sockets?: number;
+  readonly cores?: number;
+  readonly threads?: number;
+  /** `-cpu` name: `x86-64-v2` unless something else was asked for. */
+  readonly model: string;
+  /** `-cpu model,+feature,-feature`: CPUID features switched on or off, by their QEMU names. */
+  readonly features?: Readonly<Record<string, boolean>>;
+}
+
+export interface MachineTypeConfig {
+  readonly type: 'pc' | 'q35' | 'microvm';
+  /** What runs the vCPUs; `auto` takes KVM where it works, else the translator. */
+  readonly accelerator: 'auto' | 'jit' | 'kvm';
+  /** `-machine name=value` beyond the two above. */
+  readonly options?: Readonly<Record<string, string>>;
+}
+
+/** A kernel given directly: bzImage, multiboot image, or ELF with a PVH entry; no firmware runs. */
+export interface KernelBoot {
+  readonly kind: 'kernel';
+  readonly kernel: string;
+  readonly initrd?: string;
+  /** The kernel's command line. */
+  readonly append: string;
+}
+
+/** Firmware that starts the guest from its drives. */
+export interface FirmwareBoot {
+  readonly kind: 'firmware';
+  /** The image mapped below 4 GiB (SeaBIOS `bios-256k.bin`, `OVMF_CODE.fd`). */
+  readonly image: string;
+  /** UEFI variables, a file of this VM; written by the guest. */
+  readonly variables?: string;
+  /** Boot devices in order: `c` disk, `d` CD, `n` network, as in `-boot order=`. */
+  readonly order?: string;
+  /** Show the firmware's boot menu. */
+  readonly menu?: boolean;
+  /** Handed to the firmware through fw_cfg (`-kernel` with `-bios`). */
+  readonly direct?: Omit<KernelBoot, 'kind'>;
+}
+
+export type BootConfig = KernelBoot | FirmwareBoot;
+
+export interface DriveConfig {
+  readonly id: string;
+  readonly file: string;
+  readonly format: 'raw' | 'qcow2' | 'auto';
+  readonly media: 'disk' | 'cdrom' | 'floppy';
+  /** `none`: a back end that `devices` refer to. */
+  readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'floppy' | 'none';
+  readonly index?: number;
+  readonly readOnly: boolean;
+  /** Writes go to a temporary overlay that ends with the machine. */
+  readonly snapshot: boolean;
+  readonly cache: 'writeback' | 'writethrough' | 'none' | 'unsafe';
+  /** What happens to blocks that the guest discards. */
+  readonly discard: 'unmap' | 'ignore';
+  readonly serial?: string;
+}
+
+export interface NetdevConfig {
+  readonly id: string;
+  readonly backend: 'user' | 'tap' | 'socket' | 'hub';
+  /** The front end, or undefined where `devices` has it. */
+  readonly model?: 'virtio-net-pci' | 'e1000' | 'rtl8139';
+  /** `52:54:00:xx:xx:xx`. */
+  readonly mac?: string;
+  /** Back-end options by their `-netdev` names (`hostfwd` may hold several, separated by line feeds). */
+  readonly options: Readonly<Record<string, string>>;
+}
+
+export interface DisplayConfig {
+  /** `std`: VGA with Bochs VBE; `none`: no display adapter. */
+  readonly adapter: 'std' | 'none';
+  /** Video memory; a power of two. */
+  readonly memoryMiB: number;
+  /** The mode that EDID prefers. */
+  readonly width?: number;
+  readonly height?: number;
+}
+
+/**
+ * A serial port's other end: `port`, the streams that the parent hands over with `{type: 'port', kind: 'serial'}`
+ * (any number at once; what the guest sends goes to all, a newcomer first gets the last 256 KiB); a character device;
+ * or nothing is connected.
+ */
+export type SerialConfig =
+  | { readonly connect: 'port' }
+  | { readonly connect: 'chardev'; readonly chardev: string }
+  | { readonly connect: 'none' };
+
+export interface RtcConfig {
+  /** What the guest's clock shows at start: UTC, the host's local time, or an instant in ISO 8601. */
+  readonly base: 'utc' | 'localtime' | string;
+  /** `host` follows the host's clock; `vm` stands while the machine is stopped. */
+  readonly clock: 'host' | 'vm';
+}
+
+export interface MonitorConfig {
+  readonly mode: 'qmp' | 'human';
+  readonly chardev: string;
+  readonly pretty?: boolean;
+}
+
+export interface DeviceConfig {
+  /** `isa-debug-exit`, `virtio-rng-pci` ... */
+  readonly driver: string;
+  readonly id?: string;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+export interface SocketsConfig {
+  /** `-qmp unix:...`, and the app's own control socket. A Unix socket is made with mode 0600. */
+  readonly qmp: readonly SocketAddress[];
+  readonly vnc?: VncConfig;
+  readonly gdb?: SocketAddress;
+}
+
+export interface VncConfig {
+  readonly address: SocketAddress;
+  /** Clients must give this password; at most 8 bytes count. */
+  readonly password?: string;
+}
+
+export interface LifecycleConfig {
+  /** `-S`: the machine waits for `cont`. */
+  readonly paused: boolean;
+  /** `exit`: a guest that resets ends the process, as with `-no-reboot`. */
+  readonly onReboot: 'reset' | 'exit';
+  /** `pause`: a guest that powers off leaves the machine stopped, as with `-no-shutdown`. */
+  readonly onPoweroff: 'exit' | 'pause';
+}
+
+export interface DebugConfig {
+  /** Globs of trace events to be written (`-trace`). */
+  readonly trace: readonly string[];
+  /** Items of `-d`. */
+  readonly items: readonly string[];
+  /** `-D FILE`; standard error unless given. */
+  readonly logFile?: string;
+}

@@ -1,0 +1,69 @@
+/**
+ * One sample of a machine's counters, the return value of `x-query-stats`. Counters go up from the start of the
+ * process and never back; whoever wants rates takes two samples. Sampling costs the vCPUs nothing: they count in
+ * shared memory.
+ */
+export interface MachineStats {
+  /** Milliseconds since the Unix epoch when the sample was taken. */
+  readonly timestamp: number;
+  /** Nanoseconds of machine time (stands while the machine is stopped). */
+  readonly machineNs: number;
+  readonly vcpus: readonly VcpuStats[];
+  readonly memory: MemoryStats;
+  /** Million guest instructions a second, all vCPUs together, since the sample before this one. */
+  readonly mips: number;
+  /** Per drive, where there are drives. */
+  readonly drives?: readonly DriveStats[];
+  /** Per network device, where there are any. */
+  readonly nics?: readonly NicStats[];
+}
+
+export interface VcpuStats {
+  readonly index: number;
+  /** `running`, `halted` (sleeps until an interrupt), `stopped` (the machine is stopped, or the vCPU was never started). */
+  readonly state: 'running' | 'halted' | 'stopped';
+  /** Host CPU time that the vCPU's thread has used, in ns. */
+  readonly hostCpuNs: number;
+  /** Guest instructions retired. */
+  readonly instructions: number;
+  /** How often translated code was left, by cause; names as in `ExitCause`, causes never seen may be missing. */
+  readonly exits: Readonly<Partial<Record<ExitCause, number>>>;
+}
+
+/** Causes of exits in the order they are shown. */
+export const exitCauses = [
+  'pio',
+  'mmio',
+  'hlt',
+  'interrupt',
+  'exception',
+  'tlb',
+  'translate',
+  'invalidate',
+  'system',
+  'other',
+] as const;
+export type ExitCause = (typeof exitCauses)[number];
+
+export interface MemoryStats {
+  /** RAM that the guest has, in bytes. */
+  readonly totalBytes: number;
+  /** What the guest says it uses (balloon statistics, agent); null where it says nothing. */
+  readonly usedBytes: number | null;
+  /** What of the guest's RAM the host holds, in bytes. */
+  readonly residentBytes: number;
+}
+
+export interface DriveStats {
+  readonly id: string;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly readOperations: number;
+  readonly writeOperations: number;
+}
+
+export interface NicStats {
+  readonly id: string;
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+}
