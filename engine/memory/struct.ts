@@ -91,10 +91,10 @@ export function struct<const F extends Fields>(name: string, version: number, fi
     };
     if (spec.kind === 'u32')
       define(
-        function () {
+        function (this: StructView) {
           return this.$u[word];
         },
-        function (value: number) {
+        function (this: StructView, value: number) {
           this.$u[word] = value;
         } as never,
       );
@@ -103,7 +103,7 @@ export function struct<const F extends Fields>(name: string, version: number, fi
         function () {
           return this.$i[word];
         },
-        function (value: number) {
+        function (this: StructView, value: number) {
           this.$i[word] = value;
         } as never,
       );
@@ -112,7 +112,7 @@ export function struct<const F extends Fields>(name: string, version: number, fi
         function () {
           return this.$f[half];
         },
-        function (value: number) {
+        function (this: StructView, value: number) {
           this.$f[half] = value;
         } as never,
       );
@@ -121,7 +121,7 @@ export function struct<const F extends Fields>(name: string, version: number, fi
         function () {
           return this.$b[half];
         },
-        function (value: bigint) {
+        function (this: StructView, value: bigint) {
           this.$b[half] = value;
         } as never,
       );

@@ -1,0 +1,725 @@
+/**
+ * From IR to WebAssembly. `Lowering` writes the code of one function; what differs between the tiers (where
+ * registers live, how an instruction ends) is in the methods that a tier overrides.
+ *
+ * A pure value that is used once is computed where it is used; any other value gets a local.
+ */
+import type { Body, MemorySize, Size, Statement, Value, Variable } from '../ir/builder.ts';
+import type { Type } from '../ir/ops.ts';
+import * as S from '../memory/vcpu-state.ts';
+import { Bytes } from './wasm.ts';
+
+/** What translated code returns to its caller. */
+export const Exit = {
+  /** Go on at NEXT_RIP. STOPPED_AT is the branch to link, or 0. */
+  JUMP: 1,
+  /** EXCEPTION was raised by the instruction at STOPPED_AT. */
+  FAULT: 2,
+  /** A request is pending; go on at NEXT_RIP. */
+  PENDING: 3,
+  /** HLT: go on at NEXT_RIP when something happens. */
+  HALT: 4,
+  /** The record at STOPPED_AT is stale: decode its instruction again. */
+  RESYNC: 5,
+} as const;
+
+/** Names of the helpers that memory operations call; arguments are i32 (record, address low, address high, bytes). */
+export const MEMORY_HELPERS = {
+  slow_load: 4,
+  slow_store: 4,
+  slow_store_end: 1,
+  slow_rmw: 4,
+  slow_rmw_end: 1,
+} as const;
+
+/** Opcodes that this file writes by hand. */
+const W = {
+  block: 0x02,
+  loop: 0x03,
+  if: 0x04,
+  else: 0x05,
+  end: 0x0b,
+  br: 0x0c,
+  brIf: 0x0d,
+  return: 0x0f,
+  call: 0x10,
+  returnCall: 0x12,
+  returnCallIndirect: 0x13,
+  drop: 0x1a,
+  get: 0x20,
+  set: 0x21,
+  tee: 0x22,
+  i32Const: 0x41,
+  i64Const: 0x42,
+  f32Const: 0x43,
+  f64Const: 0x44,
+  i32Eqz: 0x45,
+  i64Ne: 0x52,
+  i32Eq: 0x46,
+  i32Add: 0x6a,
+  i32And: 0x71,
+  i32Or: 0x72,
+  i32Shl: 0x74,
+  i64Add: 0x7c,
+  i64And: 0x83,
+  i64Shr: 0x88,
+  wrap: 0xa7,
+  extend: 0xad,
+  void: 0x40,
+} as const;
+
+export { W };
+
+const LOADS: Record<string, readonly number[]> = {
+  'i32/8': [0x2d],
+  'i32/16': [0x2f],
+  'i32/32': [0x28],
+  'i32/8s': [0x2c],
+  'i32/16s': [0x2e],
+  'i32/32s': [0x28],
+  'i64/8': [0x31],
+  'i64/16': [0x33],
+  'i64/32': [0x35],
+  'i64/64': [0x29],
+  'i64/8s': [0x30],
+  'i64/16s': [0x32],
+  'i64/32s': [0x34],
+  'i64/64s': [0x29],
+  'f32/32': [0x2a],
+  'f64/64': [0x2b],
+  'v128/128': [0xfd, 0x00],
+  'v128/32': [0xfd, 0x5c],
+  'v128/64': [0xfd, 0x5d],
+};
+const STORES: Record<string, readonly number[]> = {
+  'i32/8': [0x3a],
+  'i32/16': [0x3b],
+  'i32/32': [0x36],
+  'i64/8': [0x3c],
+  'i64/16': [0x3d],
+  'i64/32': [0x3e],
+  'i64/64': [0x37],
+  'f32/32': [0x38],
+  'f64/64': [0x39],
+  'v128/128': [0xfd, 0x0b],
+};
+/** Atomic read-modify-writes: 0xfe prefix; opcode of the 32, 64, 8, 16 bit forms. */
+const ATOMICS: Record<string, readonly [number, number, number, number]> = {
+  add: [0x1e, 0x1f, 0x20, 0x21],
+  sub: [0x25, 0x26, 0x27, 0x28],
+  and: [0x2c, 0x2d, 0x2e, 0x2f],
+  or: [0x33, 0x34, 0x35, 0x36],
+  xor: [0x3a, 0x3b, 0x3c, 0x3d],
+  xchg: [0x41, 0x42, 0x43, 0x44],
+  cmpxchg: [0x48, 0x49, 0x4a, 0x4b],
+};
+const log2bytes = (bits: MemorySize): number => Math.log2(bits / 8);
+
+export interface LoweringTarget {
+  readonly memory64: boolean;
+  /** Function index of a helper by name. */
+  helper(name: string): number;
+  /** Type index of translated functions. */
+  readonly functionType: number;
+}
+
+export const CPU = 0;
+export const REC = 1;
+
+export class Lowering {
+  readonly code: Bytes = new Bytes();
+  /** Types of the locals after the two parameters. */
+  readonly locals: Type[] = [];
+  protected readonly target: LoweringTarget;
+  readonly #uses = new Map<Value, number>();
+  readonly #local = new Map<Value, number>();
+  readonly #variables = new Map<Variable, number>();
+  readonly #firstLocal: number;
+  /** Blocks open around the current point. */
+  protected depth = 0;
+
+  constructor(target: LoweringTarget, parameters = 2) {
+    this.target = target;
+    this.#firstLocal = parameters;
+  }
+
+  newLocal(type: Type): number {
+    this.locals.push(type);
+    return this.#firstLocal + this.locals.length - 1;
+  }
+
+  /** Writes the code of a whole body (flags expanded). The caller adds what ends the function. */
+  lower(body: Body): void {
+    this.#count(body);
+    this.statements(body);
+  }
+
+  #count(body: Body): void {
+    const use = (value: Value | undefined): void => {
+      if (value !== undefined) this.#uses.set(value, (this.#uses.get(value) ?? 0) + 1);
+    };
+    for (const statement of body) {
+      if ('args' in statement) for (const arg of statement.args) use(arg);
+      if ('slot' in statement) use(statement.slot);
+      if (statement.op === 'if') {
+        this.#count(statement.then);
+        this.#count(statement.else);
+      } else if (statement.op === 'loop') {
+        this.#count(statement.body);
+        use(statement.again);
+      }
+    }
+  }
+
+  protected statements(body: Body): void {
+    for (const statement of body) this.statement(statement);
+  }
+
+  // --- small pieces ---------------------------------------------------------------------------------------------
+
+  protected op(...bytes: readonly number[]): void {
+    this.code.raw(bytes);
+  }
+  protected get(local: number): void {
+    this.code.u8(W.get);
+    this.code.u32(local);
+  }
+  protected set(local: number): void {
+    this.code.u8(W.set);
+    this.code.u32(local);
+  }
+  protected tee(local: number): void {
+    this.code.u8(W.tee);
+    this.code.u32(local);
+  }
+  protected i32(value: number): void {
+    this.code.u8(W.i32Const);
+    this.code.s32(value);
+  }
+  protected i64(value: bigint): void {
+    this.code.u8(W.i64Const);
+    this.code.s64(value);
+  }
+  protected call(name: string): void {
+    this.code.u8(W.call);
+    this.code.u32(this.target.helper(name));
+  }
+  protected open(kind: number, type: number = W.void): void {
+    this.op(kind, type);
+    this.depth++;
+  }
+  protected end(): void {
+    this.op(W.end);
+    this.depth--;
+  }
+  protected br(depth: number): void {
+    this.code.u8(W.br);
+    this.code.u32(depth);
+  }
+  protected brIf(depth: number): void {
+    this.code.u8(W.brIf);
+    this.code.u32(depth);
+  }
+  /** The i32 on the stack becomes an address of the memory's index type. */
+  protected toAddress(): void {
+    if (this.target.memory64) this.op(W.extend);
+  }
+  protected get pointerType(): Type {
+    return this.target.memory64 ? 'i64' : 'i32';
+  }
+  protected memarg(alignment: number, offset: number): void {
+    this.code.u32(alignment);
+    this.code.u32(offset);
+  }
+  /** Pushes the state (or record) word at a fixed offset from the i32 in `local`. */
+  protected loadAt(local: number, type: Type, bits: MemorySize, offset: number, signed = false): void {
+    this.get(local);
+    this.toAddress();
+    this.load(type, bits, signed, offset);
+  }
+  protected load(type: Type, bits: MemorySize, signed: boolean, offset: number): void {
+    const opcode = LOADS[`${type}/${bits}${signed && bits <= 32 ? 's' : ''}`];
+    if (opcode === undefined) throw new Error(`no load of ${bits} bits to ${type}`);
+    this.op(...opcode);
+    this.memarg(0, offset);
+  }
+  protected storeOp(type: Type, bits: MemorySize, offset: number): void {
+    const opcode = STORES[`${type}/${bits}`];
+    if (opcode === undefined) throw new Error(`no store of ${bits} bits from ${type}`);
+    this.op(...opcode);
+    this.memarg(0, offset);
+  }
+  /** Stores a constant or what `push` pushes at a state offset. */
+  protected storeState(offset: number, bits: 32 | 64, push: () => void): void {
+    this.get(CPU);
+    this.toAddress();
+    push();
+    this.storeOp(bits === 64 ? 'i64' : 'i32', bits, offset);
+  }
+  protected leave(code: number): void {
+    this.i32(code);
+    this.op(W.return);
+  }
+
+  // --- values ---------------------------------------------------------------------------------------------------
+
+  /** Pushes a value. */
+  protected value(value: Value): void {
+    const local = this.#local.get(value);
+    if (local !== undefined) {
+      this.get(local);
+      return;
+    }
+    const by = value.by;
+    if (by.op === 'const') this.constant(value.type, by.bits);
+    else if (by.op === 'field') this.field(by);
+    else if (by.op === 'pure') this.pure(by);
+    else throw new Error(`value of ${by.op} used before its definition`);
+  }
+
+  protected pure(statement: Extract<Statement, { op: 'pure' }>): void {
+    for (const arg of statement.args) this.value(arg);
+    this.op(...statement.pure.code);
+    if (statement.pure.immediates > 0) this.op(...statement.lanes);
+  }
+
+  protected constant(type: Type, bits: bigint): void {
+    switch (type) {
+      case 'i32':
+        this.i32(Number(BigInt.asIntN(32, bits)));
+        break;
+      case 'i64':
+        this.i64(bits);
+        break;
+      case 'v128':
+        this.op(0xfd, 0x0c);
+        for (let i = 0n; i < 16n; i++) this.code.u8(Number((bits >> (8n * i)) & 0xffn));
+        break;
+      case 'f32':
+      case 'f64': {
+        this.op(type === 'f32' ? W.f32Const : W.f64Const);
+        for (let i = 0n; i < (type === 'f32' ? 4n : 8n); i++) this.code.u8(Number((bits >> (8n * i)) & 0xffn));
+        break;
+      }
+    }
+  }
+
+  /** Pops the value on the stack into a local that stands for `value`; drops it when nothing uses it. */
+  protected define(value: Value): void {
+    if ((this.#uses.get(value) ?? 0) === 0) {
+      this.op(W.drop);
+      return;
+    }
+    const local = this.newLocal(value.by.op === 'rmw.begin' ? this.pointerType : value.type);
+    this.#local.set(value, local);
+    this.set(local);
+  }
+
+  // --- statements -----------------------------------------------------------------------------------------------
+
+  protected statement(statement: Statement): void {
+    switch (statement.op) {
+      case 'const':
+        return;
+      case 'field':
+      case 'pure':
+        if ((this.#uses.get(statement.value) ?? 0) > 1) {
+          this.value(statement.value);
+          this.define(statement.value);
+        }
+        return;
+      case 'get':
+        if ((this.#uses.get(statement.value) ?? 0) === 0) return;
+        this.getState(statement);
+        this.define(statement.value);
+        return;
+      case 'put':
+        this.putState(statement);
+        return;
+      case 'load':
+        this.guestLoad(statement.bits, statement.signed, statement.args[0], statement.value);
+        return;
+      case 'store':
+        this.guestStore(statement.bits, statement.args[0], statement.args[1]);
+        return;
+      case 'rmw.begin':
+        this.rmwBegin(statement.bits, statement.lock, statement.args[0], statement.value);
+        return;
+      case 'rmw.load':
+        this.value(statement.args[0]);
+        this.load(statement.value.type, statement.bits, false, 0);
+        this.define(statement.value);
+        return;
+      case 'rmw.store':
+        this.value(statement.args[0]);
+        this.value(statement.args[1]);
+        this.storeOp(statement.args[1].type, statement.bits, 0);
+        return;
+      case 'rmw.atomic': {
+        for (const arg of statement.args) this.value(arg);
+        const [w32, w64, w8, w16] = ATOMICS[statement.kind];
+        const byBits: Record<Size, number> = { 8: w8, 16: w16, 32: w32, 64: w64 };
+        this.op(0xfe, byBits[statement.bits]);
+        this.memarg(log2bytes(statement.bits), 0);
+        this.define(statement.value);
+        return;
+      }
+      case 'rmw.end':
+        this.rmwEnd(statement.args[0]);
+        return;
+      case 'if': {
+        const hasElse = statement.else.length > 0;
+        this.value(statement.args[0]);
+        this.open(W.if);
+        this.statements(statement.then);
+        if (hasElse) {
+          this.op(W.else);
+          this.statements(statement.else);
+        }
+        this.end();
+        return;
+      }
+      case 'loop':
+        this.open(W.loop);
+        this.statements(statement.body);
+        this.value(statement.again);
+        this.brIf(0);
+        this.end();
+        return;
+      case 'var.get':
+        this.get(this.#variable(statement.variable));
+        this.define(statement.value);
+        return;
+      case 'var.set':
+        this.value(statement.args[0]);
+        this.set(this.#variable(statement.variable));
+        return;
+      case 'call': {
+        this.beforeCall(statement);
+        this.record();
+        for (const arg of statement.args) this.argument(arg);
+        this.call(statement.name);
+        if (statement.leaves) {
+          const code = this.newLocal('i32');
+          this.tee(code);
+          this.open(W.if);
+          this.get(code);
+          this.op(W.return);
+          this.end();
+        } else this.define(statement.value);
+        this.afterCall(statement);
+        return;
+      }
+      case 'raise':
+        this.raise(statement.vector, statement.code);
+        return;
+      case 'jump':
+        this.jump(statement.args[0]);
+        return;
+      case 'branch':
+        this.branch(statement.bits);
+        return;
+      case 'next':
+        this.next();
+        return;
+      default:
+        throw new Error(`flags must be expanded before lowering: ${statement.op}`);
+    }
+  }
+
+  /** A helper's argument: 64-bit integers go as two halves, low first. */
+  protected argument(value: Value): void {
+    this.value(value);
+    if (value.type !== 'i64') return;
+    const local = this.newLocal('i64');
+    this.tee(local);
+    this.op(W.wrap);
+    this.get(local);
+    this.i64(32n);
+    this.op(W.i64Shr, W.wrap);
+  }
+
+  #variable(variable: Variable): number {
+    let local = this.#variables.get(variable);
+    if (local === undefined) {
+      local = this.newLocal(variable.type);
+      this.#variables.set(variable, local);
+    }
+    return local;
+  }
+
+  // --- guest memory ---------------------------------------------------------------------------------------------
+
+  /**
+   * Finds the TLB entry of the linear address in local `la` and leaves the host address on the stack, or branches
+   * to the label at `missDepth` (counted from where this is called).
+   */
+  protected probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
+    const entry = this.newLocal('i32');
+    this.get(la);
+    this.i64(7n);
+    this.op(W.i64Shr, W.wrap);
+    this.i32((S.TLB_ENTRIES - 1) * S.TLB_ENTRY_BYTES);
+    this.op(W.i32And);
+    this.tlbBase();
+    this.op(W.i32Add);
+    this.set(entry);
+    this.get(la);
+    if (bytes > 1 && !aligned) {
+      this.i64(BigInt(bytes - 1));
+      this.op(W.i64Add);
+    }
+    // With the low bits kept in the comparison, a misaligned locked access misses too.
+    this.i64(aligned ? BigInt(-4096 | (bytes - 1)) : -4096n);
+    this.op(W.i64And);
+    this.loadAt(entry, 'i64', 64, tag);
+    this.op(W.i64Ne);
+    this.brIf(missDepth);
+    this.get(la);
+    if (this.target.memory64) {
+      this.loadAt(entry, 'i64', 64, S.TLB_ADDEND);
+      this.op(W.i64Add);
+    } else {
+      this.op(W.wrap);
+      this.loadAt(entry, 'i32', 32, S.TLB_ADDEND);
+      this.op(W.i32Add);
+    }
+  }
+
+  /** Calls a slow-path helper; leaves the host address on the stack, or leaves translated code on a fault. */
+  protected slow(helper: string, la: number, bytes: number): void {
+    const pointer = this.newLocal('i32');
+    this.record();
+    this.get(la);
+    this.op(W.wrap);
+    this.get(la);
+    this.i64(32n);
+    this.op(W.i64Shr, W.wrap);
+    this.i32(bytes);
+    this.call(helper);
+    this.tee(pointer);
+    this.op(W.i32Eqz);
+    this.open(W.if);
+    this.fault();
+    this.end();
+    if (this.target.memory64) this.loadAt(CPU, 'i64', 64, S.SLOW_POINTER);
+    else this.get(pointer);
+  }
+
+  #address(value: Value): number {
+    const known = this.#local.get(value);
+    if (known !== undefined) return known;
+    const local = this.newLocal('i64');
+    this.value(value);
+    this.set(local);
+    return local;
+  }
+
+  protected guestLoad(bits: MemorySize, signed: boolean, address: Value, result: Value): void {
+    const la = this.#address(address);
+    const type = result.type;
+    const out = this.newLocal(type);
+    this.open(W.block);
+    this.open(W.block);
+    this.probe(la, S.TLB_READ, bits / 8, false, 0);
+    this.load(type, bits, signed, 0);
+    this.set(out);
+    this.br(1);
+    this.end();
+    this.slow('slow_load', la, bits / 8);
+    this.load(type, bits, signed, 0);
+    this.set(out);
+    this.end();
+    this.#local.set(result, out);
+  }
+
+  protected guestStore(bits: MemorySize, address: Value, data: Value): void {
+    const la = this.#address(address);
+    let value = this.#local.get(data);
+    if (value === undefined && data.by.op !== 'const') {
+      value = this.newLocal(data.type);
+      this.value(data);
+      this.set(value);
+    }
+    const push = (): void => (value === undefined ? this.value(data) : this.get(value));
+    this.open(W.block);
+    this.open(W.block);
+    this.probe(la, S.TLB_WRITE, bits / 8, false, 0);
+    push();
+    this.storeOp(data.type, bits, 0);
+    this.br(1);
+    this.end();
+    this.slow('slow_store', la, bits / 8);
+    push();
+    this.storeOp(data.type, bits, 0);
+    this.record();
+    this.call('slow_store_end');
+    this.op(W.drop);
+    this.end();
+  }
+
+  protected rmwBegin(bits: MemorySize, lock: boolean, address: Value, result: Value): void {
+    const la = this.#address(address);
+    const out = this.newLocal(this.pointerType);
+    this.open(W.block);
+    this.open(W.block);
+    this.probe(la, S.TLB_WRITE, bits / 8, lock, 0);
+    this.set(out);
+    this.br(1);
+    this.end();
+    this.slow('slow_rmw', la, (bits / 8) | (lock ? 0x100 : 0));
+    this.set(out);
+    this.end();
+    this.#local.set(result, out);
+  }
+
+  protected rmwEnd(token: Value): void {
+    // A token that points at the scratch was not written through to memory yet.
+    this.value(token);
+    if (this.target.memory64) this.op(W.wrap);
+    this.get(CPU);
+    this.i32(S.SCRATCH);
+    this.op(W.i32Add, W.i32Eq);
+    this.open(W.if);
+    this.record();
+    this.call('slow_rmw_end');
+    this.op(W.drop);
+    this.end();
+  }
+
+  // --- what tiers override --------------------------------------------------------------------------------------
+
+  /** Pushes the address of the current instruction's record. */
+  protected record(): void {
+    this.get(REC);
+  }
+  protected tlbBase(): void {
+    this.loadAt(CPU, 'i32', 32, S.TLB);
+  }
+  protected field(statement: Extract<Statement, { op: 'field' }>): void {
+    const offset = S.RECORD[statement.field];
+    switch (statement.field) {
+      case 'a':
+      case 'b':
+      case 'c':
+      case 'base':
+      case 'index':
+      case 'segment':
+      case 'offset':
+        this.loadAt(REC, 'i32', 16, offset);
+        break;
+      case 'length':
+      case 'scale':
+        this.loadAt(REC, 'i32', 8, offset);
+        break;
+      case 'wide':
+        this.loadAt(REC, 'i64', 64, offset);
+        break;
+      default:
+        this.loadAt(REC, 'i32', 32, offset);
+    }
+  }
+  protected getState(statement: Extract<Statement, { op: 'get' }>): void {
+    this.#slot(statement.slot);
+    this.load(statement.value.type, statement.bits, statement.signed, statement.offset);
+  }
+  protected putState(statement: Extract<Statement, { op: 'put' }>): void {
+    this.#slot(statement.slot);
+    const [value] = statement.args;
+    this.value(value);
+    this.storeOp(value.type, statement.bits, statement.offset);
+  }
+  #slot(slot: Value): void {
+    this.get(CPU);
+    if (slot.by.op !== 'const' || slot.by.bits !== 0n) {
+      this.value(slot);
+      this.op(W.i32Add);
+    }
+    this.toAddress();
+  }
+  protected beforeCall(_statement: Extract<Statement, { op: 'call' }>): void {}
+  protected afterCall(_statement: Extract<Statement, { op: 'call' }>): void {}
+  /** Leaves with the exception that a helper stored. */
+  protected fault(): void {
+    this.storeState(S.STOPPED_AT, 32, () => this.record());
+    this.leave(Exit.FAULT);
+  }
+  protected raise(vector: number, code: number): void {
+    this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
+    this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    this.fault();
+  }
+  protected next(): void {
+    const next = this.newLocal('i32');
+    this.get(CPU);
+    this.get(REC);
+    this.i32(S.RECORD_BYTES);
+    this.op(W.i32Add);
+    this.tee(next);
+    this.get(next);
+    this.toAddress();
+    this.load('i32', 32, false, S.RECORD.handler);
+    this.tailCall();
+  }
+  /** Tail-calls the handler whose arguments and table index are on the stack. */
+  protected tailCall(): void {
+    this.code.u8(W.returnCallIndirect);
+    this.code.u32(this.target.functionType);
+    this.code.u32(0);
+  }
+  /** Adds the instructions from the start of the run to this record to the count. */
+  #retire(): void {
+    this.storeState(S.INSTRUCTIONS, 64, () => {
+      this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+      this.loadAt(REC, 'i64', 32, S.RECORD.disp);
+      this.op(W.i64Add);
+    });
+  }
+  protected jump(target: Value): void {
+    const rip = this.newLocal('i64');
+    this.value(target);
+    this.set(rip);
+    this.#retire();
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(CPU);
+    this.get(rip);
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+  }
+  protected branch(bits: 16 | 32 | 64): void {
+    const link = this.newLocal('i32');
+    const rip = this.newLocal('i64');
+    this.#retire();
+    this.open(W.block);
+    this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.brIf(0);
+    this.loadAt(REC, 'i32', 32, S.RECORD.link);
+    this.tee(link);
+    this.op(W.i32Eqz);
+    this.brIf(0);
+    this.get(CPU);
+    this.get(link);
+    this.get(link);
+    this.toAddress();
+    this.load('i32', 32, false, S.RECORD.handler);
+    this.tailCall();
+    this.end();
+    this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+    this.loadAt(REC, 'i64', 16, S.RECORD.offset);
+    this.op(W.i64Add);
+    this.loadAt(REC, 'i64', 8, S.RECORD.length);
+    this.op(W.i64Add);
+    this.loadAt(REC, 'i64', 32, S.RECORD.imm, true);
+    this.op(W.i64Add);
+    if (bits !== 64) {
+      this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
+      this.op(W.i64And);
+    }
+    this.set(rip);
+    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
+    this.get(CPU);
+    this.get(rip);
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+  }
+}

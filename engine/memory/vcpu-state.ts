@@ -1,0 +1,173 @@
+/**
+ * The state block of one vCPU: everything its next instruction depends on, at fixed byte offsets
+ * from the block's start in the machine memory. Translated code addresses it by these offsets,
+ * devices and monitors through `VcpuView`.
+ *
+ * Offsets below 0x1000 fit the 16-bit slots of a decoded record.
+ */
+
+/** General registers RAX, RCX, ... R15 in encoding order, 8 bytes each. */
+export const GPR = 0x000;
+/** Eight bytes that are always zero: the slot of a base or index register that is absent. */
+export const ZERO = 0x080;
+/** Address that an instruction's page offset is added to, to give its RIP: page base less CS.base. */
+export const RIP_BASE = 0x088;
+/** Lazy flags: the last result, sign-extended from its operand size; see `ir/flags`. */
+export const FLAG_RES = 0x090;
+/** Lazy flags: bit 31 CF, bit 30 CF^OF, bits 15:8 parity delta, bit 3 AF, bit 0 sign delta. */
+export const FLAG_AUX = 0x098;
+/** RFLAGS without the six arithmetic flags; bit 1 is set. */
+export const EFLAGS = 0x09c;
+/** Requests to this vCPU, set by any thread with atomics: see `Pending`. Non-zero ends translated code at its next branch. */
+export const PENDING = 0x0a0;
+/** Address of the TLB of the current privilege (supervisor or user). */
+export const TLB = 0x0a4;
+/** Address of the jump cache of the current privilege. */
+export const JUMP_CACHE = 0x0a8;
+/** Address of the record at which translated code stopped. */
+export const STOPPED_AT = 0x0ac;
+/** XORed into a RIP to make a jump-cache tag: distinguishes modes and privileges. */
+export const JUMP_SALT = 0x0b0;
+/** Instructions retired, 64 bits. */
+export const INSTRUCTIONS = 0x0b8;
+/** RIP to go on from, where translated code stops for a jump. */
+export const NEXT_RIP = 0x0c0;
+/** Host address that a slow memory access resolved to (64 bits). */
+export const SLOW_POINTER = 0x0c8;
+/** Exception that a helper raised: vector, or -1. */
+export const EXCEPTION = 0x0d0;
+export const EXCEPTION_CODE = 0x0d4;
+/** Nonzero while the halted vCPU sleeps on `WAKE`. */
+export const HALTED = 0x0d8;
+export const WAKE = 0x0dc;
+/** Segment registers' hidden parts, `SEGMENT_SIZE` bytes each: ES, CS, SS, DS, FS, GS, LDTR, TR, GDTR, IDTR. */
+export const SEGMENTS = 0x100;
+export const SEGMENT_SIZE = 32;
+/** Within a segment: 64-bit base, 32-bit limit in bytes, attributes (descriptor bits 8-23 shifted down by 8), selector. */
+export const SEG_BASE = 0;
+export const SEG_LIMIT = 8;
+export const SEG_ATTR = 12;
+export const SEG_SELECTOR = 16;
+/** Limit check helpers: lowest and highest valid offset (unsigned 32 bits) for the segment, for expand-down ones too. */
+export const SEG_LOW = 20;
+export const SEG_HIGH = 24;
+/** Nonzero where the segment may be read (bit 0) and written (bit 1). */
+export const SEG_ACCESS = 28;
+/** Control registers CR0, CR2, CR3, CR4, CR8 (TPR >> 4), XCR0: 8 bytes each. */
+export const CR0 = 0x240;
+export const CR2 = 0x248;
+export const CR3 = 0x250;
+export const CR4 = 0x258;
+export const XCR0 = 0x268;
+export const EFER = 0x270;
+/** Debug registers DR0-DR3, DR6, DR7: 8 bytes each. */
+export const DR = 0x278;
+/** Current privilege level. */
+export const CPL = 0x2b8;
+/** Execution mode bits that select decoding: see `Mode` in x86/decode. */
+export const MODE = 0x2bc;
+export const MXCSR = 0x2c0;
+/** Nonzero: interrupts held back for one instruction (STI, MOV SS). */
+export const SHADOW = 0x2c4;
+/** Zero where SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD. Kept by writes to CR0 and CR4. */
+export const FPU_BLOCK = 0x2c8;
+/** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
+export const SCRATCH = 0x300;
+/** What a slow store must do with the scratch after it is filled: first address, size, second page ... */
+export const SCRATCH_LA = 0x340;
+export const SCRATCH_SIZE = 0x348;
+/** Pieces of the scratch: two physical addresses (doubles) and the length of the first. */
+export const SCRATCH_PA0 = 0x350;
+export const SCRATCH_PA1 = 0x358;
+export const SCRATCH_SPLIT = 0x360;
+/** Temporaries of multi-step helpers: 8 words of 64 bits. */
+export const TEMP = 0x380;
+/** Linear address that an EA record computed for the instruction after it. */
+export const ADDRESS = 0x3c0;
+/** x87 and MMX state; see x86/fpu. */
+export const FPU = 0x400;
+/** Vector registers 0-31, 64 bytes each: XMM is the first 16 bytes, YMM the first 32. */
+export const VECTOR = 0x600;
+export const VECTOR_STRIDE = 64;
+/** Model-specific registers kept as values: 64 bits each; see x86/system/msr. */
+export const MSRS = 0xe00;
+/** Counters of exits by cause, 64 doubles. */
+export const EXIT_COUNTS = 0xc00;
+export const STATE_BYTES = 0x1000;
+
+/** TLBs: two (supervisor, user), direct-mapped, after the state block. */
+export const TLB_ENTRIES = 1024;
+export const TLB_ENTRY_BYTES = 32;
+/** Entry: page address for reads, for writes (all ones: invalid), then host address less linear address (64 bits), then physical page number and flags. */
+export const TLB_READ = 0;
+export const TLB_WRITE = 8;
+export const TLB_ADDEND = 16;
+export const TLB_PAGE = 24;
+export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
+export const TLB_SUPERVISOR_AT = STATE_BYTES;
+export const TLB_USER_AT = STATE_BYTES + TLB_BYTES;
+
+/** Jump caches: two, direct-mapped: RIP tag (64 bits), record address (32 bits). */
+export const JUMP_ENTRIES = 4096;
+export const JUMP_ENTRY_BYTES = 16;
+export const JUMP_BYTES = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
+export const JUMP_SUPERVISOR_AT = TLB_USER_AT + TLB_BYTES;
+export const JUMP_USER_AT = JUMP_SUPERVISOR_AT + JUMP_BYTES;
+/** Bytes from one vCPU's block to the next. */
+export const VCPU_BYTES = JUMP_USER_AT + JUMP_BYTES;
+
+/** Bits of `PENDING`. */
+export const Pending = {
+  INTR: 1,
+  NMI: 2,
+  INIT: 4,
+  SIPI: 8,
+  SMI: 16,
+  /** Drop all of the TLB and the jump caches. */
+  FLUSH: 32,
+  /** Pages became code: drop write permissions in the TLB. */
+  PROTECT: 64,
+  /** Code was written: drop what was translated from the pages listed. */
+  INVALIDATE: 128,
+  STOP: 256,
+  /** A debugger or the monitor wants the vCPU's thread. */
+  CALL: 512,
+} as const;
+
+export const ES = 0;
+export const CS = 1;
+export const SS = 2;
+export const DS = 3;
+export const FS = 4;
+export const GS = 5;
+export const LDTR = 6;
+export const TR = 7;
+export const GDTR = 8;
+export const IDTR = 9;
+
+/** Byte offset of segment `index` in the state block. */
+export const segment = (index: number): number => SEGMENTS + index * SEGMENT_SIZE;
+
+/** Decoded records: one an instruction, 32 bytes. */
+export const RECORD_BYTES = 32;
+export const RECORD = {
+  /** Index of the handler in the table. */
+  handler: 0,
+  /** State offsets of up to three register operands, of base and index registers, of the segment. */
+  a: 4,
+  b: 6,
+  c: 8,
+  base: 10,
+  index: 12,
+  segment: 14,
+  /** Offset of the instruction in its page. */
+  offset: 16,
+  length: 18,
+  scale: 19,
+  /** Branches: address of the target's record when it is known to be in the same page; else 0. */
+  link: 20,
+  /** Displacement, and immediate; together the 64-bit immediate of the forms that have one. */
+  disp: 24,
+  imm: 28,
+  wide: 24,
+} as const;
