@@ -21,14 +21,9 @@ import type {
   RequestResult,
 } from './channels.ts';
 import { AppError } from './errors.ts';
+import { type ByteStream, type PagePort, portStream, socketStream } from './stream.ts';
 
 export type { PortKind } from '../../engine/contract/index.ts';
-
-/**
- * A stream of bytes to a VM process: a WebSocket (`binaryType` `arraybuffer`) or a MessagePort (messages are
- * ArrayBuffers). noVNC's RFB takes either as it is; both have `onmessage` with the bytes as the event's `data`.
- */
-export type ByteStream = WebSocket | MessagePort;
 
 /** Whether the connection to the services stands. `waiting`: it is being made again. */
 export type ConnectionState = 'connecting' | 'open' | 'waiting' | 'refused';
@@ -124,11 +119,11 @@ export function transportOfPage(page: PageLike = globalThis as unknown as PageLi
 export interface PageLike {
   readonly vivarium?: PreloadBridge;
   readonly location: { readonly protocol: string; readonly host: string };
-  addEventListener(type: 'message', listener: (event: { data: unknown; ports: readonly MessagePort[] }) => void): void;
+  addEventListener(type: 'message', listener: (event: { data: unknown; ports: readonly PagePort[] }) => void): void;
 }
 
 function bridgeTransport(page: PageLike, bridge: PreloadBridge): Transport {
-  const ports = new Map<string, { resolve: (port: MessagePort) => void; reject: (error: AppError) => void }>();
+  const ports = new Map<string, { resolve: (stream: ByteStream) => void; reject: (error: AppError) => void }>();
   let nextToken = 1;
   const transport: Transport = {
     send: (message) => bridge.send(message),
@@ -148,7 +143,7 @@ function bridgeTransport(page: PageLike, bridge: PreloadBridge): Transport {
     const entry = ports.get(String(data.vivariumPort));
     if (entry === undefined) return;
     ports.delete(String(data.vivariumPort));
-    if (received.length > 0) entry.resolve(received[0]);
+    if (received.length > 0) entry.resolve(portStream(received[0]));
     else entry.reject(AppError.from((data as unknown as { error: { code: 'engine'; message: string } }).error));
   });
   queueMicrotask(() => transport.onState('open'));
@@ -175,8 +170,8 @@ function socketTransport(page: PageLike): Transport {
       return new Promise((resolve, reject) => {
         const stream = new WebSocket(`${base}/vm/${vm}/${kind}/${index}`);
         stream.binaryType = 'arraybuffer';
-        // noVNC wants a channel that is open or about to open; the serial view wants to know of a refusal at once.
-        stream.addEventListener('open', () => resolve(stream), { once: true });
+        const ready = socketStream(stream);
+        stream.addEventListener('open', () => resolve(ready), { once: true });
         stream.addEventListener('error', () => reject(new AppError('engine', 'The VM gave no connection: it may have ended')), {
           once: true,
         });

@@ -4,5 +4,6 @@ export * from './client.ts';
 export * from './definition.ts';
 export * from './errors.ts';
 export * from './settings.ts';
+export * from './stream.ts';
 export * from './types.ts';
 export * from './wizard.ts';
