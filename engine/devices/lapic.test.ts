@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ApicBus, Delivery, LocalApic, lapicState, MSR_APIC_BASE, MSR_TSC_DEADLINE } from './lapic.ts';
+import { LocalApic, lapicState, MSR_APIC_BASE, MSR_TSC_DEADLINE } from './lapic.ts';
+import { ApicBus, Delivery } from './lapic-bus.ts';
 import { FakeClock, fresh, snapshotSuite } from './testing.ts';
 
 function machine(count: number) {

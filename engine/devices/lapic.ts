@@ -1,6 +1,6 @@
 /**
- * Local APIC: one for each vCPU, in xAPIC and x2APIC form, with one-shot, periodic and TSC-deadline timer,
- * and the bus over which APICs, IOAPICs and MSIs send their messages.
+ * Local APIC: one for each vCPU, in xAPIC and x2APIC form, with one-shot, periodic and TSC-deadline timer.
+ * lapic-bus.ts carries what APICs, IOAPICs and MSIs send.
  *
  * Intel SDM volume 3A, chapter 10 (APIC; 10.12 for x2APIC). Interrupt state is what the struct says; whoever
  * changes it asks `signal` to wake the vCPU, which then looks at `extIntPending`, `pendingVector` and takes
@@ -12,6 +12,7 @@ import type { Clock, Timer } from '../bus/clock.ts';
 import type { AccessSize, IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { f64, struct, u32, u32s, type View } from '../memory/struct.ts';
+import { type ApicBus, Delivery } from './lapic-bus.ts';
 
 /** Frequency of the clock that the APIC timer divides, in Hz. */
 export const APIC_BUS_HZ = 1_000_000_000;
@@ -28,9 +29,6 @@ export const MSR_X2APIC_LAST = 0x8ff;
 const BASE_BSP = 1 << 8;
 const BASE_EXTD = 1 << 10;
 const BASE_ENABLE = 1 << 11;
-
-/** Delivery modes as ICR, LVT, IOAPIC and MSI encode them. SDM 3A 10.6.1. */
-export const Delivery = { fixed: 0, lowest: 1, smi: 2, nmi: 4, init: 5, sipi: 6, extInt: 7 } as const;
 
 // Register numbers: MMIO offset / 16, and MSR index - 0x800.
 const REG_ID = 0x02;
@@ -753,56 +751,5 @@ export class LocalApic implements IoHandler {
     }
     if (moved) this.#wires.baseChanged?.(this.#wires.cpuIndex);
     return true;
-  }
-}
-
-/** Carries messages between APICs. Has no state: every thread makes its own, with all of the machine's APICs. */
-export class ApicBus {
-  readonly apics: LocalApic[] = [];
-
-  /** Called by each APIC as it is made, in order of vCPU. */
-  attach(apic: LocalApic): void {
-    this.apics.push(apic);
-  }
-
-  /**
-   * Delivers a message by destination. `logical` chooses the destination mode, `wide` a 32-bit (x2APIC) destination;
-   * `level` is the trigger mode that the receiver notes for the vector.
-   */
-  deliver(destination: number, logical: boolean, delivery: number, vector: number, level: boolean, wide = false): void {
-    if (delivery === Delivery.lowest) {
-      let chosen: LocalApic | undefined;
-      for (const apic of this.apics) {
-        if (!apic.arbitrates || !apic.matches(destination, logical, wide)) continue;
-        if (chosen === undefined || apic.ppr < chosen.ppr) chosen = apic;
-      }
-      chosen?.accept(vector, level, delivery);
-      return;
-    }
-    for (const apic of this.apics) {
-      if (apic.matches(destination, logical, wide)) apic.accept(vector, level, delivery);
-    }
-  }
-
-  /** Delivers to all APICs but `except`. */
-  broadcast(delivery: number, vector: number, except?: LocalApic): void {
-    for (const apic of this.apics) {
-      if (apic !== except && apic.enabled) apic.accept(vector, false, delivery);
-    }
-  }
-
-  /**
-   * A message-signalled interrupt: a memory write of `data` to `address` (0xfeexxxxx). SDM 3A 10.11.
-   * Address bits 11 to 5 extend the destination to 15 bits, as KVM's paravirtual convention has it.
-   */
-  deliverMsi(address: number, data: number): void {
-    const destination = ((address >>> 12) & 0xff) | (((address >>> 5) & 0x7f) << 8);
-    const logical = (address & 4) !== 0;
-    const level = (data & 0x8000) !== 0;
-    const delivery = (data >> 8) & 7;
-    // A level message with the level de-asserted asks for nothing.
-    if (level && (data & 0x4000) === 0) return;
-    if (delivery === 3 || delivery === Delivery.sipi) return;
-    this.deliver(destination, logical, delivery, data & 0xff, level);
   }
 }
