@@ -1,0 +1,732 @@
+import { BlockError, sane } from '../errors.ts';
+import type { BlockFile, BlockHost } from '../file.ts';
+import type { SectorCipher } from '../luks.ts';
+import { type BlockNode, type BlockRun, checkRange, isZero } from '../node.ts';
+import type { BitmapTracker } from './bitmap.ts';
+import { AUTOCLEAR_RAW_DATA, INCOMPAT_DIRTY, MAX_L1_BYTES } from './header.ts';
+import { bits, L2Codec, type L2Entry } from './l2.ts';
+import type { Qcow2Meta } from './meta.ts';
+import type { Snapshot } from './snapshot.ts';
+
+const UNALLOCATED = 0;
+const ZERO = 1;
+const DATA = 2;
+const COMPRESSED = 3;
+const SECTOR = 512;
+
+/** What a cluster range becomes when its content goes. */
+type Clearing = 'discard' | 'zero' | 'zero-unmap' | 'drop';
+
+export interface Qcow2Parts {
+  host: BlockHost;
+  backing: BlockNode | null;
+  dataFile: BlockFile | null;
+  cipher: SectorCipher | null;
+  snapshots: Snapshot[];
+  bitmaps: BitmapTracker | null;
+}
+
+/** A qcow2 image as a disk. Made by `openQcow2`; the parts it is made of are open, and closed with it. */
+export class Qcow2Node implements BlockNode {
+  readonly format = 'qcow2';
+  readonly meta: Qcow2Meta;
+  readonly codec: L2Codec;
+  readonly cipher: SectorCipher | null;
+  readonly dataFile: BlockFile | null;
+  readonly host: BlockHost;
+  backing: BlockNode | null;
+  snapshots: Snapshot[];
+  bitmaps: BitmapTracker | null;
+  private readonly data: BlockFile;
+  private readonly subSize: number;
+  private readonly rawData: boolean;
+  private readonly entry: L2Entry;
+  private closed = false;
+  private wrote = false;
+  private unpacked: Uint8Array | null = null;
+  private unpackedFrom = -1;
+
+  // The run that `map` found.
+  private runKind = UNALLOCATED;
+  private runLength = 0;
+  private runHost = 0;
+  private runInPlace = false;
+  private runBytes = 0;
+
+  constructor(meta: Qcow2Meta, parts: Qcow2Parts) {
+    this.meta = meta;
+    this.codec = new L2Codec(meta);
+    this.entry = this.codec.empty();
+    this.host = parts.host;
+    this.backing = parts.backing;
+    this.dataFile = parts.dataFile;
+    this.data = parts.dataFile ?? meta.file;
+    this.cipher = parts.cipher;
+    this.snapshots = parts.snapshots;
+    this.bitmaps = parts.bitmaps;
+    this.subSize = meta.clusterSize / this.codec.subclusters;
+    this.rawData = (meta.header.autoclear & AUTOCLEAR_RAW_DATA) !== 0;
+    if (parts.dataFile) {
+      const file = parts.dataFile;
+      meta.flushData = () => {
+        if (!file.readOnly) file.flush();
+      };
+    }
+  }
+
+  get filename(): string {
+    return this.meta.file.name;
+  }
+  get size(): number {
+    return this.meta.header.size;
+  }
+  get readOnly(): boolean {
+    return !this.meta.writable;
+  }
+  get clusterSize(): number {
+    return this.meta.clusterSize;
+  }
+
+  // ---- looking up
+
+  /** The L2 table of an L1 index; 0 for none. */
+  l2Table(index: number): number {
+    const { meta } = this;
+    if (index >= meta.l1Offsets.length) return 0;
+    const offset = meta.l1Offsets[index];
+    sane(!Number.isNaN(offset), `${this.filename}: L1 entry ${index} is not valid`);
+    sane(offset < meta.freshFrom, `${this.filename}: L2 table ${index} lies beyond the end of the file`);
+    return offset;
+  }
+
+  private loadEntry(table: number, index: number, entry: L2Entry): void {
+    const { l2 } = this.meta;
+    const at = index * this.meta.entrySize;
+    const slice = l2.get(table + at - (at % l2.sliceSize));
+    this.codec.decode(slice.view, at % l2.sliceSize, entry);
+    if (entry.host >= 0 && this.meta.external)
+      sane(entry.compressed || entry.host % this.clusterSize === 0, 'data file offset is not valid');
+  }
+
+  private storeEntry(table: number, index: number, entry: L2Entry): void {
+    const { l2 } = this.meta;
+    const at = index * this.meta.entrySize;
+    const slice = l2.get(table + at - (at % l2.sliceSize));
+    this.codec.encode(slice.view, at % l2.sliceSize, entry);
+    l2.touch(slice, at % l2.sliceSize, this.meta.entrySize);
+    if (entry.compressed || this.unpackedFrom >= 0) this.unpackedFrom = -1;
+  }
+
+  /** Kind of subclusters from `sub` on, and (in `kindCount`) how many in a row have it. */
+  private kindAt(entry: L2Entry, sub: number): number {
+    if (entry.compressed) {
+      this.kindCount = this.codec.subclusters - sub;
+      return COMPRESSED;
+    }
+    const kindOf = (s: number) => ((entry.allocated >>> s) & 1 ? DATA : (entry.zero >>> s) & 1 ? ZERO : UNALLOCATED);
+    const kind = kindOf(sub);
+    let end = sub + 1;
+    while (end < this.codec.subclusters && kindOf(end) === kind) end++;
+    this.kindCount = end - sub;
+    return kind;
+  }
+  private kindCount = 0;
+
+  /** Finds what [offset, offset + length) starts with; results in `run*`. */
+  private map(offset: number, length: number): void {
+    const { meta, entry, clusterSize } = this;
+    const l1Index = Math.floor(offset / meta.l2Coverage);
+    const inTable = offset - l1Index * meta.l2Coverage;
+    const table = this.l2Table(l1Index);
+    if (table === 0) {
+      this.runKind = UNALLOCATED;
+      this.runLength = Math.min(length, meta.l2Coverage - inTable);
+      this.runInPlace = false;
+      return;
+    }
+    const perSlice = meta.l2.sliceSize / meta.entrySize;
+    let index = Math.floor(inTable / clusterSize);
+    const inCluster = inTable - index * clusterSize;
+    this.loadEntry(table, index, entry);
+    const sub = Math.floor(inCluster / this.subSize);
+    const kind = this.kindAt(entry, sub);
+    const inPlace = kind === DATA && entry.copied && meta.l1Copied[l1Index] === 1;
+    this.runKind = kind;
+    this.runInPlace = inPlace;
+    this.runHost = kind === COMPRESSED ? entry.host : entry.host + inCluster;
+    this.runBytes = entry.length;
+    let found = (sub + this.kindCount) * this.subSize - inCluster;
+    if (kind !== COMPRESSED) {
+      let host = entry.host + clusterSize;
+      let whole = sub + this.kindCount === this.codec.subclusters;
+      while (whole && found < length && ++index % perSlice !== 0) {
+        this.loadEntry(table, index, entry);
+        if (entry.compressed || this.kindAt(entry, 0) !== kind) break;
+        if (kind === DATA && (entry.host !== host || (entry.copied && meta.l1Copied[l1Index] === 1) !== inPlace)) break;
+        found += this.kindCount * this.subSize;
+        whole = this.kindCount === this.codec.subclusters;
+        host += clusterSize;
+      }
+    }
+    this.runLength = Math.min(length, found);
+  }
+
+  blockStatus(offset: number, length: number): BlockRun {
+    checkRange(this.size, offset, length);
+    if (length === 0) return { kind: 'data', length: 0 };
+    this.map(offset, length);
+    const kind = this.runKind;
+    if (kind === UNALLOCATED || kind === ZERO) {
+      const result: BlockRun = { kind: kind === ZERO ? 'zero' : 'unallocated', length: this.runLength };
+      while (result.length < length) {
+        this.map(offset + result.length, length - result.length);
+        if (this.runKind !== kind) break;
+        result.length += this.runLength;
+      }
+      return result;
+    }
+    if (kind === COMPRESSED) return { kind: 'data', length: this.runLength, compressed: true };
+    return this.cipher ? { kind: 'data', length: this.runLength } : { kind: 'data', length: this.runLength, hostOffset: this.runHost };
+  }
+
+  // ---- reading
+
+  read(offset: number, buf: Uint8Array): void {
+    checkRange(this.size, offset, buf.length);
+    this.readAny(offset, buf);
+  }
+
+  /** Reads guest offsets, also those past the end of the disk where VM state lies. */
+  private readAny(offset: number, buf: Uint8Array): void {
+    if (this.cipher && (offset % SECTOR !== 0 || buf.length % SECTOR !== 0)) {
+      const start = offset - (offset % SECTOR);
+      const bounce = new Uint8Array(Math.ceil((offset + buf.length - start) / SECTOR) * SECTOR);
+      this.readAny(start, bounce);
+      buf.set(bounce.subarray(offset - start, offset - start + buf.length));
+      return;
+    }
+    let done = 0;
+    while (done < buf.length) {
+      const at = offset + done;
+      this.map(at, buf.length - done);
+      const part = this.runLength === buf.length ? buf : buf.subarray(done, done + this.runLength);
+      done += part.length;
+      if (this.runKind === DATA) {
+        const host = this.runHost;
+        this.data.pread(part, host);
+        if (this.cipher) this.cipher.decrypt(part, Math.floor((this.cipher.byHost ? host : at) / SECTOR));
+      } else if (this.runKind === COMPRESSED) {
+        const inCluster = at % this.clusterSize;
+        part.set(this.unpack(this.runHost, this.runBytes).subarray(inCluster, inCluster + part.length));
+      } else if (this.runKind === UNALLOCATED && this.backing && at < this.size) this.readBacking(at, part);
+      else part.fill(0);
+    }
+  }
+
+  private readBacking(offset: number, part: Uint8Array): void {
+    const inside = Math.max(0, Math.min(part.length, this.backing!.size - offset));
+    if (inside > 0) this.backing!.read(offset, inside === part.length ? part : part.subarray(0, inside));
+    if (inside < part.length) part.fill(0, inside);
+  }
+
+  private unpack(host: number, length: number): Uint8Array {
+    if (this.unpackedFrom === host && this.unpacked) return this.unpacked;
+    this.unpackedFrom = -1;
+    sane(host < this.meta.freshFrom, `${this.filename}: compressed cluster lies beyond the end of the file`);
+    const packed = new Uint8Array(length);
+    this.meta.file.pread(packed, host);
+    const { codecs } = this.host;
+    const plain =
+      this.meta.header.compressionType === 1
+        ? codecs.zstdDecompress(packed, this.clusterSize)
+        : codecs.inflateRaw(packed, this.clusterSize);
+    sane(plain.length === this.clusterSize, `${this.filename}: compressed cluster at ${host} is too short`);
+    this.unpacked = plain;
+    this.unpackedFrom = host;
+    return plain;
+  }
+
+  // ---- writing
+
+  private beginWrite(offset: number, length: number): void {
+    if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
+    if (this.meta.broken) throw new BlockError('corrupt', `${this.filename}: the image is marked corrupt; no more writes`);
+    if (!this.wrote) {
+      this.wrote = true;
+      this.meta.beforeFirstWrite();
+      this.bitmaps?.begin();
+    }
+    this.bitmaps?.mark(offset, length);
+  }
+
+  write(offset: number, buf: Uint8Array): void {
+    checkRange(this.size, offset, buf.length);
+    if (buf.length === 0) return;
+    this.beginWrite(offset, buf.length);
+    this.writeAny(offset, buf);
+  }
+
+  private writeAny(offset: number, buf: Uint8Array): void {
+    if (this.cipher && (offset % SECTOR !== 0 || buf.length % SECTOR !== 0)) {
+      const start = offset - (offset % SECTOR);
+      const bounce = new Uint8Array(Math.ceil((offset + buf.length - start) / SECTOR) * SECTOR);
+      this.readAny(start, bounce);
+      bounce.set(buf, offset - start);
+      this.writeAny(start, bounce);
+      return;
+    }
+    let done = 0;
+    while (done < buf.length) {
+      this.meta.safePoint();
+      const at = offset + done;
+      this.map(at, buf.length - done);
+      if (this.runInPlace) {
+        this.putData(buf.subarray(done, done + this.runLength), this.runHost, at);
+        done += this.runLength;
+      } else done += this.allocateAndWrite(at, buf.subarray(done));
+    }
+  }
+
+  /** Guest data to its place in the host file. */
+  private putData(part: Uint8Array, host: number, guest: number): void {
+    if (this.cipher) {
+      const secret = new Uint8Array(part);
+      this.cipher.encrypt(secret, Math.floor((this.cipher.byHost ? host : guest) / SECTOR));
+      part = secret;
+    }
+    if (this.dataFile) this.dataFile.pwrite(part, host);
+    else {
+      this.meta.protect(host, part.length);
+      this.meta.put(part, host);
+    }
+  }
+
+  /** The L2 table of an L1 index, made or copied so that it is ours alone. */
+  private ownTable(l1Index: number): number {
+    const { meta } = this;
+    const old = this.l2Table(l1Index);
+    if (old !== 0 && meta.l1Copied[l1Index]) return old;
+    const table = meta.allocRun(1);
+    if (old === 0) meta.putZeroes(table, meta.clusterSize);
+    else {
+      const copy = new Uint8Array(meta.clusterSize);
+      meta.file.pread(copy, old);
+      meta.put(copy, table);
+      meta.free(old, meta.clusterSize);
+      meta.unclaim(old, 1);
+    }
+    meta.l2.forget(table, meta.clusterSize);
+    meta.metadata.add(table / meta.clusterSize);
+    meta.newTables.add(table);
+    meta.setL1(l1Index, table, true);
+    return table;
+  }
+
+  private release(entry: L2Entry): void {
+    if (entry.compressed) this.meta.free(entry.host, entry.length);
+    else if (entry.host >= 0 && !this.meta.external) this.meta.free(entry.host, this.clusterSize);
+  }
+
+  /** Writes the start of `buf` where clusters must be made or copied first; returns how many bytes it did. */
+  private allocateAndWrite(offset: number, buf: Uint8Array): number {
+    const { meta, entry, clusterSize } = this;
+    const l1Index = Math.floor(offset / meta.l2Coverage);
+    const table = this.ownTable(l1Index);
+    const first = Math.floor((offset - l1Index * meta.l2Coverage) / clusterSize);
+    const inCluster = offset % clusterSize;
+    this.loadEntry(table, first, entry);
+    const reuse = !entry.compressed && entry.host >= 0 && entry.copied;
+    if (reuse || meta.external) {
+      if (!reuse) {
+        entry.host = offset - inCluster;
+        entry.copied = true;
+      }
+      const n = Math.min(buf.length, clusterSize - inCluster);
+      this.fillCluster(table, first, entry, entry.host, reuse || meta.external, inCluster, buf.subarray(0, n), offset - inCluster);
+      return n;
+    }
+    // How many clusters from here on need a new home: to the end of the request, of the slice, or of such clusters.
+    const perSlice = meta.l2.sliceSize / meta.entrySize;
+    const most = Math.min(Math.ceil((inCluster + buf.length) / clusterSize), perSlice - (first % perSlice));
+    let count = 1;
+    while (count < most) {
+      this.loadEntry(table, first + count, entry);
+      if (!entry.compressed && entry.host >= 0 && entry.copied) break;
+      count++;
+    }
+    const host = meta.allocRun(count);
+    count = meta.allocated;
+    let done = 0;
+    for (let i = 0; i < count; ) {
+      const from = i === 0 ? inCluster : 0;
+      const rest = buf.length - done;
+      if (from === 0 && rest >= clusterSize) {
+        // Whole clusters: one write for all of them, then their entries.
+        const whole = Math.min(count - i, Math.floor(rest / clusterSize));
+        this.putData(buf.subarray(done, done + whole * clusterSize), host + i * clusterSize, offset + done);
+        for (let end = i + whole; i < end; i++) {
+          this.loadEntry(table, first + i, entry);
+          this.release(entry);
+          this.storeNew(table, first + i, host + i * clusterSize);
+        }
+        done += whole * clusterSize;
+      } else {
+        const n = Math.min(rest, clusterSize - from);
+        this.loadEntry(table, first + i, entry);
+        this.fillCluster(table, first + i, entry, host + i * clusterSize, false, from, buf.subarray(done, done + n), offset + done - from);
+        done += n;
+        i++;
+      }
+    }
+    return done;
+  }
+
+  private storeNew(table: number, index: number, host: number): void {
+    const { entry } = this;
+    entry.compressed = false;
+    entry.copied = true;
+    entry.host = host;
+    entry.allocated = this.codec.all;
+    entry.zero = 0;
+    this.storeEntry(table, index, entry);
+  }
+
+  /**
+   * Writes part of a cluster into `host`, with as much of the old content around it as must move along, and stores the
+   * entry. `inPlace`: the host cluster is the entry's own, so what is allocated in it may stay as it is.
+   */
+  private fillCluster(
+    table: number,
+    index: number,
+    entry: L2Entry,
+    host: number,
+    inPlace: boolean,
+    from: number,
+    part: Uint8Array,
+    guestCluster: number,
+  ): void {
+    const { subSize, clusterSize } = this;
+    const old = { ...entry };
+    const to = from + part.length;
+    const firstSub = Math.floor(from / subSize);
+    const endSub = Math.ceil(to / subSize);
+    let low = from;
+    let high = to;
+    if (!inPlace && old.compressed) {
+      low = 0;
+      high = clusterSize;
+    } else {
+      if (!(inPlace && (old.allocated >>> firstSub) & 1)) low = firstSub * subSize;
+      if (!(inPlace && (old.allocated >>> (endSub - 1)) & 1)) high = endSub * subSize;
+      if (!inPlace && old.allocated) {
+        low = Math.min(low, (31 - Math.clz32(old.allocated & -old.allocated)) * subSize);
+        high = Math.max(high, (32 - Math.clz32(old.allocated)) * subSize);
+      }
+    }
+    if (low === from && high === to) this.putData(part, host + from, guestCluster + from);
+    else {
+      const image = new Uint8Array(high - low);
+      if (low < from) this.readAny(guestCluster + low, image.subarray(0, from - low));
+      if (high > to) this.readAny(guestCluster + to, image.subarray(to - low));
+      const fresh = !this.cipher && !this.dataFile && host + low >= this.meta.freshFrom;
+      if (fresh && isZero(image)) this.putData(part, host + from, guestCluster + from);
+      else {
+        image.set(part, from - low);
+        this.putData(image, host + low, guestCluster + low);
+      }
+    }
+    if (!inPlace) this.release(old);
+    const written = bits(Math.floor(low / subSize), Math.ceil(high / subSize));
+    entry.compressed = false;
+    entry.copied = true;
+    entry.host = host;
+    entry.length = 0;
+    entry.allocated = ((old.compressed ? 0 : old.allocated) | written) >>> 0;
+    entry.zero = ((old.compressed ? 0 : old.zero) & ~written) >>> 0;
+    this.storeEntry(table, index, entry);
+  }
+
+  /**
+   * Writes one whole cluster compressed (`buf` may be shorter at the end of the disk). Where it does not get smaller it is
+   * written plain.
+   */
+  writeCompressed(offset: number, buf: Uint8Array): void {
+    const { meta, clusterSize } = this;
+    checkRange(this.size, offset, buf.length);
+    if (offset % clusterSize !== 0 || (buf.length !== clusterSize && offset + buf.length !== this.size) || buf.length > clusterSize)
+      throw new BlockError('invalid', 'compressed writes are whole clusters');
+    if (meta.external) throw new BlockError('unsupported', 'no compression with an external data file');
+    if (this.cipher) throw new BlockError('unsupported', 'Compression and encryption not supported at the same time');
+    this.beginWrite(offset, buf.length);
+    meta.safePoint();
+    let plain = buf;
+    if (buf.length < clusterSize) {
+      plain = new Uint8Array(clusterSize);
+      plain.set(buf);
+    }
+    const { codecs } = this.host;
+    const packed = meta.header.compressionType === 1 ? codecs.zstdCompress(plain) : codecs.deflateRaw(plain);
+    if (packed.length >= clusterSize) {
+      this.writeAny(offset, buf);
+      return;
+    }
+    const l1Index = Math.floor(offset / meta.l2Coverage);
+    const table = this.ownTable(l1Index);
+    const index = Math.floor((offset - l1Index * meta.l2Coverage) / clusterSize);
+    const at = meta.allocBytes(packed.length);
+    meta.protect(at, packed.length);
+    meta.put(packed, at);
+    const { entry } = this;
+    this.loadEntry(table, index, entry);
+    this.release(entry);
+    entry.compressed = true;
+    entry.copied = false;
+    entry.host = at;
+    entry.length = Math.ceil((at + packed.length) / SECTOR) * SECTOR - at;
+    this.storeEntry(table, index, entry);
+  }
+
+  // ---- clearing
+
+  writeZeroes(offset: number, length: number, unmap = true): void {
+    checkRange(this.size, offset, length);
+    if (length === 0) return;
+    this.beginWrite(offset, length);
+    const { subSize } = this;
+    const end = offset + length;
+    const plainOnly = this.meta.header.version < 3 && this.backing !== null;
+    const start = Math.min(end, Math.ceil(offset / subSize) * subSize);
+    const stop = end === this.size ? end : Math.max(start, end - (end % subSize));
+    if (plainOnly || start >= stop) {
+      this.writeZeroBytes(offset, length);
+      return;
+    }
+    this.writeZeroBytes(offset, start - offset);
+    this.clear(start, stop, this.meta.header.version < 3 ? 'drop' : unmap ? 'zero-unmap' : 'zero');
+    this.writeZeroBytes(stop, end - stop);
+  }
+
+  private writeZeroBytes(offset: number, length: number): void {
+    const zeroes = new Uint8Array(Math.min(length, 1 << 20));
+    while (length > 0) {
+      const n = Math.min(length, zeroes.length);
+      this.map(offset, n);
+      const absent = this.runKind === ZERO || (this.runKind === UNALLOCATED && !(this.backing && offset < this.backing.size));
+      const piece = Math.min(n, this.runLength);
+      if (!absent) this.writeAny(offset, zeroes.subarray(0, piece));
+      offset += piece;
+      length -= piece;
+    }
+  }
+
+  discard(offset: number, length: number): void {
+    checkRange(this.size, offset, length);
+    if (length === 0) return;
+    this.beginWrite(offset, length);
+    const start = Math.ceil(offset / this.subSize) * this.subSize;
+    const end = offset + length === this.size ? this.size : offset + length - ((offset + length) % this.subSize);
+    if (start < end) this.clear(start, end, 'discard');
+  }
+
+  /** `start` at a subcluster boundary, `end` too or at the end of what there is. */
+  private clear(start: number, end: number, how: Clearing): void {
+    const { meta, clusterSize, entry } = this;
+    if (meta.external && this.rawData && how !== 'drop') {
+      this.dataFile!.writeZeroes(start, Math.min(end, this.dataFile!.size()) - start);
+      return;
+    }
+    let at = start;
+    while (at < end) {
+      meta.safePoint();
+      const l1Index = Math.floor(at / meta.l2Coverage);
+      const tableEnd = Math.min(end, (l1Index + 1) * meta.l2Coverage);
+      const table = this.l2Table(l1Index);
+      if (table === 0 && (how === 'drop' || !this.backing || (at >= this.backing.size))) {
+        at = tableEnd;
+        continue;
+      }
+      if (table === 0 && how === 'discard' && meta.header.version < 3) {
+        at = tableEnd;
+        continue;
+      }
+      const perSlice = meta.l2.sliceSize / meta.entrySize;
+      const index = Math.floor((at - l1Index * meta.l2Coverage) / clusterSize);
+      const sliceEnd = Math.min(tableEnd, l1Index * meta.l2Coverage + (index - (index % perSlice) + perSlice) * clusterSize);
+      for (; at < sliceEnd; ) {
+        const inCluster = at % clusterSize;
+        const stop = Math.min(sliceEnd, at - inCluster + clusterSize);
+        this.clearCluster(l1Index, at, stop, how, entry);
+        at = stop;
+      }
+    }
+  }
+
+  private clearCluster(l1Index: number, start: number, stop: number, how: Clearing, entry: L2Entry): void {
+    const { meta, clusterSize, codec } = this;
+    const index = Math.floor((start - l1Index * meta.l2Coverage) / clusterSize);
+    const base = start - (start % clusterSize);
+    const current = this.l2Table(l1Index);
+    if (current) this.loadEntry(current, index, entry);
+    else Object.assign(entry, codec.empty());
+    const old = { ...entry };
+    const whole = start === base && (stop === base + clusterSize || stop === this.size || how === 'drop');
+    const v3 = meta.header.version >= 3;
+    if (whole) {
+      const nothing = !old.compressed && old.host < 0 && old.zero === 0;
+      const seesBacking = this.backing !== null && base < this.backing.size;
+      if (how === 'drop' || !v3) {
+        if (!old.compressed && old.host < 0 && old.zero === 0) return;
+        if (how === 'discard' && seesBacking) return;
+        Object.assign(entry, codec.empty());
+      } else {
+        if (nothing && !seesBacking) return;
+        const keep = how === 'zero' && !old.compressed && old.host >= 0 && old.copied;
+        const alreadyZero = !old.compressed && old.zero === codec.all && (old.host < 0 || keep);
+        if (alreadyZero) return;
+        Object.assign(entry, codec.empty());
+        entry.zero = codec.all;
+        if (keep) {
+          entry.host = old.host;
+          entry.copied = true;
+        }
+      }
+      const table = this.ownTable(l1Index);
+      if (entry.host < 0) {
+        this.release(old);
+        if (meta.external && old.host >= 0) this.dataFile!.discard(old.host, Math.min(clusterSize, Math.max(0, this.dataFile!.size() - old.host)));
+      }
+      this.storeEntry(table, index, entry);
+      return;
+    }
+    // Part of a cluster: only extended L2 entries have parts.
+    const range = bits(Math.floor((start - base) / this.subSize), Math.ceil((stop - base) / this.subSize));
+    if (old.compressed) {
+      if (how !== 'discard') this.writeZeroBytes(start, stop - start);
+      return;
+    }
+    if ((old.zero & range) >>> 0 === range) return;
+    const table = this.ownTable(l1Index);
+    entry.allocated = (old.allocated & ~range) >>> 0;
+    entry.zero = (old.zero | range) >>> 0;
+    this.storeEntry(table, index, entry);
+  }
+
+  // ---- the whole
+
+  flush(): void {
+    if (this.readOnly) return;
+    this.meta.flush();
+  }
+
+  get vmStateOffset(): number {
+    return Math.ceil(this.size / this.meta.l2Coverage) * this.meta.l2Coverage;
+  }
+
+  /** Reads VM state of the active tables (after a snapshot with state was applied). */
+  readVmState(offset: number, buf: Uint8Array): void {
+    this.readAny(this.vmStateOffset + offset, buf);
+  }
+
+  /** Writes VM state, to be taken along by the next `createSnapshot`. */
+  writeVmState(offset: number, buf: Uint8Array): void {
+    if (buf.length === 0) return;
+    if (this.meta.external) throw new BlockError('unsupported', 'no VM state with an external data file');
+    this.beginWrite(0, 0);
+    const at = this.vmStateOffset + offset;
+    this.growL1(Math.ceil((at + buf.length) / this.meta.l2Coverage), this.size);
+    this.writeAny(at, buf);
+  }
+
+  /** Drops VM state from the active tables. */
+  clearVmState(): void {
+    const start = this.vmStateOffset;
+    const end = this.meta.l1Offsets.length * this.meta.l2Coverage;
+    if (end > start) this.clear(start, end, 'drop');
+  }
+
+  /** A longer L1, if it is shorter than that. */
+  private growL1(entries: number, size: number): boolean {
+    const { meta } = this;
+    if (entries <= meta.l1Offsets.length) return false;
+    if (entries * 8 > MAX_L1_BYTES) throw new BlockError('invalid', `${this.filename}: the L1 table would be too large; use larger clusters`);
+    const offsets = new Float64Array(entries);
+    offsets.set(meta.l1Offsets);
+    const copied = new Uint8Array(entries);
+    copied.set(meta.l1Copied);
+    meta.switchL1(offsets, copied, size);
+    return true;
+  }
+
+  resize(size: number): void {
+    if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR !== 0)
+      throw new BlockError('invalid', 'The new size must be a multiple of 512');
+    const old = this.size;
+    if (size === old) return;
+    const { meta } = this;
+    if (this.snapshots.length > 0 && meta.header.version < 3)
+      throw new BlockError('unsupported', `Can't resize a version 2 image which has snapshots`);
+    this.beginWrite(0, 0);
+    this.clearVmState();
+    if (size < old) {
+      // What is cut off within the last cluster must not come back when the disk grows again.
+      const keep = Math.min(old, Math.ceil(size / this.clusterSize) * this.clusterSize);
+      if (keep > size) this.zeroTail(size, keep);
+      this.clear(keep, old, 'drop');
+      this.bitmaps?.resize(size);
+      meta.flush();
+      meta.header.size = size;
+      meta.writeHeaderFields();
+    } else {
+      if (!this.growL1(Math.ceil(size / meta.l2Coverage), size)) {
+        meta.commit();
+        meta.barrier();
+        // With a longer backing file the new part would show its content, so the size stays until that is hidden.
+        meta.header.size = size;
+      }
+      this.bitmaps?.resize(size);
+      const end = Math.ceil(old / this.clusterSize) * this.clusterSize;
+      if (old < end) this.zeroTail(old, Math.min(size, end));
+      if (this.backing && this.backing.size > old) this.writeZeroes(old, Math.min(size, this.backing.size) - old);
+      meta.flush();
+      meta.writeHeaderFields();
+    }
+    meta.barrier();
+    if (this.dataFile && this.rawData) this.dataFile.truncate(size);
+  }
+
+  private zeroTail(offset: number, end: number): void {
+    this.writeZeroBytes(offset, end - offset);
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    try {
+      if (!this.readOnly && !this.meta.broken) {
+        this.meta.settle();
+        if (this.wrote) this.bitmaps?.end();
+        this.meta.settle();
+        if (this.meta.header.incompatible & INCOMPAT_DIRTY) this.meta.setDirty(false);
+      }
+    } finally {
+      this.closeFiles();
+    }
+  }
+
+  /** Lets go of the files without writing anything: after an error, or to play a crash. */
+  closeFiles(): void {
+    this.closed = true;
+    this.meta.file.close();
+    this.dataFile?.close();
+    this.backing?.close();
+  }
+
+  /** Loads an entry of any L2 table, for the snapshot and check code. */
+  entryAt(table: number, index: number, entry: L2Entry): void {
+    this.loadEntry(table, index, entry);
+  }
+
+  putEntry(table: number, index: number, entry: L2Entry): void {
+    this.storeEntry(table, index, entry);
+  }
+}

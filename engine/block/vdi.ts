@@ -1,0 +1,111 @@
+/** VirtualBox disk images, read-only. Source: the VDI 1.1 header as VirtualBox documents it ("VDICore.h" field order). */
+import { BlockError, sane } from './errors.ts';
+import type { BlockFile } from './file.ts';
+import { type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
+
+const SIGNATURE = 0xbeda107f;
+const TYPE_DYNAMIC = 1;
+const TYPE_STATIC = 2;
+const UNALLOCATED = 0xffffffff;
+const DISCARDED = 0xfffffffe;
+/** 4-byte entries of the block map held at once. */
+const MAP_PAGE = 16384;
+const MAX_BLOCKS = 0x3fffffff;
+
+export function isVdi(start: Uint8Array): boolean {
+  return start.length >= 68 && new DataView(start.buffer, start.byteOffset).getUint32(64, true) === SIGNATURE;
+}
+
+class VdiNode extends ReadOnlyNode {
+  readonly format = 'vdi';
+  readonly size: number;
+  private readonly file: BlockFile;
+  private readonly blockSize: number;
+  private readonly mapOffset: number;
+  private readonly dataOffset: number;
+  private readonly blocks: number;
+  private readonly page = new Uint32Array(MAP_PAGE);
+  private pageIndex = -1;
+
+  constructor(file: BlockFile) {
+    super();
+    this.file = file;
+    const bytes = new Uint8Array(512);
+    file.pread(bytes, 0);
+    const view = new DataView(bytes.buffer);
+    const u64 = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
+    if (!isVdi(bytes)) throw new BlockError('format', `${file.name}: not a VDI image`);
+    const version = view.getUint32(68, true);
+    if (version !== 0x00010001) throw new BlockError('unsupported', `${file.name}: VDI version ${version >>> 16}.${version & 0xffff} is not supported`);
+    const type = view.getUint32(76, true);
+    if (type !== TYPE_DYNAMIC && type !== TYPE_STATIC) throw new BlockError('unsupported', `${file.name}: VDI image type ${type} is not supported`);
+    this.mapOffset = view.getUint32(340, true);
+    this.dataOffset = view.getUint32(344, true);
+    const sector = view.getUint32(360, true);
+    this.size = u64(368);
+    this.blockSize = view.getUint32(376, true);
+    this.blocks = view.getUint32(384, true);
+    sane(sector === 512, 'VDI sector size is not 512');
+    sane(this.blockSize >= 4096 && this.blockSize <= 64 << 20 && this.blockSize % 512 === 0, 'VDI block size is not valid');
+    sane(this.blocks <= MAX_BLOCKS && Number.isSafeInteger(this.size), 'VDI size is too large');
+    sane(this.size <= this.blocks * this.blockSize, 'VDI block map is too small for the disk');
+    sane(this.mapOffset >= 512 && this.mapOffset + this.blocks * 4 <= file.size(), 'VDI block map lies outside the file');
+    if (view.getUint32(424, true) | view.getUint32(428, true) | view.getUint32(432, true) | view.getUint32(436, true))
+      throw new BlockError('unsupported', `${file.name}: VDI images with a parent are not supported`);
+  }
+
+  get filename(): string {
+    return this.file.name;
+  }
+
+  /** Host offset of a block, or -1. */
+  private block(index: number): number {
+    const page = Math.floor(index / MAP_PAGE);
+    if (page !== this.pageIndex) {
+      const bytes = new Uint8Array(MAP_PAGE * 4);
+      this.file.pread(bytes, this.mapOffset + page * MAP_PAGE * 4);
+      const view = new DataView(bytes.buffer);
+      for (let i = 0; i < MAP_PAGE; i++) this.page[i] = view.getUint32(i * 4, true);
+      this.pageIndex = page;
+    }
+    const entry = this.page[index % MAP_PAGE];
+    if (entry === UNALLOCATED || entry === DISCARDED) return -1;
+    sane(entry < this.blocks, 'VDI block map entry is not valid');
+    return this.dataOffset + entry * this.blockSize;
+  }
+
+  read(offset: number, buf: Uint8Array): void {
+    checkRange(this.size, offset, buf.length);
+    for (let done = 0; done < buf.length; ) {
+      const at = offset + done;
+      const inBlock = at % this.blockSize;
+      const part = buf.subarray(done, done + Math.min(buf.length - done, this.blockSize - inBlock));
+      const host = this.block(Math.floor(at / this.blockSize));
+      if (host < 0) part.fill(0);
+      else this.file.pread(part, host + inBlock);
+      done += part.length;
+    }
+  }
+
+  blockStatus(offset: number, length: number): BlockRun {
+    checkRange(this.size, offset, length);
+    const inBlock = offset % this.blockSize;
+    const host = this.block(Math.floor(offset / this.blockSize));
+    let run = this.blockSize - inBlock;
+    while (run < length) {
+      const next = this.block(Math.floor((offset + run) / this.blockSize));
+      if (host < 0 ? next >= 0 : next !== host + inBlock + run) break;
+      run += this.blockSize;
+    }
+    run = Math.min(run, length);
+    return host < 0 ? { kind: 'zero', length: run } : { kind: 'data', length: run, hostOffset: host + inBlock };
+  }
+
+  close(): void {
+    this.file.close();
+  }
+}
+
+export function openVdi(file: BlockFile): VdiNode {
+  return new VdiNode(file);
+}
