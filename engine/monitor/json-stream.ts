@@ -18,10 +18,10 @@ function revive(_key: string, value: unknown, context?: { source?: string }): un
   return value;
 }
 
-/** `JSON.stringify` with bigints as plain integers. */
-export function stringify(value: unknown): string {
+/** `JSON.stringify` with bigints as plain integers; `pretty` indents by four. */
+export function stringify(value: unknown, pretty = false): string {
   const raw = (JSON as unknown as { rawJSON(text: string): unknown }).rawJSON;
-  return JSON.stringify(value, (_key, item) => (typeof item === 'bigint' ? raw(item.toString()) : item));
+  return JSON.stringify(value, (_key, item) => (typeof item === 'bigint' ? raw(item.toString()) : item), pretty ? 4 : 0);
 }
 
 export class JsonStream {

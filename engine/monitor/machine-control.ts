@@ -8,46 +8,21 @@
  * machine cannot carry out rejects with a `MonitorError`.
  */
 import type { CharFrontend, CharSink } from '../bus/chardev.ts';
+import type { MachineConfig } from '../contract/machine-config.ts';
+import type { QmpErrorClass, QmpRunState, QmpShutdownCause } from '../contract/qmp.ts';
+import type { MachineStats } from '../contract/stats.ts';
 import type { QKeyCode } from './keys.ts';
 
-/** The run states of QMP that this machine knows (QAPI `RunState`). */
-export type RunState =
-  | 'running'
-  | 'paused'
-  | 'prelaunch'
-  | 'shutdown'
-  | 'debug'
-  | 'internal-error'
-  | 'guest-panicked'
-  | 'io-error'
-  | 'save-vm'
-  | 'restore-vm'
-  | 'inmigrate'
-  | 'postmigrate'
-  | 'suspended'
-  | 'watchdog';
-
-/** Why the machine was reset or shut down (QAPI `ShutdownCause`). */
-export type ShutdownCause =
-  | 'none'
-  | 'host-error'
-  | 'host-qmp-quit'
-  | 'host-qmp-system-reset'
-  | 'host-signal'
-  | 'host-ui'
-  | 'guest-shutdown'
-  | 'guest-reset'
-  | 'guest-panic'
-  | 'subsystem-reset'
-  | 'snapshot-load';
+export type RunState = QmpRunState;
+export type ShutdownCause = QmpShutdownCause;
 
 /** An error whose message is meant for the person or program at the other end of a monitor. */
 export class MonitorError extends Error {
   override readonly name = 'MonitorError';
   /** The QMP error class. */
-  readonly errorClass: 'GenericError' | 'CommandNotFound' | 'DeviceNotFound' | 'DeviceNotActive' | 'KVMMissingCap';
+  readonly errorClass: QmpErrorClass;
 
-  constructor(message: string, errorClass: MonitorError['errorClass'] = 'GenericError') {
+  constructor(message: string, errorClass: QmpErrorClass = 'GenericError') {
     super(message);
     this.errorClass = errorClass;
   }
@@ -207,8 +182,7 @@ export interface MachineControl {
   inputEvents(events: readonly InputEvent[]): void;
   /** The screen as an image file. */
   screendump(format: 'png' | 'ppm'): Promise<Uint8Array>;
-  /** Counters of the whole machine, as engine/contract names them; JSON-able. */
-  statistics(): Readonly<Record<string, unknown>>;
+  statistics(): MachineStats;
 
   traceEvents(pattern: string): readonly TraceEvent[];
   /** Turns the events that match the glob on or off; returns how many matched. */
@@ -262,6 +236,14 @@ export interface Chardev {
   /** Connects a front end; throws when it has one already (a multiplexer takes several). */
   attach(client: CharClient): CharPort;
 }
+
+/**
+ * Starts a machine: `engine/machine/main.ts` exports it. Makes the memory, the devices and the vCPU threads, loads
+ * kernel or firmware, attaches serial ports and devices to `hooks.chardevs`, listens on `config.sockets.vnc`, and lets
+ * the vCPUs run unless `config.lifecycle.paused` says otherwise. Rejects with an Error whose message is for the person
+ * and whose `code` is one of contract's `StartError`.
+ */
+export type StartMachine = (config: MachineConfig, hooks: MachineHooks) => Promise<MachineControl>;
 
 /** What the machine gets from the process it is started in. */
 export interface MachineHooks {

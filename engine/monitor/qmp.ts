@@ -81,8 +81,8 @@ export class QmpServer {
     const milliseconds = this.#now();
     const seconds = Math.floor(milliseconds / 1000);
     const timestamp = { seconds, microseconds: Math.round((milliseconds - seconds * 1000) * 1000) };
-    const text = stringify(data === undefined ? { timestamp, event } : { timestamp, event, data });
-    for (const session of [...this.#sessions]) session.deliver(text);
+    const message = data === undefined ? { timestamp, event } : { timestamp, event, data };
+    for (const session of [...this.#sessions]) session.deliver(message);
   }
 
   /** Sends the machine's events to the sessions, until the returned function is called. */
@@ -104,9 +104,9 @@ export class QmpServer {
     }
   }
 
-  /** Starts a session: sends the greeting. */
-  open(channel: QmpChannel): QmpSession {
-    const session = new QmpSession(this, channel, () => this.#sessions.delete(session));
+  /** Starts a session: sends the greeting. `pretty`: answers are indented. */
+  open(channel: QmpChannel, pretty = false): QmpSession {
+    const session = new QmpSession(this, channel, pretty, () => this.#sessions.delete(session));
     this.#sessions.add(session);
     session.reply({ QMP: { version: this.version, capabilities: [] } });
     return session;
@@ -131,6 +131,7 @@ export class QmpServer {
 export class QmpSession {
   readonly #server: QmpServer;
   readonly #channel: QmpChannel;
+  readonly #pretty: boolean;
   readonly #forget: () => void;
   readonly #stream = new JsonStream();
   readonly #queue: unknown[] = [];
@@ -138,8 +139,9 @@ export class QmpSession {
   #negotiated = false;
   #ended = false;
 
-  constructor(server: QmpServer, channel: QmpChannel, forget: () => void) {
+  constructor(server: QmpServer, channel: QmpChannel, pretty: boolean, forget: () => void) {
     this.#server = server;
+    this.#pretty = pretty;
     this.#channel = channel;
     this.#forget = forget;
   }
@@ -169,12 +171,12 @@ export class QmpSession {
 
   /** Sends an answer or the greeting. */
   reply(message: object): void {
-    this.#send(stringify(message));
+    this.#send(stringify(message, this.#pretty));
   }
 
   /** Sends an event, once the client has negotiated. */
-  deliver(text: string): void {
-    if (this.#negotiated) this.#send(text);
+  deliver(message: object): void {
+    if (this.#negotiated) this.reply(message);
   }
 
   /** Ends negotiation; throws when it has ended before. */

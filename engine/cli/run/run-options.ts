@@ -1,0 +1,75 @@
+/** What a `vivarium run` command line says, checked but not yet put to the host. */
+import type { ChardevOptions } from '../../host/chardev-types.ts';
+
+export interface DeviceOptions {
+  /** The model by its own name, not an alias. */
+  readonly model: string;
+  readonly id: string | undefined;
+  readonly properties: Readonly<Record<string, string | number | boolean>>;
+}
+
+export interface MonitorOptions {
+  readonly chardev: string;
+  /** `control` is QMP, `readline` the human monitor. */
+  readonly mode: 'readline' | 'control';
+  readonly pretty: boolean;
+}
+
+export interface VncOptions {
+  /** A display number on a host (TCP port 5900 and up), or a Unix socket. */
+  readonly address: { readonly type: 'tcp'; readonly host: string; readonly display: number; readonly to: number } | { readonly type: 'unix'; readonly path: string };
+  /** A password must be set through a monitor before anyone can connect. */
+  readonly password: boolean;
+}
+
+export interface SmpOptions {
+  readonly cpus: number;
+  readonly sockets: number;
+  readonly cores: number;
+  readonly threads: number;
+}
+
+export type Accelerator = 'jit' | 'kvm';
+
+export interface RunOptions {
+  name: string | undefined;
+  /** Canonical form; all zeros when none was given. */
+  uuid: string;
+  machine: 'pc';
+  machineProperties: Record<string, string>;
+  /** In order of preference; empty: the best that works. */
+  accelerators: Accelerator[];
+  cpu: { model: string; features: { name: string; on: boolean }[] };
+  memoryBytes: number;
+  smp: SmpOptions;
+  kernel: string | undefined;
+  initrd: string | undefined;
+  append: string | undefined;
+  bios: string | undefined;
+  /** Folders to look for firmware in, before the usual ones. */
+  firmwareFolders: string[];
+  /** Boot devices by letter, and the firmware's menu; undefined: as the firmware likes. */
+  boot: { order: string | undefined; menu: boolean };
+  rtc: { base: string; clock: 'host' | 'vm' };
+  chardevs: ChardevOptions[];
+  /** COM1 to COM4: the character device, or undefined for a port that is not there. */
+  serials: (string | undefined)[];
+  debugcon: string | undefined;
+  monitors: MonitorOptions[];
+  devices: DeviceOptions[];
+  /** Ids of the sources of entropy; all stand for the host's own generator. */
+  rngs: string[];
+  vga: 'std' | 'none';
+  vnc: VncOptions | undefined;
+  /** The VNC server was not asked for: it comes by default, and may be missing where no port is free. */
+  vncByDefault: boolean;
+  onReboot: 'reset' | 'shutdown';
+  onShutdown: 'poweroff' | 'pause';
+  startPaused: boolean;
+  pidfile: string | undefined;
+  logItems: string[];
+  logFile: string | undefined;
+  trace: string[];
+  /** The escape character of multiplexers, as its code. */
+  escape: number;
+}
