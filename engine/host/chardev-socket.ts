@@ -90,7 +90,8 @@ export class SocketChardev extends ChardevBase {
   async start(): Promise<void> {
     if (this.#options.server) {
       await this.#listen();
-      if (this.#options.wait && !this.open) await new Promise<void>((resolve) => this.#server?.once('connection', () => resolve()));
+      if (this.#options.wait && !this.open)
+        await new Promise<void>((resolve) => this.#server?.once('connection', () => resolve()));
       return;
     }
     try {

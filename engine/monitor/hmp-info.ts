@@ -20,7 +20,17 @@ export function formatPages(registers: CpuRegisters, machine: MachineControl): s
       break;
     }
     const bit = (index: bigint, letter: string): string => ((page.entry >> index) & 1n ? letter : '-');
-    const flags = [bit(63n, 'X'), bit(8n, 'G'), page.large ? 'P' : '-', bit(6n, 'D'), bit(5n, 'A'), bit(4n, 'C'), bit(3n, 'T'), bit(2n, 'U'), bit(1n, 'W')];
+    const flags = [
+      bit(63n, 'X'),
+      bit(8n, 'G'),
+      page.large ? 'P' : '-',
+      bit(6n, 'D'),
+      bit(5n, 'A'),
+      bit(4n, 'C'),
+      bit(3n, 'T'),
+      bit(2n, 'U'),
+      bit(1n, 'W'),
+    ];
     lines.push(`${hex16(page.linear)}: ${hex16(page.physical)} ${flags.join('')}\n`);
   }
   return lines.join('') + (state.limited ? '(more pages are mapped than can be shown)\n' : '');
@@ -59,7 +69,8 @@ function formatTree(machine: MachineControl, flat: boolean): string {
     `${indent}${hex16(base)}-${hex16(base + length - 1)} (prio 0, ${kind}): ${name}${offset ? ` @${hex16(offset)}` : ''}\n`;
   const space = (title: string, root: string, regions: readonly MemoryRegion[], index: number): string => {
     const sorted = [...regions].sort((a, b) => a.base - b.base);
-    if (flat) return `FlatView #${index}\n AS "${title}", root: ${root}\n Root memory region: ${root}\n${sorted.map((region) => line(region, '  ')).join('')}\n`;
+    if (flat)
+      return `FlatView #${index}\n AS "${title}", root: ${root}\n Root memory region: ${root}\n${sorted.map((region) => line(region, '  ')).join('')}\n`;
     const whole = { base: 0, length: 1, kind: 'i/o', name: root } as const;
     const last = title === 'I/O' ? 'ffff'.padStart(16, '0') : 'f'.repeat(16);
     const head = line(whole, '  ').replace(/-[0-9a-f]{16}/, `-${last}`);
@@ -87,10 +98,15 @@ export function registerInfoCommands(monitor: HumanMonitor): void {
   plain('cpus', 'show the CPUs', (current) =>
     machine
       .vcpus()
-      .map((cpu) => `${cpu.index === current ? '*' : ' '} CPU #${cpu.index}: thread_id=${cpu.threadId}${cpu.halted ? ' (halted)' : ''}\n`)
+      .map(
+        (cpu) =>
+          `${cpu.index === current ? '*' : ' '} CPU #${cpu.index}: thread_id=${cpu.threadId}${cpu.halted ? ' (halted)' : ''}\n`,
+      )
       .join(''),
   );
-  plain('chardev', 'show the character devices', () => [...chardevs.values()].map(({ id, filename }) => `${id}: filename=${filename}\n`).join(''));
+  plain('chardev', 'show the character devices', () =>
+    [...chardevs.values()].map(({ id, filename }) => `${id}: filename=${filename}\n`).join(''),
+  );
   plain('tlb', 'show the mapped pages', async (cpu) => formatPages(await machine.registers(cpu), machine));
   plain('mem', 'show the mapped ranges', async (cpu) => formatRanges(await machine.registers(cpu), machine));
   plain('vnc', 'show the VNC server', () => {
@@ -109,14 +125,20 @@ export function registerInfoCommands(monitor: HumanMonitor): void {
     if (argument !== '' && argument !== '-f') throw new UsageError("mtree: only '-f' expected");
     return formatTree(machine, argument === '-f');
   });
-  monitor.registerInfo('registers', '[-a|vcpu]', 'show the registers of the CPU (-a: of all; vcpu: of that one)', async (text, context) => {
-    const argument = text.trim();
-    const all = machine.vcpus().map(({ index }) => index);
-    const wanted = argument === '-a' ? all : argument === '' ? [context.cpu] : [Number(argument)];
-    if (!wanted.every((index) => all.includes(index))) throw new UsageError('CPU#'.concat(argument.slice(0, 20), ' not available'));
-    const dumps = await Promise.all(wanted.map((index) => machine.registers(index)));
-    return dumps.map((registers) => `\n${formatRegisters(registers)}`).join('');
-  });
+  monitor.registerInfo(
+    'registers',
+    '[-a|vcpu]',
+    'show the registers of the CPU (-a: of all; vcpu: of that one)',
+    async (text, context) => {
+      const argument = text.trim();
+      const all = machine.vcpus().map(({ index }) => index);
+      const wanted = argument === '-a' ? all : argument === '' ? [context.cpu] : [Number(argument)];
+      if (!wanted.every((index) => all.includes(index)))
+        throw new UsageError('CPU#'.concat(argument.slice(0, 20), ' not available'));
+      const dumps = await Promise.all(wanted.map((index) => machine.registers(index)));
+      return dumps.map((registers) => `\n${formatRegisters(registers)}`).join('');
+    },
+  );
   monitor.registerInfo('trace-events', '[name]', 'show the trace events and their state', (text) =>
     machine
       .traceEvents(text.trim() || '*')

@@ -41,7 +41,8 @@ const escapes: Readonly<Record<number, string>> = { 39: "\\'", 92: '\\\\', 10: '
 /** A character constant: printable ones as they are, others as \xNN. */
 export function characterConstant(value: number): string {
   const byte = value & 0xff;
-  const text = escapes[byte] ?? (byte >= 32 && byte <= 126 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`);
+  const text =
+    escapes[byte] ?? (byte >= 32 && byte <= 126 ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, '0')}`);
   return `'${text}'`;
 }
 

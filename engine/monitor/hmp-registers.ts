@@ -54,7 +54,9 @@ export function formatRegisters(registers: CpuRegisters): string {
         .join(' '),
     );
   const flags = Number(registers.rflags & 0xffff_ffffn);
-  const letters = ['D', 'O', 'S', 'Z', 'A', 'P', 'C'].map((letter, i) => flag(flags, [10, 11, 7, 6, 4, 2, 0][i], letter)).join('');
+  const letters = ['D', 'O', 'S', 'Z', 'A', 'P', 'C']
+    .map((letter, i) => flag(flags, [10, 11, 7, 6, 4, 2, 0][i], letter))
+    .join('');
   const bit = (on: boolean): number => (on ? 1 : 0);
   lines.push(
     `${code64 ? 'RIP' : 'EIP'}=${value(registers.rip)} ${code64 ? 'RFL' : 'EFL'}=${hex(flags, 8)} [${letters}] CPL=${registers.cpl}` +

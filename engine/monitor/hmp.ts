@@ -12,7 +12,11 @@ import type { Chardev, CpuRegisters, MachineControl } from './machine-control.ts
 import { readVirtual, translate } from './page-tables.ts';
 
 /** Disassembles one instruction: its text and its length in bytes. `mode` is the code's width in bits. */
-export type Disassemble = (bytes: Uint8Array, ip: bigint, mode: 16 | 32 | 64) => { readonly text: string; readonly length: number };
+export type Disassemble = (
+  bytes: Uint8Array,
+  ip: bigint,
+  mode: 16 | 32 | 64,
+) => { readonly text: string; readonly length: number };
 
 export interface HumanMonitorOptions {
   readonly machine: MachineControl;
@@ -50,7 +54,8 @@ const noMore = (text: string, command: string): void => {
 export function splitWords(text: string): string[] {
   const words: string[] = [];
   const pattern = /\s*(?:"((?:[^"\\]|\\.)*)"|(\S+))/gy;
-  for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) words.push(match[1]?.replace(/\\(.)/g, '$1') ?? match[2]);
+  for (let match = pattern.exec(text); match !== null; match = pattern.exec(text))
+    words.push(match[1]?.replace(/\\(.)/g, '$1') ?? match[2]);
   return words;
 }
 
@@ -87,7 +92,8 @@ export class HumanMonitor {
       return await command.run(trimmed.slice(name.length), context);
     } catch (cause) {
       const message = (cause as Error).message;
-      if (cause instanceof UsageError || cause instanceof ExpressionError) return `${message}\nTry "help ${command.names[0]}" for more information\n`;
+      if (cause instanceof UsageError || cause instanceof ExpressionError)
+        return `${message}\nTry "help ${command.names[0]}" for more information\n`;
       return `Error: ${message}\n`;
     }
   }
@@ -133,7 +139,9 @@ export class HumanMonitor {
   }
 
   #helpLines(commands: readonly HumanCommand[], prefix: string): string {
-    return commands.map(({ names, usage, help }) => `${prefix}${names.join('|')}${usage === '' ? '' : ` ${usage}`} -- ${help}\n`).join('');
+    return commands
+      .map(({ names, usage, help }) => `${prefix}${names.join('|')}${usage === '' ? '' : ` ${usage}`} -- ${help}\n`)
+      .join('');
   }
 
   #registerControl(): void {
@@ -148,7 +156,11 @@ export class HumanMonitor {
       const [name, second] = splitWords(text);
       const sorted = [...this.#commands].sort((a, b) => (a.names[0] < b.names[0] ? -1 : 1));
       if (name === undefined) return this.#helpLines(sorted, '');
-      if (name === 'info') return this.#helpLines(this.#allInfos().filter(({ names }) => second === undefined || names[0] === second), 'info ');
+      if (name === 'info')
+        return this.#helpLines(
+          this.#allInfos().filter(({ names }) => second === undefined || names[0] === second),
+          'info ',
+        );
       const found = sorted.filter(({ names }) => names.includes(name));
       return found.length === 0 ? `unknown command: '${name}'\n` : this.#helpLines(found, '');
     });
@@ -169,16 +181,21 @@ export class HumanMonitor {
       context.cpu = index;
       return '';
     });
-    this.register('sendkey', 'keys [hold_ms]', 'press keys together, e.g. ctrl-alt-f1 (default hold time: 100 ms)', async (text) => {
-      const [list, hold = '100', ...more] = splitWords(text);
-      if (list === undefined) throw new UsageError('sendkey: string expected');
-      noMore(more.join(' '), 'sendkey');
-      const keys = parseKeyList(list);
-      if ('bad' in keys) return `invalid parameter: ${keys.bad}\n`;
-      if (!/^\d{1,5}$/.test(hold)) throw new UsageError('sendkey: hold time in milliseconds expected');
-      void machine.sendKeys(keys.keys, Math.min(Number(hold), 60_000));
-      return '';
-    });
+    this.register(
+      'sendkey',
+      'keys [hold_ms]',
+      'press keys together, e.g. ctrl-alt-f1 (default hold time: 100 ms)',
+      async (text) => {
+        const [list, hold = '100', ...more] = splitWords(text);
+        if (list === undefined) throw new UsageError('sendkey: string expected');
+        noMore(more.join(' '), 'sendkey');
+        const keys = parseKeyList(list);
+        if ('bad' in keys) return `invalid parameter: ${keys.bad}\n`;
+        if (!/^\d{1,5}$/.test(hold)) throw new UsageError('sendkey: hold time in milliseconds expected');
+        void machine.sendKeys(keys.keys, Math.min(Number(hold), 60_000));
+        return '';
+      },
+    );
     this.register('screendump', 'filename [-f format]', 'save the screen as an image file (ppm or png)', async (text) => {
       const words = splitWords(text);
       const at = words.indexOf('-f');
@@ -190,7 +207,8 @@ export class HumanMonitor {
     });
     this.register('trace-event', 'name on|off', 'turn the trace events that match a pattern on or off', (text) => {
       const [name, state] = splitWords(text);
-      if (name === undefined || (state !== 'on' && state !== 'off')) throw new UsageError('trace-event: name and on|off expected');
+      if (name === undefined || (state !== 'on' && state !== 'off'))
+        throw new UsageError('trace-event: name and on|off expected');
       return machine.setTrace(name, state === 'on') === 0 ? `unknown event "${name}"\n` : '';
     });
   }
@@ -199,7 +217,9 @@ export class HumanMonitor {
     const { machine } = this.options;
     this.register('x', '/fmt addr', "show virtual memory from 'addr'", async (text, context) => {
       const registers = await machine.registers(context.cpu);
-      return this.#examine(text, context, registers, (at, length) => readVirtual(registers, machine.readPhysical.bind(machine), at, length));
+      return this.#examine(text, context, registers, (at, length) =>
+        readVirtual(registers, machine.readPhysical.bind(machine), at, length),
+      );
     });
     this.register('xp', '/fmt addr', "show physical memory from 'addr'", async (text, context) => {
       const registers = await machine.registers(context.cpu);

@@ -13,7 +13,12 @@ const maxDepth = 256;
 
 /** Integers that a double cannot hold come as bigints (`memsave` of a kernel address). */
 function revive(_key: string, value: unknown, context?: { source?: string }): unknown {
-  if (typeof value === 'number' && !Number.isSafeInteger(value) && context?.source !== undefined && /^-?\d+$/.test(context.source))
+  if (
+    typeof value === 'number' &&
+    !Number.isSafeInteger(value) &&
+    context?.source !== undefined &&
+    /^-?\d+$/.test(context.source)
+  )
     return BigInt(context.source);
   return value;
 }

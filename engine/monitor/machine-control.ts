@@ -119,7 +119,16 @@ export type InputEvent =
   /** `value` from 0 to 0x7fff across the screen. */
   | { readonly type: 'abs'; readonly axis: 'x' | 'y'; readonly value: number };
 
-export type MouseButton = 'left' | 'middle' | 'right' | 'wheel-up' | 'wheel-down' | 'side' | 'extra' | 'wheel-left' | 'wheel-right';
+export type MouseButton =
+  | 'left'
+  | 'middle'
+  | 'right'
+  | 'wheel-up'
+  | 'wheel-down'
+  | 'side'
+  | 'extra'
+  | 'wheel-left'
+  | 'wheel-right';
 
 /** A trace event by name, and whether it is written. */
 export interface TraceEvent {
@@ -202,7 +211,11 @@ export interface VncInfo {
   readonly port: number;
   readonly family: 'ipv4' | 'ipv6' | 'unix' | 'unknown';
   readonly auth: 'none' | 'vnc';
-  readonly clients: readonly { readonly host: string; readonly port: number; readonly family: 'ipv4' | 'ipv6' | 'unix' | 'unknown' }[];
+  readonly clients: readonly {
+    readonly host: string;
+    readonly port: number;
+    readonly family: 'ipv4' | 'ipv6' | 'unix' | 'unknown';
+  }[];
 }
 
 /** What attaches to a character device from inside: a UART, a virtio port, a monitor. */

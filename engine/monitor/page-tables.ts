@@ -87,7 +87,12 @@ export function translate(registers: CpuRegisters, read: PhysicalReader, linear:
 }
 
 /** `length` bytes at a linear address, or undefined where a page of them is not mapped. */
-export function readVirtual(registers: CpuRegisters, read: PhysicalReader, linear: bigint, length: number): Uint8Array | undefined {
+export function readVirtual(
+  registers: CpuRegisters,
+  read: PhysicalReader,
+  linear: bigint,
+  length: number,
+): Uint8Array | undefined {
   const result = new Uint8Array(length);
   const wide = (registers.efer & LMA) !== 0n ? 64 : 32;
   for (let done = 0; done < length; ) {
@@ -116,7 +121,11 @@ export interface Mapping {
 const maxEntries = 1 << 24;
 
 /** All mapped pages in order of linear address. Ends early, with `limited` set, when the tables describe too much. */
-export function* mappings(registers: CpuRegisters, read: PhysicalReader, state: { limited: boolean } = { limited: false }): Iterable<Mapping> {
+export function* mappings(
+  registers: CpuRegisters,
+  read: PhysicalReader,
+  state: { limited: boolean } = { limited: false },
+): Iterable<Mapping> {
   const shape = shapeOf(registers);
   const bits = shape.levels.reduce((sum, width) => sum + width, 12);
   let budget = maxEntries;

@@ -40,16 +40,28 @@ function keyOf(value: { type: 'number'; data: number } | { type: 'qcode'; data: 
 
 /** Physical memory in chunks, for pmemsave. */
 export function* physicalChunks(machine: MachineControl, address: number, length: number): Iterable<Uint8Array> {
-  for (let done = 0; done < length; done += chunkBytes) yield machine.readPhysical(address + done, Math.min(chunkBytes, length - done));
+  for (let done = 0; done < length; done += chunkBytes)
+    yield machine.readPhysical(address + done, Math.min(chunkBytes, length - done));
 }
 
 /** Memory at linear addresses of a vCPU in chunks, for memsave; throws where nothing is mapped. */
-export async function* virtualChunks(machine: MachineControl, cpu: number, address: bigint, length: number): AsyncIterable<Uint8Array> {
+export async function* virtualChunks(
+  machine: MachineControl,
+  cpu: number,
+  address: bigint,
+  length: number,
+): AsyncIterable<Uint8Array> {
   const registers = await machine.registers(cpu);
   for (let done = 0; done < length; ) {
     const at = address + BigInt(done);
-    const bytes = readVirtual(registers, machine.readPhysical.bind(machine), at, Math.min(4096 - Number(at & 0xfffn), length - done));
-    if (bytes === undefined) throw new MonitorError(`Invalid addr 0x${at.toString(16).padStart(16, '0')}/size ${length} specified`);
+    const bytes = readVirtual(
+      registers,
+      machine.readPhysical.bind(machine),
+      at,
+      Math.min(4096 - Number(at & 0xfffn), length - done),
+    );
+    if (bytes === undefined)
+      throw new MonitorError(`Invalid addr 0x${at.toString(16).padStart(16, '0')}/size ${length} specified`);
     yield bytes;
     done += bytes.length;
   }
@@ -77,7 +89,8 @@ export function registerStandardCommands(server: QmpServer, environment: Monitor
 
 function registerProtocol(server: QmpServer): void {
   server.register('qmp_capabilities', { '*enable': { array: { enum: ['oob'] } } }, ({ enable }, session) => {
-    if (enable !== undefined && enable.length > 0 && !session.negotiated) throw new MonitorError(`Capability '${enable[0]}' is not available`);
+    if (enable !== undefined && enable.length > 0 && !session.negotiated)
+      throw new MonitorError(`Capability '${enable[0]}' is not available`);
     session.negotiate();
   });
   server.register('query-commands', {}, () => server.commandNames.map((name) => ({ name })), {
@@ -90,7 +103,9 @@ function registerProtocol(server: QmpServer): void {
 }
 
 function registerMachine(server: QmpServer, { machine, humanMonitor, writeFile }: MonitorEnvironment): void {
-  server.register('query-name', {}, () => (machine.name === undefined ? {} : { name: machine.name }), { struct: { '*name': 'str' } });
+  server.register('query-name', {}, () => (machine.name === undefined ? {} : { name: machine.name }), {
+    struct: { '*name': 'str' },
+  });
   server.register('query-uuid', {}, () => ({ UUID: machine.uuid }), { struct: { UUID: 'str' } });
   server.register(
     'query-status',
@@ -149,24 +164,29 @@ function registerInput(server: QmpServer, { machine }: MonitorEnvironment): void
     // As QEMU does, the answer does not wait for the keys to be released.
     void machine.sendKeys(args.keys.map(keyOf), hold);
   });
-  server.register('input-send-event', { '*device': 'str', '*head': 'int', events: { array: inputEvent } }, ({ device, events }) => {
-    if (device !== undefined) throw new MonitorError(`Device '${device}' not found`, 'DeviceNotFound');
-    if (events.length > 4096) throw new MonitorError("Parameter 'events' expects at most 4096 events");
-    machine.inputEvents(
-      events.map((event): InputEvent => {
-        switch (event.type) {
-          case 'key':
-            return { type: 'key', key: keyOf(event.data.key), down: event.data.down };
-          case 'btn':
-            return { type: 'btn', button: event.data.button, down: event.data.down };
-          default:
-            return { type: event.type, axis: event.data.axis, value: event.data.value };
-        }
-      }),
-    );
-  });
+  server.register(
+    'input-send-event',
+    { '*device': 'str', '*head': 'int', events: { array: inputEvent } },
+    ({ device, events }) => {
+      if (device !== undefined) throw new MonitorError(`Device '${device}' not found`, 'DeviceNotFound');
+      if (events.length > 4096) throw new MonitorError("Parameter 'events' expects at most 4096 events");
+      machine.inputEvents(
+        events.map((event): InputEvent => {
+          switch (event.type) {
+            case 'key':
+              return { type: 'key', key: keyOf(event.data.key), down: event.data.down };
+            case 'btn':
+              return { type: 'btn', button: event.data.button, down: event.data.down };
+            default:
+              return { type: event.type, axis: event.data.axis, value: event.data.value };
+          }
+        }),
+      );
+    },
+  );
   const password = (args: { protocol: string; password: string }) => {
-    if (args.protocol !== 'vnc') throw new MonitorError(`Parameter 'protocol' does not accept value '${args.protocol}': there is no SPICE server`);
+    if (args.protocol !== 'vnc')
+      throw new MonitorError(`Parameter 'protocol' does not accept value '${args.protocol}': there is no SPICE server`);
     if (machine.setVncPassword === undefined) throw new MonitorError('Could not set password: the machine has no VNC server');
     machine.setVncPassword(args.password === '' ? undefined : args.password);
   };
@@ -196,7 +216,8 @@ function registerQueries(server: QmpServer, { machine, chardevs }: MonitorEnviro
   server.register(
     'query-chardev',
     {},
-    () => [...chardevs.values()].map((device) => ({ label: device.id, filename: device.filename, 'frontend-open': device.attached })),
+    () =>
+      [...chardevs.values()].map((device) => ({ label: device.id, filename: device.filename, 'frontend-open': device.attached })),
     { array: { struct: { label: 'str', filename: 'str', 'frontend-open': 'bool' } } },
   );
   server.register(
@@ -228,7 +249,12 @@ function registerQueries(server: QmpServer, { machine, chardevs }: MonitorEnviro
     },
     { array: { struct: { name: 'str', state, vcpu: 'bool' } } },
   );
-  server.register('trace-event-set-state', { name: 'str', enable: 'bool', '*ignore-unavailable': 'bool', '*vcpu': 'int' }, (args) => {
-    if (machine.setTrace(args.name, args.enable) === 0 && args['ignore-unavailable'] !== true) throw new MonitorError(`unknown event "${args.name}"`);
-  });
+  server.register(
+    'trace-event-set-state',
+    { name: 'str', enable: 'bool', '*ignore-unavailable': 'bool', '*vcpu': 'int' },
+    (args) => {
+      if (machine.setTrace(args.name, args.enable) === 0 && args['ignore-unavailable'] !== true)
+        throw new MonitorError(`unknown event "${args.name}"`);
+    },
+  );
 }

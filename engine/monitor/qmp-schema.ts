@@ -56,7 +56,8 @@ export function checkMembers(members: QapiMembers, value: Record<string, unknown
   const result: Record<string, unknown> = {};
   const prefix = path === '' ? '' : `${path}.`;
   for (const key of Object.keys(value))
-    if (!Object.hasOwn(members, key) && !Object.hasOwn(members, `*${key}`)) throw new MonitorError(`Parameter '${prefix}${key}' is unexpected`);
+    if (!Object.hasOwn(members, key) && !Object.hasOwn(members, `*${key}`))
+      throw new MonitorError(`Parameter '${prefix}${key}' is unexpected`);
   for (const [declared, type] of Object.entries(members)) {
     const optional = declared.startsWith('*');
     const name = optional ? declared.slice(1) : declared;
@@ -132,7 +133,12 @@ export class SchemaWriter {
   #next = 0;
 
   command(name: string, members: QapiMembers, returns: QapiType): void {
-    this.entries.push({ name, 'meta-type': 'command', 'arg-type': this.#type({ struct: members }), 'ret-type': this.#type(returns) });
+    this.entries.push({
+      name,
+      'meta-type': 'command',
+      'arg-type': this.#type({ struct: members }),
+      'ret-type': this.#type(returns),
+    });
   }
 
   event(name: string, members: QapiMembers): void {
@@ -143,7 +149,8 @@ export class SchemaWriter {
     const key = JSON.stringify(type);
     const known = this.#known.get(key);
     if (known !== undefined) return known;
-    const name = typeof type === 'string' ? builtins[type][0] : 'array' in type ? `[${this.#type(type.array)}]` : String(this.#next++);
+    const name =
+      typeof type === 'string' ? builtins[type][0] : 'array' in type ? `[${this.#type(type.array)}]` : String(this.#next++);
     this.#known.set(key, name);
     this.entries.push(this.#describe(name, type));
     return name;
@@ -151,7 +158,8 @@ export class SchemaWriter {
 
   #describe(name: string, type: QapiType): SchemaInfo {
     if (typeof type === 'string') return { name, 'meta-type': 'builtin', 'json-type': builtins[type][1] };
-    if ('enum' in type) return { name, 'meta-type': 'enum', members: type.enum.map((value) => ({ name: value })), values: type.enum };
+    if ('enum' in type)
+      return { name, 'meta-type': 'enum', members: type.enum.map((value) => ({ name: value })), values: type.enum };
     if ('array' in type) return { name, 'meta-type': 'array', 'element-type': this.#type(type.array) };
     if ('struct' in type) return { name, 'meta-type': 'object', members: this.#members(type.struct) };
     return {

@@ -62,7 +62,12 @@ export class QmpServer {
   }
 
   /** Adds a command; throws when the name is taken. Handlers may return promises. */
-  register<const M extends QapiMembers>(name: string, members: M, handler: QmpHandler<M>, returns: QapiType = { struct: {} }): void {
+  register<const M extends QapiMembers>(
+    name: string,
+    members: M,
+    handler: QmpHandler<M>,
+    returns: QapiType = { struct: {} },
+  ): void {
     if (this.#commands.has(name)) throw new Error(`QMP command ${name} is registered twice`);
     this.#commands.set(name, { name, members, returns, handler: handler as Command['handler'] });
   }
@@ -181,7 +186,8 @@ export class QmpSession {
 
   /** Ends negotiation; throws when it has ended before. */
   negotiate(): void {
-    if (this.#negotiated) throw new MonitorError('Capabilities negotiation is already complete, command ignored', 'CommandNotFound');
+    if (this.#negotiated)
+      throw new MonitorError('Capabilities negotiation is already complete, command ignored', 'CommandNotFound');
     this.#negotiated = true;
   }
 
@@ -211,7 +217,8 @@ export class QmpSession {
     try {
       if ('error' in input) throw new MonitorError(input.error);
       const request = input.value;
-      if (typeof request !== 'object' || request === null || Array.isArray(request)) throw new MonitorError('QMP input must be a JSON object');
+      if (typeof request !== 'object' || request === null || Array.isArray(request))
+        throw new MonitorError('QMP input must be a JSON object');
       id = (request as { id?: unknown }).id;
       const { name, args } = this.#request(request as Record<string, unknown>);
       if (!this.#negotiated && name !== 'qmp_capabilities')
@@ -226,7 +233,9 @@ export class QmpSession {
   #request(request: Record<string, unknown>): { name: string; args: Record<string, unknown> } {
     for (const key of Object.keys(request))
       if (key !== 'execute' && key !== 'arguments' && key !== 'id')
-        throw new MonitorError(key === 'exec-oob' ? 'Out-of-band execution is not enabled' : `QMP input member '${key.slice(0, 80)}' is unexpected`);
+        throw new MonitorError(
+          key === 'exec-oob' ? 'Out-of-band execution is not enabled' : `QMP input member '${key.slice(0, 80)}' is unexpected`,
+        );
     if (request.execute === undefined) throw new MonitorError("QMP input lacks member 'execute'");
     if (typeof request.execute !== 'string') throw new MonitorError("QMP input member 'execute' must be a string");
     const args = request.arguments ?? {};

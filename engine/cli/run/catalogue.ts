@@ -3,9 +3,7 @@
  * The command line accepts what stands here and says of everything else that it is not there.
  */
 
-export const machineTypes = [
-  { name: 'pc', description: 'Standard PC (i440FX + PIIX)', default: true },
-] as const;
+export const machineTypes = [{ name: 'pc', description: 'Standard PC (i440FX + PIIX)', default: true }] as const;
 
 /** Names of QEMU that mean a type of ours, and types that it has and this version has not. */
 export function findMachineType(name: string): 'pc' | 'unavailable' | undefined {
@@ -82,7 +80,9 @@ export interface DeviceModel {
   readonly bus: 'ISA' | 'PCI' | 'virtio-serial-bus';
   readonly category: 'Input devices' | 'Misc devices' | 'Display devices' | 'Serial devices';
   readonly description: string;
-  readonly properties: Readonly<Record<string, { readonly type: PropertyType; readonly default?: string | number | boolean; readonly help: string }>>;
+  readonly properties: Readonly<
+    Record<string, { readonly type: PropertyType; readonly default?: string | number | boolean; readonly help: string }>
+  >;
   /** Properties that must be given. */
   readonly required?: readonly string[];
 }
@@ -149,8 +149,20 @@ export const deviceModels: readonly DeviceModel[] = [
     description: 'a bus of virtio ports and consoles',
     properties: { max_ports: { type: 'uint32', default: 31, help: 'ports it can have' } },
   },
-  { name: 'virtconsole', bus: 'virtio-serial-bus', category: 'Input devices', description: 'a virtio console (hvc0 ...)', properties: port },
-  { name: 'virtserialport', bus: 'virtio-serial-bus', category: 'Input devices', description: 'a virtio serial port', properties: port },
+  {
+    name: 'virtconsole',
+    bus: 'virtio-serial-bus',
+    category: 'Input devices',
+    description: 'a virtio console (hvc0 ...)',
+    properties: port,
+  },
+  {
+    name: 'virtserialport',
+    bus: 'virtio-serial-bus',
+    category: 'Input devices',
+    description: 'a virtio serial port',
+    properties: port,
+  },
   {
     name: 'VGA',
     bus: 'PCI',
@@ -176,7 +188,10 @@ export function unavailableKind(name: string): string | undefined {
     [/^(intel-hda|hda-|AC97|ES1370|sb16|adlib|cs4231a|gus|virtio-sound|ich9-intel-hda)/, 'sound'],
     [/^(virtio-gpu|virtio-vga|qxl|cirrus-vga|vmware-svga|bochs-display|ramfb|secondary-vga|ati-vga)/, 'such displays'],
     [/^(virtio-(balloon|keyboard|mouse|tablet|input|9p|vsock|mem|pmem|iommu|crypto)|vhost-)/, 'this virtio device'],
-    [/^(vfio|pci-bridge|pcie|ioh3420|i82801b11|pxb|tpm-|ipmi-|edu|pci-testdev|pvpanic|vmgenid|i6300esb|ib700|intel-iommu|ivshmem|hpet|vmcoreinfo)/, 'it'],
+    [
+      /^(vfio|pci-bridge|pcie|ioh3420|i82801b11|pxb|tpm-|ipmi-|edu|pci-testdev|pvpanic|vmgenid|i6300esb|ib700|intel-iommu|ivshmem|hpet|vmcoreinfo)/,
+      'it',
+    ],
   ];
   return kinds.find(([pattern]) => pattern.test(name))?.[1];
 }

@@ -48,7 +48,12 @@ function socket(keys: Keyval, base: ReturnType<typeof common>): ChardevOptions {
   const address: SocketAddress =
     path !== undefined
       ? { type: 'unix', path }
-      : { type: 'tcp', host: host ?? '', port: port(keys, service ?? ''), family: ipv6 && !ipv4 ? 6 : ipv4 && !ipv6 ? 4 : undefined };
+      : {
+          type: 'tcp',
+          host: host ?? '',
+          port: port(keys, service ?? ''),
+          family: ipv6 && !ipv4 ? 6 : ipv4 && !ipv6 ? 4 : undefined,
+        };
   const server = keys.flag('server') ?? false;
   if (!server && keys.has('wait')) throw keys.error("'wait' is only for a server");
   const wait = keys.flag('wait') ?? server;
@@ -93,12 +98,17 @@ function fromKeys(keys: Keyval, backend: string, id: string, signal: boolean): C
       return socket(keys, base);
   }
   throw keys.error(
-    Object.hasOwn(unavailable, backend) ? `back end '${backend}' ${unavailable[backend]}` : `'${backend}' is not a valid char driver name`,
+    Object.hasOwn(unavailable, backend)
+      ? `back end '${backend}' ${unavailable[backend]}`
+      : `'${backend}' is not a valid char driver name`,
   );
 }
 
 /** What a short form stands for: a back end of its own, one by id, or none. */
-export type ChardevReference = { readonly kind: 'none' } | { readonly kind: 'id'; readonly id: string } | { readonly kind: 'new'; readonly options: ChardevOptions };
+export type ChardevReference =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'id'; readonly id: string }
+  | { readonly kind: 'new'; readonly options: ChardevOptions };
 
 /**
  * The short form: `stdio`, `null`, `none`, `file:PATH`, `pipe:PATH`, `unix:PATH[,server=on][,wait=off]`,
@@ -145,6 +155,8 @@ export function parseChardevShort(option: string, text: string, id: string): Cha
   }
   if (backend.startsWith('/dev/')) throw new OptionError(`${whole}: devices of the host ${unavailable.serial}`);
   throw new OptionError(
-    Object.hasOwn(unavailable, backend) ? `${whole}: '${backend}' ${unavailable[backend]}` : `${whole}: '${backend}' is not a valid char driver`,
+    Object.hasOwn(unavailable, backend)
+      ? `${whole}: '${backend}' ${unavailable[backend]}`
+      : `${whole}: '${backend}' is not a valid char driver`,
   );
 }

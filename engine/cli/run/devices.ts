@@ -1,5 +1,14 @@
 /** `-device`, `-global` and `-cpu`: checked against the catalogue. */
-import { busProperties, cpuFeatures, cpuModels, type DeviceModel, deviceModels, featureAliases, type PropertyType, unavailableKind } from './catalogue.ts';
+import {
+  busProperties,
+  cpuFeatures,
+  cpuModels,
+  type DeviceModel,
+  deviceModels,
+  featureAliases,
+  type PropertyType,
+  unavailableKind,
+} from './catalogue.ts';
 import { Keyval, OptionError, splitCommas } from './keyval.ts';
 import type { DeviceOptions, RunOptions } from './run-options.ts';
 
@@ -37,7 +46,9 @@ export function parseDevice(text: string): DeviceOptions {
   if (model === undefined) {
     const kind = unavailableKind(name);
     throw keys.error(
-      kind === undefined ? `'${name}' is not a valid device model name` : `device '${name}' is not in this version${kind === 'it' ? '' : ` (it has no ${kind})`.replace('no this', 'not this')}`,
+      kind === undefined
+        ? `'${name}' is not a valid device model name`
+        : `device '${name}' is not in this version${kind === 'it' ? '' : ` (it has no ${kind})`.replace('no this', 'not this')}`,
     );
   }
   const id = keys.text('id');
@@ -69,12 +80,16 @@ export function parseGlobal(text: string): { driver: string; property: string; v
   }
   const model = findDevice(driver);
   if (model === undefined) throw new OptionError(`${option}: device model '${driver}' is not in this version`);
-  if (model.properties[property] === undefined) throw new OptionError(`${option}: Property '${model.name}.${property}' not found`);
+  if (model.properties[property] === undefined)
+    throw new OptionError(`${option}: Property '${model.name}.${property}' not found`);
   return { driver: model.name, property, value };
 }
 
 /** Devices with the globals filled in where the device does not say otherwise. */
-export function applyGlobals(devices: readonly DeviceOptions[], globals: readonly { driver: string; property: string; value: string }[]): DeviceOptions[] {
+export function applyGlobals(
+  devices: readonly DeviceOptions[],
+  globals: readonly { driver: string; property: string; value: string }[],
+): DeviceOptions[] {
   return devices.map((device) => {
     const extra: Record<string, string | number | boolean> = {};
     for (const { driver, property, value } of globals) {
@@ -91,12 +106,14 @@ export function applyGlobals(devices: readonly DeviceOptions[], globals: readonl
 export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
   const option = `-cpu ${text}`;
   const [model, ...changes] = splitCommas(text);
-  if (!cpuModels.some(({ name }) => name === model)) throw new OptionError(`${option}: unable to find CPU model '${model}'; -cpu help lists those there are`);
+  if (!cpuModels.some(({ name }) => name === model))
+    throw new OptionError(`${option}: unable to find CPU model '${model}'; -cpu help lists those there are`);
   const features = changes
     .filter((change) => !/^(check|enforce)(=on|=off)?$/.test(change))
     .map((change) => {
       const match = /^([+-]?)([\w.-]+?)(?:=(on|off|true|false))?$/.exec(change);
-      if (match === null || (match[1] !== '' && match[3] !== undefined)) throw new OptionError(`${option}: '${change}' is no feature (+name, -name, name=on, name=off)`);
+      if (match === null || (match[1] !== '' && match[3] !== undefined))
+        throw new OptionError(`${option}: '${change}' is no feature (+name, -name, name=on, name=off)`);
       const on = match[1] === '-' ? false : match[3] !== 'off' && match[3] !== 'false';
       const name = featureAliases[match[2]] ?? match[2];
       // A feature that this CPU does not have is off: only asking for it is a mistake.

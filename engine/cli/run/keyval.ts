@@ -94,7 +94,8 @@ export class Keyval {
     const value = this.text(key);
     if (value === undefined) return undefined;
     const number = /^(0x[0-9a-f]+|\d+)$/i.test(value) ? Number(value) : Number.NaN;
-    if (!(number >= minimum && number <= maximum)) throw this.error(`Parameter '${key}' expects a number from ${minimum} to ${maximum}`);
+    if (!(number >= minimum && number <= maximum))
+      throw this.error(`Parameter '${key}' expects a number from ${minimum} to ${maximum}`);
     return number;
   }
 
@@ -104,7 +105,9 @@ export class Keyval {
     if (value === undefined) return undefined;
     const bytes = parseSize(value, unit);
     if (bytes === undefined)
-      throw this.error(`Parameter '${key}' expects a size: a number, and k, M, G or T for kilobytes, megabytes, gigabytes, terabytes`);
+      throw this.error(
+        `Parameter '${key}' expects a size: a number, and k, M, G or T for kilobytes, megabytes, gigabytes, terabytes`,
+      );
     return bytes;
   }
 

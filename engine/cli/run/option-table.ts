@@ -37,7 +37,8 @@ export const maxVcpus = 64;
 function setMemory(draft: Draft, value: string): void {
   const keys = new Keyval(`-m ${value}`, value, 'size');
   const size = keys.size('size', 1 << 20);
-  for (const key of ['slots', 'maxmem']) if (keys.has(key)) throw keys.error(`'${key}' (memory that is added while the machine runs) is not in this version`);
+  for (const key of ['slots', 'maxmem'])
+    if (keys.has(key)) throw keys.error(`'${key}' (memory that is added while the machine runs) is not in this version`);
   keys.finish();
   if (size === undefined) throw keys.error("Parameter 'size' is missing");
   if (size < 1 << 20) throw keys.error('a machine needs 1 MiB of memory at least');
@@ -48,12 +49,21 @@ function setMemory(draft: Draft, value: string): void {
 function setSmp(draft: Draft, value: string): void {
   const keys = new Keyval(`-smp ${value}`, value, 'cpus');
   const count = (key: string): number | undefined => keys.integer(key, 1, 4096);
-  const [cpus, maxcpus, sockets, cores, threads, dies, clusters] = ['cpus', 'maxcpus', 'sockets', 'cores', 'threads', 'dies', 'clusters'].map(count);
+  const [cpus, maxcpus, sockets, cores, threads, dies, clusters] = [
+    'cpus',
+    'maxcpus',
+    'sockets',
+    'cores',
+    'threads',
+    'dies',
+    'clusters',
+  ].map(count);
   keys.finish();
   for (const [name, given] of Object.entries({ dies, clusters }))
     if ((given ?? 1) !== 1) throw keys.error(`'${name}' other than 1 is not in this version`);
   const total = cpus ?? maxcpus ?? (sockets ?? 1) * (cores ?? 1) * (threads ?? 1);
-  if (maxcpus !== undefined && maxcpus !== total) throw keys.error("'maxcpus' other than the number of CPUs is not in this version (it has no CPU hot-plug)");
+  if (maxcpus !== undefined && maxcpus !== total)
+    throw keys.error("'maxcpus' other than the number of CPUs is not in this version (it has no CPU hot-plug)");
   // What is not given is filled up: cores first, then sockets, then threads, as QEMU does since 6.2.
   const each = { sockets: sockets ?? 0, cores: cores ?? 0, threads: threads ?? 0 };
   if (each.cores === 0) {
@@ -65,7 +75,9 @@ function setSmp(draft: Draft, value: string): void {
     each.sockets = Math.floor(total / (each.cores * each.threads));
   } else each.threads ||= Math.floor(total / (each.cores * each.sockets));
   if (each.sockets * each.cores * each.threads !== total)
-    throw keys.error(`sockets (${each.sockets}) * cores (${each.cores}) * threads (${each.threads}) is not the number of CPUs (${total})`);
+    throw keys.error(
+      `sockets (${each.sockets}) * cores (${each.cores}) * threads (${each.threads}) is not the number of CPUs (${total})`,
+    );
   if (total > maxVcpus) throw keys.error(`this version has at most ${maxVcpus} CPUs`);
   draft.smp = { cpus: total, ...each };
 }
@@ -127,7 +139,8 @@ function setRtc(draft: Draft, value: string): void {
   keys.finish();
   if (base !== 'utc' && base !== 'localtime') {
     const valid = /^\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d)?$/.test(base) && !Number.isNaN(Date.parse(base));
-    if (!valid) throw keys.error("invalid datetime format; valid formats: 'utc', 'localtime', '2006-06-17T16:01:21', '2006-06-17'");
+    if (!valid)
+      throw keys.error("invalid datetime format; valid formats: 'utc', 'localtime', '2006-06-17T16:01:21', '2006-06-17'");
   }
   draft.rtc = { base: base.includes('T') ? `${base}Z` : base, clock };
 }
@@ -173,12 +186,23 @@ function setVnc(draft: Draft, value: string): void {
   draft.vncByDefault = false;
   const keys = new Keyval(`-vnc ${value}`, value, 'vnc');
   const where = keys.required('vnc');
-  for (const key of ['websocket', 'reverse', 'tls-creds', 'tls-authz', 'sasl', 'sasl-authz', 'acl', 'audiodev', 'password-secret'])
+  for (const key of [
+    'websocket',
+    'reverse',
+    'tls-creds',
+    'tls-authz',
+    'sasl',
+    'sasl-authz',
+    'acl',
+    'audiodev',
+    'password-secret',
+  ])
     if (keys.has(key) && keys.text(key) !== 'off') throw keys.error(`'${key}' is not in this version`);
   const to = keys.integer('to', 0, 59_635) ?? 0;
   const password = keys.flag('password') ?? false;
   keys.choice('share', ['allow-exclusive']);
-  for (const key of ['lossy', 'non-adaptive', 'lock-key-sync', 'power-control']) if (keys.flag(key)) throw keys.error(`'${key}=on' is not in this version`);
+  for (const key of ['lossy', 'non-adaptive', 'lock-key-sync', 'power-control'])
+    if (keys.flag(key)) throw keys.error(`'${key}=on' is not in this version`);
   keys.finish();
   if (where === 'none') {
     draft.vnc = undefined;
@@ -202,13 +226,15 @@ function setDisplay(draft: Draft, value: string): void {
   else if (/^vnc=/.test(value)) {
     draft.display = 'vnc';
     setVnc(draft, value.slice(4));
-  } else throw new OptionError(`-display ${value}: this version has 'none' and 'vnc=HOST:DISPLAY'; the app shows machines in windows`);
+  } else
+    throw new OptionError(`-display ${value}: this version has 'none' and 'vnc=HOST:DISPLAY'; the app shows machines in windows`);
 }
 
 function addObject(draft: Draft, value: string): void {
   const keys = new Keyval(`-object ${value}`, value, 'qom-type');
   const type = keys.required('qom-type');
-  if (type !== 'rng-random' && type !== 'rng-builtin') throw keys.error(`object '${type}' is not in this version (rng-random, rng-builtin)`);
+  if (type !== 'rng-random' && type !== 'rng-builtin')
+    throw keys.error(`object '${type}' is not in this version (rng-random, rng-builtin)`);
   const id = keys.required('id');
   if (type === 'rng-random') keys.choice('filename', ['/dev/urandom', '/dev/random']);
   keys.finish();
@@ -227,7 +253,8 @@ function setAction(draft: Draft, value: string): void {
 function setLog(draft: Draft, value: string): void {
   for (const item of value.split(',')) {
     if (item.startsWith('trace:')) draft.trace.push(item.slice(6));
-    else if (!Object.hasOwn(logItems, item)) throw new OptionError(`-d ${value}: log item '${item}' is not in this version; -d help lists those there are`);
+    else if (!Object.hasOwn(logItems, item))
+      throw new OptionError(`-d ${value}: log item '${item}' is not in this version; -d help lists those there are`);
     else if (!draft.logItems.includes(item)) draft.logItems.push(item);
   }
 }
@@ -264,7 +291,9 @@ const character = 'Character devices';
 const debug = 'Debug options';
 
 export const offered: readonly OptionRow[] = [
-  row(standard, 'machine|M', '[type=]name[,prop=value...]', 'the machine type (-machine help lists them)', (draft, value) => setMachine(draft, '-machine', value)),
+  row(standard, 'machine|M', '[type=]name[,prop=value...]', 'the machine type (-machine help lists them)', (draft, value) =>
+    setMachine(draft, '-machine', value),
+  ),
   row(standard, 'cpu', 'model[,+feature][,-feature]', 'the CPU (-cpu help lists models and features)', parseCpu),
   row(standard, 'accel', 'name', 'the accelerator: jit (also tcg) or kvm; several are tried in order', setAccelOption),
   row(standard, 'enable-kvm', undefined, 'the same as -accel kvm', (draft) => {
@@ -283,9 +312,15 @@ export const offered: readonly OptionRow[] = [
     if (!uuidPattern.test(value)) throw new OptionError(`-uuid ${value}: failed to parse UUID string: wrong format`);
     draft.uuid = value.toLowerCase();
   }),
-  row(standard, 'device', 'model[,prop=value...]', 'adds a device (-device help lists them, -device MODEL,help its properties)', (draft, value) => {
-    draft.devices.push(parseDevice(value));
-  }),
+  row(
+    standard,
+    'device',
+    'model[,prop=value...]',
+    'adds a device (-device help lists them, -device MODEL,help its properties)',
+    (draft, value) => {
+      draft.devices.push(parseDevice(value));
+    },
+  ),
   row(standard, 'object', 'type,id=id[,prop=value...]', 'makes an object: rng-random, rng-builtin', addObject),
   row(standard, 'global', 'driver.prop=value', 'sets a property of all devices of a model', (draft, value) => {
     draft.globals.push(parseGlobal(value));
@@ -320,19 +355,49 @@ export const offered: readonly OptionRow[] = [
     draft.vga = value;
   }),
   row(display, 'vnc', 'host:n|unix:path|none[,password=on][,to=n]', 'a VNC server on display n (port 5900 + n)', setVnc),
-  row(display, 'k', 'language', "the keyboard layout of VNC clients that send no key codes: en-us", only('-k', (value) => value === 'en-us', 'this version has en-us')),
-  row(character, 'chardev', 'backend,id=id[,...]', 'a character device: null, stdio, file, pipe, ringbuf, socket', (draft, value) => {
-    draft.chardevs.push(parseChardev(value));
-  }),
-  row(character, 'serial', 'dev', 'the next serial port: stdio, mon:stdio, file:, pipe:, unix:, tcp:, chardev:, null, none', (draft, value) => {
-    draft.serialGiven = true;
-    if (draft.serials.length >= 4) throw new OptionError(`-serial ${value}: a machine has four serial ports at most`);
-    draft.serials.push(addShort(draft, '-serial', value, 'serial'));
-  }),
-  row(character, 'parallel', 'none', 'parallel ports: there are none', only('-parallel', (value) => value === 'none', 'parallel ports are not in this version')),
-  row(character, 'monitor', 'dev', 'the human monitor on a character device', (draft, value) => addMonitor(draft, '-monitor', value, 'readline')),
-  row(character, 'qmp', 'dev', 'a QMP monitor on a character device', (draft, value) => addMonitor(draft, '-qmp', value, 'control')),
-  row(character, 'qmp-pretty', 'dev', 'the same with indented answers', (draft, value) => addMonitor(draft, '-qmp-pretty', value, 'control', true)),
+  row(
+    display,
+    'k',
+    'language',
+    'the keyboard layout of VNC clients that send no key codes: en-us',
+    only('-k', (value) => value === 'en-us', 'this version has en-us'),
+  ),
+  row(
+    character,
+    'chardev',
+    'backend,id=id[,...]',
+    'a character device: null, stdio, file, pipe, ringbuf, socket',
+    (draft, value) => {
+      draft.chardevs.push(parseChardev(value));
+    },
+  ),
+  row(
+    character,
+    'serial',
+    'dev',
+    'the next serial port: stdio, mon:stdio, file:, pipe:, unix:, tcp:, chardev:, null, none',
+    (draft, value) => {
+      draft.serialGiven = true;
+      if (draft.serials.length >= 4) throw new OptionError(`-serial ${value}: a machine has four serial ports at most`);
+      draft.serials.push(addShort(draft, '-serial', value, 'serial'));
+    },
+  ),
+  row(
+    character,
+    'parallel',
+    'none',
+    'parallel ports: there are none',
+    only('-parallel', (value) => value === 'none', 'parallel ports are not in this version'),
+  ),
+  row(character, 'monitor', 'dev', 'the human monitor on a character device', (draft, value) =>
+    addMonitor(draft, '-monitor', value, 'readline'),
+  ),
+  row(character, 'qmp', 'dev', 'a QMP monitor on a character device', (draft, value) =>
+    addMonitor(draft, '-qmp', value, 'control'),
+  ),
+  row(character, 'qmp-pretty', 'dev', 'the same with indented answers', (draft, value) =>
+    addMonitor(draft, '-qmp-pretty', value, 'control', true),
+  ),
   row(character, 'mon', '[chardev=]id[,mode=readline|control]', 'a monitor on a character device by id', addMon),
   row(character, 'debugcon', 'dev', 'the debug port 0xe9 on a character device', (draft, value) => {
     if (draft.debugcon !== undefined) throw new OptionError(`-debugcon ${value}: given twice`);
@@ -343,10 +408,34 @@ export const offered: readonly OptionRow[] = [
     if (code < 1 || code > 255) throw new OptionError(`-echr ${value}: a character code from 1 to 255 expected`);
     draft.escape = code;
   }),
-  row('Network, sound, USB', 'net', 'none', 'no network', only('-net', (value) => value === 'none', 'networks are not in this version')),
-  row('Network, sound, USB', 'nic', 'none', 'no network', only('-nic', (value) => value === 'none', 'networks are not in this version')),
-  row('Network, sound, USB', 'audio', 'none', 'no sound', only('-audio', (value) => /^(driver=)?none$/.test(value), 'sound is not in this version')),
-  row('Network, sound, USB', 'audiodev', 'none,id=id', 'no sound', only('-audiodev', (value) => /^(driver=)?none(,id=[\w-]+)?$/.test(value), 'sound is not in this version')),
+  row(
+    'Network, sound, USB',
+    'net',
+    'none',
+    'no network',
+    only('-net', (value) => value === 'none', 'networks are not in this version'),
+  ),
+  row(
+    'Network, sound, USB',
+    'nic',
+    'none',
+    'no network',
+    only('-nic', (value) => value === 'none', 'networks are not in this version'),
+  ),
+  row(
+    'Network, sound, USB',
+    'audio',
+    'none',
+    'no sound',
+    only('-audio', (value) => /^(driver=)?none$/.test(value), 'sound is not in this version'),
+  ),
+  row(
+    'Network, sound, USB',
+    'audiodev',
+    'none,id=id',
+    'no sound',
+    only('-audiodev', (value) => /^(driver=)?none(,id=[\w-]+)?$/.test(value), 'sound is not in this version'),
+  ),
   row(debug, 'S', undefined, 'do not start the CPUs; a monitor says cont', (draft) => {
     draft.startPaused = true;
   }),
@@ -390,6 +479,8 @@ const missing: Readonly<Record<string, string>> = {
 
 export const unavailable: ReadonlyMap<string, { readonly what: string; readonly argument: boolean }> = new Map(
   Object.entries(missing).flatMap(([what, names]) =>
-    names.split(' ').map((name) => [name.replace('=', ''), { what: what === 'this' ? 'it' : what, argument: name.endsWith('=') }] as const),
+    names
+      .split(' ')
+      .map((name) => [name.replace('=', ''), { what: what === 'this' ? 'it' : what, argument: name.endsWith('=') }] as const),
   ),
 );

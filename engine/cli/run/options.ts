@@ -9,7 +9,9 @@ import { addShort, type Draft, offered, type OptionRow, unavailable } from './op
 import type { RunOptions } from './run-options.ts';
 
 /** What the command line asks for: a machine, or text to be printed. */
-export type ParsedCommandLine = { readonly kind: 'run'; readonly options: RunOptions } | { readonly kind: 'print'; readonly text: string };
+export type ParsedCommandLine =
+  | { readonly kind: 'run'; readonly options: RunOptions }
+  | { readonly kind: 'print'; readonly text: string };
 
 const rows = new Map<string, OptionRow>(offered.flatMap((row) => row.names.map((name) => [name, row] as const)));
 
@@ -86,7 +88,9 @@ export function parseRunOptions(args: readonly string[], version: string): Parse
 function unknownOption(argument: string, name: string): OptionError {
   const missing = unavailable.get(name);
   if (missing === undefined) return new OptionError(`${argument}: invalid option; -help lists those there are`);
-  return new OptionError(`${argument}: not in this version${missing.what === 'it' ? '' : ` (it does not have: ${missing.what})`}`);
+  return new OptionError(
+    `${argument}: not in this version${missing.what === 'it' ? '' : ` (it does not have: ${missing.what})`}`,
+  );
 }
 
 /** What QEMU adds when it is not told otherwise, and the checks that need all options. */
@@ -96,7 +100,8 @@ function finish(draft: Draft): RunOptions {
     if (!draft.nodefaults || draft.serialGiven || draft.monitorGiven) nographicDefaults(draft);
   }
   // A first serial port is always there, unless it is said not to be.
-  if (draft.serials.length === 0 && !draft.serialGiven && !draft.nodefaults) draft.serials.push(addShort(draft, '-serial', 'null', 'serial'));
+  if (draft.serials.length === 0 && !draft.serialGiven && !draft.nodefaults)
+    draft.serials.push(addShort(draft, '-serial', 'null', 'serial'));
   if (draft.nodefaults && draft.vga === 'std' && draft.display === undefined && draft.vnc === undefined) draft.vga = 'none';
   if (draft.vncByDefault) {
     if (draft.display === undefined && !draft.nodefaults && draft.vnc === undefined)
@@ -113,7 +118,8 @@ function finish(draft: Draft): RunOptions {
     ])
       if (value !== undefined) throw new OptionError(`${option} is only allowed with the -kernel option`);
   const model = cpuModels.find(({ name }) => name === draft.cpu.model);
-  if (model?.accelerator === 'kvm' && draft.accelerators[0] !== 'kvm') throw new OptionError(`-cpu ${draft.cpu.model}: this CPU model needs -accel kvm`);
+  if (model?.accelerator === 'kvm' && draft.accelerators[0] !== 'kvm')
+    throw new OptionError(`-cpu ${draft.cpu.model}: this CPU model needs -accel kvm`);
   const { nodefaults, nographic, display, serialGiven, monitorGiven, debugconGiven, shared, globals, nextId, ...options } = draft;
   return options;
 }
@@ -142,15 +148,20 @@ function checkChardevs(draft: Draft): void {
     if (seen.has(id)) throw new OptionError(`-chardev: Duplicate ID '${id}' for chardev`);
     seen.add(id);
   }
-  if (draft.chardevs.filter(({ backend }) => backend === 'stdio').length > 1) throw new OptionError('cannot use stdio by multiple character devices');
+  if (draft.chardevs.filter(({ backend }) => backend === 'stdio').length > 1)
+    throw new OptionError('cannot use stdio by multiple character devices');
   for (const [index, id] of draft.serials.entries()) if (id !== undefined) use(id, `-serial (port ${index + 1})`);
   if (draft.debugcon !== undefined) use(draft.debugcon, '-debugcon');
   for (const { chardev, mode } of draft.monitors) use(chardev, mode === 'control' ? '-qmp' : '-monitor');
-  for (const { model, properties } of draft.devices) if (typeof properties.chardev === 'string') use(properties.chardev, `-device ${model}`);
+  for (const { model, properties } of draft.devices)
+    if (typeof properties.chardev === 'string') use(properties.chardev, `-device ${model}`);
   for (const [id, names] of users) {
     const mux = draft.chardevs.find((chardev) => chardev.id === id)?.mux ?? false;
     const limit = mux ? 4 : 1;
-    if (names.length > limit) throw new OptionError(`${names[limit]}: Device '${id}' is in use by ${names[0]}${mux ? ' and others' : '; mux=on lets several share it'}`);
+    if (names.length > limit)
+      throw new OptionError(
+        `${names[limit]}: Device '${id}' is in use by ${names[0]}${mux ? ' and others' : '; mux=on lets several share it'}`,
+      );
   }
 }
 
@@ -159,9 +170,12 @@ function checkDevices(draft: Draft): void {
   for (const { model, id, properties } of draft.devices) {
     if (id !== undefined && ids.has(id)) throw new OptionError(`-device ${model}: Duplicate device ID '${id}'`);
     if (id !== undefined) ids.add(id);
-    if (typeof properties.rng === 'string' && !draft.rngs.includes(properties.rng)) throw new OptionError(`-device ${model}: object '${properties.rng}' not found`);
+    if (typeof properties.rng === 'string' && !draft.rngs.includes(properties.rng))
+      throw new OptionError(`-device ${model}: object '${properties.rng}' not found`);
     if (findDevice(model)?.bus === 'virtio-serial-bus' && !draft.devices.some((other) => other.model === 'virtio-serial-pci'))
-      throw new OptionError(`-device ${model}: No 'virtio-serial-bus' bus found for device '${model}'; add -device virtio-serial-pci before it`);
+      throw new OptionError(
+        `-device ${model}: No 'virtio-serial-bus' bus found for device '${model}'; add -device virtio-serial-pci before it`,
+      );
   }
 }
 

@@ -17,7 +17,9 @@ export interface MonitorOptions {
 
 export interface VncOptions {
   /** A display number on a host (TCP port 5900 and up), or a Unix socket. */
-  readonly address: { readonly type: 'tcp'; readonly host: string; readonly display: number; readonly to: number } | { readonly type: 'unix'; readonly path: string };
+  readonly address:
+    | { readonly type: 'tcp'; readonly host: string; readonly display: number; readonly to: number }
+    | { readonly type: 'unix'; readonly path: string };
   /** A password must be set through a monitor before anyone can connect. */
   readonly password: boolean;
 }
