@@ -194,7 +194,10 @@ function openBackingFile(
 
 function openDataFile(host: BlockHost, image: BlockFile, header: Header, options: OpenImageOptions): BlockFile {
   if (header.dataFile === null) throw new BlockError('invalid', `${image.name}: 'data-file' is required for this image`);
-  const path = host.resolvePath(image.name, parseFilename(header.dataFile).path);
+  // QEMU takes a relative name from the current folder; beside the image is where people expect it.
+  const name = parseFilename(header.dataFile).path;
+  const beside = host.resolvePath(image.name, name);
+  const path = host.exists(beside) ? beside : name;
   const file = host.openFile(path, { write: options.write ?? false, lock: options.lock, cache: options.cache });
   if (file.identity === image.identity || file.identity.startsWith('device:')) {
     file.close();
