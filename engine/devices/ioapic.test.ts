@@ -7,8 +7,10 @@ function make() {
   const sent: string[] = [];
   const apic = new IoApic(fresh(ioapicState), {
     id: 2,
-    deliver: (destination, logical, delivery, vector, level) =>
-      sent.push(`${destination}${logical ? 'L' : 'P'} ${delivery} 0x${vector.toString(16)} ${level ? 'level' : 'edge'}`),
+    deliver: (destination, logical, delivery, vector, level) => {
+      sent.push(`${destination}${logical ? 'L' : 'P'} ${delivery} 0x${vector.toString(16)} ${level ? 'level' : 'edge'}`);
+      return destination !== 9;
+    },
   });
   apic.reset();
   return { apic, sent };
@@ -72,9 +74,21 @@ test('switching to edge clears remote IRR', () => {
   assert.equal(sent.length, 2);
 });
 
+test('a level that no APIC took leaves no remote IRR, and is offered again', () => {
+  const { apic, sent } = make();
+  set(apic, 0x21, 0x09000000);
+  set(apic, 0x20, 0x8061);
+  apic.pins[8].set(true);
+  assert.equal(get(apic, 0x20) & 0x4000, 0);
+  set(apic, 0x21, 0x01000000);
+  apic.pins[8].set(true);
+  apic.pins[8].set(true);
+  assert.deepEqual(sent, ['9P 0 0x61 level', '1P 0 0x61 level']);
+});
+
 snapshotSuite(
   ioapicState,
-  (state) => new IoApic(state, { id: 1, deliver() {} }),
+  (state) => new IoApic(state, { id: 1, deliver: () => true }),
   (apic) => {
     set(apic, 0x2a, 0x8061);
     set(apic, 0x2b, 0x05000000);

@@ -40,8 +40,8 @@ export const ioapicState = struct('ioapic', 1, {
 });
 
 export interface IoApicWires {
-  /** Sends a message to the local APICs: `ApicBus.deliver`. */
-  deliver(destination: number, logical: boolean, delivery: number, vector: number, level: boolean): void;
+  /** Sends a message to the local APICs: `ApicBus.deliver`. True where one took it. */
+  deliver(destination: number, logical: boolean, delivery: number, vector: number, level: boolean): boolean;
   /** The value of the id register at reset. */
   readonly id: number;
 }
@@ -71,7 +71,8 @@ export class IoApic implements IoHandler {
     const s = this.#s;
     const bit = 1 << pin;
     const was = (s.levels & bit) !== 0;
-    if (was === level) return;
+    // A level that no APIC took is offered again whenever the device says so.
+    if (was === level && (!level || (s.low[pin] & ENTRY_LEVEL) === 0)) return;
     s.levels = (level ? s.levels | bit : s.levels & ~bit) >>> 0;
     // An edge on a masked pin is lost (82093AA 3.2.4); a level is seen again when the mask goes.
     if (level) this.#service(pin);
@@ -86,14 +87,13 @@ export class IoApic implements IoHandler {
     const level = (entry & ENTRY_LEVEL) !== 0;
     // Only fixed and lowest priority have an EOI to wait for.
     const waits = level && delivery <= 1;
-    if (waits) {
-      if ((entry & ENTRY_REMOTE_IRR) !== 0) return;
-      s.low[pin] = entry | ENTRY_REMOTE_IRR;
-    }
+    if (waits && (entry & ENTRY_REMOTE_IRR) !== 0) return;
     if (delivery === 3 || delivery === 6) return;
     const high = s.high[pin];
     const destination = (high >>> 24) | (((high >>> 17) & 0x7f) << 8);
-    this.#wires.deliver(destination, (entry & ENTRY_LOGICAL) !== 0, delivery, entry & 0xff, waits);
+    const taken = this.#wires.deliver(destination, (entry & ENTRY_LOGICAL) !== 0, delivery, entry & 0xff, waits);
+    // What nobody took will have no EOI.
+    if (waits && taken) s.low[pin] = entry | ENTRY_REMOTE_IRR;
   }
 
   /** A local APIC, or the guest through the EOI register, finished a level-triggered vector. */

@@ -17,21 +17,22 @@ export class ApicBus {
 
   /**
    * Delivers a message by destination. `logical` chooses the destination mode, `wide` a 32-bit (x2APIC) destination;
-   * `level` is the trigger mode that the receiver notes for the vector.
+   * `level` is the trigger mode that the receiver notes for the vector. True where some APIC took it.
    */
-  deliver(destination: number, logical: boolean, delivery: number, vector: number, level: boolean, wide = false): void {
+  deliver(destination: number, logical: boolean, delivery: number, vector: number, level: boolean, wide = false): boolean {
     if (delivery === Delivery.lowest) {
       let chosen: LocalApic | undefined;
       for (const apic of this.apics) {
         if (!apic.arbitrates || !apic.matches(destination, logical, wide)) continue;
         if (chosen === undefined || apic.ppr < chosen.ppr) chosen = apic;
       }
-      chosen?.accept(vector, level, delivery);
-      return;
+      return chosen?.accept(vector, level, delivery) ?? false;
     }
+    let accepted = false;
     for (const apic of this.apics) {
-      if (apic.matches(destination, logical, wide)) apic.accept(vector, level, delivery);
+      if (apic.matches(destination, logical, wide) && apic.accept(vector, level, delivery)) accepted = true;
     }
+    return accepted;
   }
 
   /** Delivers to all APICs but `except`. */

@@ -3,8 +3,9 @@
  * lapic-bus.ts carries what APICs, IOAPICs and MSIs send.
  *
  * Intel SDM volume 3A, chapter 10 (APIC; 10.12 for x2APIC). Interrupt state is what the struct says; whoever
- * changes it asks `signal` to wake the vCPU, which then looks at `extIntPending`, `pendingVector` and takes
- * the vector with `acknowledge`.
+ * changes it asks `signal` to wake the vCPU, which then takes its vector from the PIC where `extIntPending` says so,
+ * else from `acknowledge`, and may forget the signal once `interruptPending` is false. Lowering the priority (TPR,
+ * CR8, EOI) signals again by itself.
  *
  * The timer counts a bus clock of 1 GHz, so a count with divider 1 is a nanosecond of machine time.
  */
@@ -303,17 +304,17 @@ export class LocalApic implements IoHandler {
     if (this.interruptPending()) this.#wires.signal(this.#wires.cpuIndex, 'intr');
   }
 
-  /** A message for this APIC arrives. */
-  accept(vector: number, level: boolean, delivery: number): void {
+  /** A message for this APIC arrives. False where the APIC does not take it: software-disabled, or a bad vector. */
+  accept(vector: number, level: boolean, delivery: number): boolean {
     const { cpuIndex, signal } = this.#wires;
     const s = this.#s;
     switch (delivery) {
       case Delivery.fixed:
       case Delivery.lowest: {
-        if (!this.#softwareEnabled) return;
+        if (!this.#softwareEnabled) return false;
         if (vector < 16) {
           this.#error(ERROR_RECEIVE_VECTOR);
-          return;
+          return false;
         }
         const word = (vector >> 5) & 7;
         const bit = 1 << (vector & 31);
@@ -321,24 +322,26 @@ export class LocalApic implements IoHandler {
         if (level) s.tmr[word] |= bit;
         else s.tmr[word] &= ~bit;
         this.#signalPending();
-        return;
+        return true;
       }
       case Delivery.smi:
         signal(cpuIndex, 'smi');
-        return;
+        return true;
       case Delivery.nmi:
         signal(cpuIndex, 'nmi');
-        return;
+        return true;
       case Delivery.init:
         signal(cpuIndex, 'init');
-        return;
+        return true;
       case Delivery.sipi:
         signal(cpuIndex, 'sipi', vector & 0xff);
-        return;
+        return true;
       case Delivery.extInt:
         s.extInt = 1;
         signal(cpuIndex, 'intr');
-        return;
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -488,6 +491,11 @@ export class LocalApic implements IoHandler {
     } else if (s.initialCount === 0) return;
     this.#local(LVT_TIMER);
     if (mode === TIMER_PERIODIC) this.#armTimer();
+  }
+
+  /** The TSC jumped (a write to it or to TSC_ADJUST): the deadline is a new moment. */
+  tscChanged(): void {
+    if (this.#timerMode === TIMER_DEADLINE) this.#armTimer();
   }
 
   #writeLvt(index: number, value: number): void {

@@ -86,6 +86,9 @@ test('PIRQ routing: levels follow their register to another interrupt', () => {
   piix3.pci.writeConfig(0x62, 1, 10);
   nic.setIntx(false);
   assert.equal(irqs[10].level, false);
+  piix3.steer([10, 10, 11, 11]);
+  nic.setIntx(true);
+  assert.equal(irqs[11].level, true);
 });
 
 test('port 0xcf9 resets on a rising bit 2', () => {

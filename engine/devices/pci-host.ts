@@ -161,6 +161,13 @@ export class Piix3 {
     this.#route();
   }
 
+  /** Without firmware: steers PIRQA to PIRQD to these interrupts. The PIC's ELCR must have them as level-triggered. */
+  steer(irqs: readonly number[]): void {
+    irqs.forEach((irq, line) => {
+      this.pci.writeConfig(PIRQ_FIRST + (line & 3), 1, irq);
+    });
+  }
+
   /** The ISA interrupt of a PIRQ, or -1 where it goes nowhere. */
   irqOf(line: number): number {
     const value = this.pci.config[PIRQ_FIRST + line];

@@ -70,8 +70,18 @@ const Y_OFFSET = 9;
 /** Largest picture that classic registers can ask for, with room. */
 const MAX_CLASSIC = 2048;
 
+/** Smaller pictures are registers that are being programmed, or were never. */
+const MIN_WIDTH = 160;
+const MIN_HEIGHT = 100;
+
 /** Reads the mode off the registers. */
 export function describeMode(s: VgaState, vramBytes: number): VgaMode {
+  const mode = rawMode(s, vramBytes);
+  if (mode.kind === 'linear' || (mode.width >= MIN_WIDTH && mode.height >= MIN_HEIGHT)) return mode;
+  return { kind: 'blank', width: 640, height: 480 };
+}
+
+function rawMode(s: VgaState, vramBytes: number): VgaMode {
   const { crtc, dispi } = s;
   const dispiOn = (dispi[ENABLE] & 1) !== 0;
   if (dispiOn && dispi[BPP] > 4) {

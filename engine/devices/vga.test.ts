@@ -66,6 +66,8 @@ test('text mode scrolls by the start address, and switches off by the sequencer'
   assert.equal(rgb(renderer.pixels[0]), '170,170,170');
   indexed(vga, 0x3c4, 1, 0x20);
   assert.equal(vga.mode().kind, 'blank');
+  vga.reset();
+  assert.deepEqual(vga.mode(), { kind: 'blank', width: 640, height: 480 });
 });
 
 test('write modes, latches and read modes', () => {
