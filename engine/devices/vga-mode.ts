@@ -44,6 +44,8 @@ export interface PlanarMode extends Screen {
   readonly interleave: number;
   /** Scan lines a row of memory is repeated for, for `interleave`. */
   readonly scans: number;
+  /** Lines of the picture for each line of memory: 2 where the pixels would be far from square (640x200). */
+  readonly repeat: 1 | 2;
   /** Planes that are shown: colour plane enable. */
   readonly planes: number;
 }
@@ -134,10 +136,12 @@ function rawMode(s: VgaState, vramBytes: number): VgaMode {
   const interleave = crtc[0x17] & 0x43;
   // With row scan bits in the address every scan line of a row differs; otherwise they repeat the row.
   const scans = (interleave & 3) !== 3 ? scanHeight : 1;
-  const repeat = doubled * (scans === 1 ? scanHeight : 1);
+  const scansPerLine = doubled * (scans === 1 ? scanHeight : 1);
   const halfWidth = kind === 'colour256' || (s.sequencer[1] & 8) !== 0;
   const width = dispiOn ? dispi[XRES] : Math.min(MAX_CLASSIC, characters * (kind === 'colour256' ? 4 : 8));
-  const height = dispiOn ? dispi[YRES] : Math.min(MAX_CLASSIC, Math.max(1, Math.floor(lines / repeat)));
+  const memoryLines = dispiOn ? dispi[YRES] : Math.min(MAX_CLASSIC, Math.max(1, Math.floor(lines / scansPerLine)));
+  const repeat = !dispiOn && width >= memoryLines * 3 ? 2 : 1;
+  const height = memoryLines * repeat;
   if (dark) return { kind: 'blank', width, height };
   const compare = crtc[0x18] | ((crtc[7] & 0x10) << 4) | ((crtc[9] & 0x40) << 3);
   const pan = s.attribute[0x13] & 7;
@@ -150,7 +154,8 @@ function rawMode(s: VgaState, vramBytes: number): VgaMode {
       : ((crtc[0x0c] << 8) | crtc[0x0d]) * 4 + ((crtc[8] >> 5) & 3) * 4,
     pitch: dispiOn ? dispi[VIRTUAL_WIDTH] / 2 : crtc[0x13] * 8,
     pan: dispiOn ? dispi[X_OFFSET] & 7 : kind === 'colour256' && halfWidth ? pan >> 1 : pan,
-    split: dispiOn || compare >= lines - 1 ? Infinity : Math.floor((compare + 1) / repeat),
+    split: dispiOn || compare >= lines - 1 ? Infinity : Math.floor((compare + 1) / scansPerLine),
+    repeat,
     interleave: dispiOn ? 3 : interleave,
     scans: dispiOn ? 1 : scans,
     planes: s.attribute[0x12] & 15,

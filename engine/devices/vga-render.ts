@@ -275,15 +275,16 @@ export class VgaRenderer {
   }
 
   #drawPlanar(mode: PlanarMode, all: boolean, changed: Rect[]): void {
-    const { width, height, kind } = mode;
+    const { width, kind, repeat } = mode;
+    const lines = mode.height / repeat;
     const mask = this.#vram.length - 1;
     // Bytes of interleaved memory that a line shows; panning brings in the next eight.
     const lineBytes = (kind === 'colour256' ? width : width / 2) + (mode.pan !== 0 ? 8 : 0);
-    if (this.#shadow.length !== lineBytes * height) {
-      this.#shadow = new Uint8Array(lineBytes * height);
+    if (this.#shadow.length !== lineBytes * lines) {
+      this.#shadow = new Uint8Array(lineBytes * lines);
       all = true;
     }
-    for (let y = 0; y < height; y++) {
+    for (let y = 0; y < lines; y++) {
       const split = y >= mode.split;
       const line = split ? y - mode.split : y;
       const row = Math.floor(line / mode.scans);
@@ -299,8 +300,12 @@ export class VgaRenderer {
       offset &= mask & ~3;
       if (offset + lineBytes > this.#vram.length) offset = 0;
       if (!this.#differs(offset, lineBytes, y * lineBytes) && !all) continue;
-      this.#planarLine(mode, offset, y * width, width, split);
-      VgaRenderer.#addLine(changed, y, width);
+      const to = y * repeat * width;
+      this.#planarLine(mode, offset, to, width, split);
+      VgaRenderer.#addLine(changed, y * repeat, width);
+      if (repeat === 1) continue;
+      this.pixels.copyWithin(to + width, to, to + width);
+      VgaRenderer.#addLine(changed, y * repeat + 1, width);
     }
   }
 
