@@ -57,14 +57,7 @@ export function machineConfig(definition: VmDefinition, { folder, paused, firmwa
       backend: 'user',
       model: model === 'virtio' ? 'virtio-net-pci' : model,
       mac,
-      options:
-        forwards.length === 0
-          ? {}
-          : {
-              hostfwd: forwards
-                .map(({ protocol, hostAddress, hostPort, guestPort }) => `${protocol}:${hostAddress}:${hostPort}-:${guestPort}`)
-                .join('\n'),
-            },
+      options: forwardOptions(forwards),
     })),
     display: { adapter: definition.display.adapter, memoryMiB: definition.display.memoryMiB },
     serial: Array.from({ length: definition.serialPorts }, () => ({ connect: 'port' as const })),
@@ -76,6 +69,14 @@ export function machineConfig(definition: VmDefinition, { folder, paused, firmwa
     lifecycle: { paused, onReboot: definition.onReboot === 'destroy' ? 'exit' : 'reset', onPoweroff: 'exit' },
     debug: { trace: [], items: [] },
   };
+}
+
+function forwardOptions(forwards: VmDefinition['nics'][number]['forwards']): Record<string, string> {
+  if (forwards.length === 0) return {};
+  const rules = forwards.map(
+    ({ protocol, hostAddress, hostPort, guestPort }) => `${protocol}:${hostAddress}:${hostPort}-:${guestPort}`,
+  );
+  return { hostfwd: rules.join('\n') };
 }
 
 function firmwareBoot(boot: Extract<VmDefinition['boot'], { kind: 'firmware' }>, files: FirmwareFiles): MachineConfig['boot'] {

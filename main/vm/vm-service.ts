@@ -1,0 +1,471 @@
+/**
+ * The VMs: their definitions from the library, their runs, their summaries. Every change is told by `vm.changed`.
+ * Operations on one VM that change its run or its definition come one after another.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFile, rename, rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { isAbsolute, join } from 'node:path';
+import {
+  AppError,
+  envelopeOf,
+  type Settings,
+  type StatsHistory,
+  type UndoToken,
+  type VmChanges,
+  type VmDefinition,
+  type VmDetails,
+  type VmProblem,
+  type VmState,
+  type VmSummary,
+} from '../contract/index.ts';
+import type { EventBus } from '../event-bus.ts';
+import { freeMemoryMiB, totalMemoryMiB } from '../host/capabilities.ts';
+import { checkInitrd, checkKernel } from './boot-files.ts';
+import { History } from './history.ts';
+import type { Launcher, PortMessage } from './launcher.ts';
+import type { Library } from './library.ts';
+import { LogFile } from './log-file.ts';
+import { type FirmwareFiles, machineConfig } from './machine-config.ts';
+import { Sampler } from './sampler.ts';
+import { VmRun } from './vm-run.ts';
+
+/** Memory that a VM takes beside its RAM, and that the host is left with, in MiB. */
+const overheadMiB = 128;
+const crashLogLines = 30;
+
+export interface VmServiceOptions {
+  readonly library: Library;
+  readonly launcher: Launcher;
+  readonly bus: EventBus;
+  readonly settings: () => Settings;
+  readonly firmware?: FirmwareFiles;
+  /** Milliseconds between samples and between pictures; 1000 and 3000 unless given. */
+  readonly sampleMs?: number;
+  readonly pictureMs?: number;
+  /** For messages that no window waits for. */
+  readonly notify: (level: 'info' | 'warning' | 'error', title: string, detail: string, vm: string) => void;
+}
+
+interface Entry {
+  readonly id: string;
+  readonly log: LogFile;
+  readonly history: History;
+  run: VmRun | undefined;
+  sampler: Sampler | undefined;
+  problem: VmProblem | null;
+  thumbnailVersion: number | null;
+  /** The definition the present run began with, as JSON. */
+  startedWith: string | undefined;
+  queue: Promise<unknown>;
+}
+
+/** A MAC address with the prefix that QEMU and libvirt use. */
+export function newMac(): string {
+  const [a, b, c] = randomBytes(3);
+  return `52:54:00:${[a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+}
+
+export class VmService {
+  readonly #options: VmServiceOptions;
+  readonly #library: Library;
+  readonly #entries = new Map<string, Entry>();
+  readonly #watched = new Map<object, ReadonlySet<string>>();
+  readonly #purgeTimer: NodeJS.Timeout;
+  #closing = false;
+
+  constructor(options: VmServiceOptions) {
+    this.#options = options;
+    this.#library = options.library;
+    for (const { id } of this.#library.list()) this.#add(id);
+    this.#purgeTimer = setInterval(() => void this.purgeExpired(), 60_000);
+    this.#purgeTimer.unref();
+  }
+
+  /** Ends every VM and stops all timers. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    clearInterval(this.#purgeTimer);
+    await Promise.all(
+      [...this.#entries.values()].map(async (entry) => {
+        await entry.run?.forceOff();
+        await entry.queue.catch(() => {});
+        await entry.history.close();
+      }),
+    );
+  }
+
+  list(): VmSummary[] {
+    return this.#library.list().map(({ id }) => this.summary(id));
+  }
+
+  summary(id: string): VmSummary {
+    const definition = this.#library.get(id);
+    const { run, problem, thumbnailVersion, history } = this.#entry(id);
+    const live = run !== undefined;
+    return {
+      id,
+      name: definition.name,
+      state: run?.state ?? (problem !== null && problem.error.code === 'engine' ? 'crashed' : 'shutoff'),
+      os: definition.os,
+      tags: definition.tags,
+      memoryMiB: definition.memoryMiB,
+      cpus: definition.cpus.count,
+      serialPorts: run?.config.serial.length ?? definition.serialPorts,
+      hasDisplay: (run?.config.display.adapter ?? definition.display.adapter) !== 'none',
+      startedAt: run?.startedAt ?? null,
+      pid: run?.pid ?? null,
+      accelerator: run?.accelerator ?? null,
+      problem,
+      thumbnailVersion,
+      sparkline: live
+        ? history.recent
+            .slice(-40)
+            .map(({ cpu }) => Math.round(cpu.reduce((sum, value) => sum + value, 0) / Math.max(1, cpu.length)))
+        : [],
+    };
+  }
+
+  details(id: string): VmDetails {
+    const definition = this.#library.get(id);
+    const { startedWith, run } = this.#entry(id);
+    return {
+      summary: this.summary(id),
+      definition,
+      folder: this.#library.folder(id),
+      changedSinceStart: run !== undefined && startedWith !== runtimePart(definition),
+    };
+  }
+
+  find(nameOrId: string): string {
+    return this.#library.find(nameOrId);
+  }
+
+  /** Adds a VM that was just written to the library. */
+  adopt(id: string): VmSummary {
+    this.#add(id);
+    this.#changed(id);
+    return this.summary(id);
+  }
+
+  update(id: string, changes: VmChanges): Promise<VmDetails> {
+    return this.#inTurn(id, async () => {
+      await this.#library.update({ ...this.#library.get(id), ...changes });
+      this.#changed(id);
+      return this.details(id);
+    });
+  }
+
+  async rename(id: string, name: string): Promise<VmSummary> {
+    await this.update(id, { name });
+    return this.summary(id);
+  }
+
+  async clone(id: string, name: string): Promise<VmSummary> {
+    const copy = await this.#inTurn(id, () => {
+      this.#mustBeOff(id, 'clone');
+      return this.#library.clone(id, name, newMac);
+    });
+    return this.adopt(copy.id);
+  }
+
+  delete(id: string): Promise<UndoToken> {
+    return this.#inTurn(id, async () => {
+      this.#mustBeOff(id, 'delete');
+      await this.#entry(id).history.close();
+      const token = await this.#library.remove(id, this.#options.settings().undoMinutes * 60_000);
+      this.#entries.delete(id);
+      this.#options.bus.emit('vm.removed', { id });
+      this.#options.bus.emit('undo.changed', this.#library.undoTokens());
+      return token;
+    });
+  }
+
+  async undo(token: string): Promise<VmSummary> {
+    const definition = await this.#library.restore(token);
+    this.#options.bus.emit('undo.changed', this.#library.undoTokens());
+    return this.adopt(definition.id);
+  }
+
+  async purge(token: string): Promise<void> {
+    await this.#library.purge(token);
+    this.#options.bus.emit('undo.changed', this.#library.undoTokens());
+  }
+
+  async purgeExpired(): Promise<void> {
+    if (await this.#library.purgeExpired()) this.#options.bus.emit('undo.changed', this.#library.undoTokens());
+  }
+
+  start(id: string, { paused = false }: { paused?: boolean } = {}): Promise<VmSummary> {
+    return this.#inTurn(id, async () => {
+      const entry = this.#entry(id);
+      if (entry.run !== undefined) throw new AppError('wrong-state', `"${this.#library.get(id).name}" is running already`);
+      if (this.#closing) throw new AppError('wrong-state', 'Vivarium is closing');
+      const definition = this.#library.get(id);
+      try {
+        await this.checkStartable(definition);
+        await this.#launch(entry, definition, paused);
+      } catch (error) {
+        entry.problem = {
+          at: Date.now(),
+          error: { ...envelopeOf(error), code: startCode(error) },
+          logTail: await entry.log.tail(crashLogLines),
+        };
+        this.#changed(id);
+        throw error;
+      }
+      return this.summary(id);
+    });
+  }
+
+  pause(id: string): Promise<VmSummary> {
+    return this.#command(id, 'pause', ['running', 'shutdown-in-progress'], (run) => run.pause());
+  }
+
+  resume(id: string): Promise<VmSummary> {
+    return this.#command(id, 'resume', ['paused'], (run) => run.resume());
+  }
+
+  reset(id: string): Promise<VmSummary> {
+    return this.#command(id, 'reset', ['running', 'paused', 'shutdown-in-progress'], (run) => run.reset());
+  }
+
+  powerButton(id: string): Promise<VmSummary> {
+    return this.#command(id, 'shut down', ['running', 'shutdown-in-progress'], (run) => run.powerButton());
+  }
+
+  /** Not in turn: it must work while another operation hangs. */
+  async forceOff(id: string): Promise<VmSummary> {
+    const { run } = this.#entry(id);
+    if (run === undefined) throw new AppError('wrong-state', `"${this.#library.get(id).name}" is not running`);
+    await run.forceOff();
+    return this.summary(id);
+  }
+
+  async sendKeys(id: string, keys: readonly string[]): Promise<void> {
+    await this.running(id).sendKeys(keys);
+  }
+
+  monitor(id: string, line: string, cpu?: number): Promise<string> {
+    return this.running(id).monitor(line, cpu);
+  }
+
+  /** The present run; rejects with `wrong-state` when there is none. */
+  running(id: string): VmRun {
+    const { run } = this.#entry(id);
+    if (run === undefined || run.state === 'starting')
+      throw new AppError('wrong-state', `"${this.#library.get(id).name}" is not running`);
+    return run;
+  }
+
+  handSocket(id: string, message: PortMessage, socket: Socket): void {
+    this.running(id).handSocket(message, socket);
+  }
+
+  handPort(id: string, message: PortMessage, port: unknown): void {
+    this.running(id).handPort(message, port);
+  }
+
+  /** The screen now, as a PNG in a data URL. */
+  async screenshot(id: string): Promise<string> {
+    this.running(id);
+    const { sampler } = this.#entry(id);
+    const picture = await sampler?.picture();
+    if (picture === undefined) throw new AppError('engine', 'The VM gave no picture of its screen');
+    return dataUrl(picture);
+  }
+
+  async thumbnail(id: string): Promise<string | null> {
+    this.#library.get(id);
+    const picture = await readFile(this.#thumbnailFile(id)).catch(() => undefined);
+    return picture === undefined ? null : dataUrl(picture);
+  }
+
+  logTail(id: string, lines = 200): Promise<string[]> {
+    return this.#entry(id).log.tail(lines);
+  }
+
+  async history(id: string, { from, to, points = 600 }: { from?: number; to?: number; points?: number }): Promise<StatsHistory> {
+    const end = to ?? Date.now();
+    return { id, ...(await this.#entry(id).history.query(from ?? end - 3_600_000, end, points)) };
+  }
+
+  /** Which VMs `watcher` shows; undefined: it has gone. */
+  watch(watcher: object, ids: readonly string[] | undefined): void {
+    if (ids === undefined) this.#watched.delete(watcher);
+    else this.#watched.set(watcher, new Set(ids));
+  }
+
+  /** Rejects when the files of a definition, or the host's memory, do not allow a start. */
+  async checkStartable(definition: VmDefinition): Promise<void> {
+    this.checkMemory(definition.memoryMiB);
+    const { boot } = definition;
+    if (boot.kind !== 'kernel') return;
+    const resolve = (path: string): string => (isAbsolute(path) ? path : join(this.#library.folder(definition.id), path));
+    await checkKernel(resolve(boot.kernel), 'boot.kernel');
+    if (boot.initrd !== undefined && boot.initrd !== '')
+      await checkInitrd(resolve(boot.initrd), 'boot.initrd', AbortSignal.timeout(2000));
+  }
+
+  /** Throws `no-memory` when the host has less than a VM of this size takes. */
+  checkMemory(memoryMiB: number): void {
+    const free = freeMemoryMiB();
+    if (memoryMiB + overheadMiB <= free) return;
+    const total = totalMemoryMiB();
+    throw new AppError(
+      'no-memory',
+      memoryMiB + overheadMiB > total
+        ? `${memoryMiB} MiB are more than this computer has (${total} MiB). Give the VM less memory.`
+        : `${memoryMiB} MiB are more than this computer has free now (${free} MiB). Close something, or give the VM less memory.`,
+      { field: 'memoryMiB' },
+    );
+  }
+
+  /** Starts the VMs that are to start with the app; one that cannot is told of, and keeps none of the others. */
+  async autostart(): Promise<void> {
+    for (const { id, name, autostart } of this.#library.list())
+      if (autostart)
+        await this.start(id).catch((error: Error) =>
+          this.#options.notify('error', `"${name}" could not be started`, error.message, id),
+        );
+  }
+
+  async #launch(entry: Entry, definition: VmDefinition, paused: boolean): Promise<void> {
+    const { id } = entry;
+    const config = machineConfig(definition, {
+      folder: this.#library.folder(id),
+      paused,
+      firmware: this.#options.firmware ?? {},
+    });
+    entry.problem = null;
+    entry.startedWith = runtimePart(definition);
+    const run = new VmRun(this.#options.launcher, config, entry.log, {
+      changed: () => this.#changed(id),
+      ended: (crash) => void this.#ended(entry, run, crash),
+    });
+    entry.run = run;
+    this.#changed(id);
+    await run.started();
+    if (entry.run !== run) throw new AppError('start-failed', 'The VM ended as soon as it was started. See its log.');
+    entry.sampler = new Sampler({
+      run,
+      history: entry.history,
+      folder: this.#library.folder(id),
+      sampleMs: this.#options.sampleMs ?? 1000,
+      pictureMs: this.#options.pictureMs ?? 3000,
+      wantsPictures: () => config.display.adapter !== 'none' && this.#options.settings().thumbnails && this.#isWatched(id),
+      point: (point) => this.#options.bus.emit('vm.stats', { id, point }),
+      picture: (png) => void this.#newPicture(entry, png),
+    });
+  }
+
+  async #ended(entry: Entry, run: VmRun, crash: AppError | undefined): Promise<void> {
+    if (entry.run !== run) return;
+    entry.sampler?.close();
+    entry.sampler = undefined;
+    entry.run = undefined;
+    entry.startedWith = undefined;
+    await entry.history.close();
+    if (crash !== undefined) {
+      entry.problem = { at: Date.now(), error: crash.toEnvelope(), logTail: await entry.log.tail(crashLogLines) };
+      if (crash.code === 'engine') this.#options.notify('error', `"${run.config.name}" has crashed`, crash.message, entry.id);
+    }
+    if (this.#entries.get(entry.id) === entry) this.#changed(entry.id);
+  }
+
+  async #newPicture(entry: Entry, png: Buffer): Promise<void> {
+    const file = this.#thumbnailFile(entry.id);
+    // Not made durable: a picture may be lost, and comes every few seconds.
+    await rename(join(this.#library.folder(entry.id), '.screen.png'), file).catch(() => rm(file, { force: true }));
+    entry.thumbnailVersion = Date.now();
+    this.#options.bus.emit('vm.thumbnail', { id: entry.id, version: entry.thumbnailVersion, url: dataUrl(png) });
+  }
+
+  #thumbnailFile(id: string): string {
+    return join(this.#library.folder(id), 'thumbnail.png');
+  }
+
+  #isWatched(id: string): boolean {
+    for (const ids of this.#watched.values()) if (ids.has(id)) return true;
+    return false;
+  }
+
+  #command(id: string, what: string, states: readonly VmState[], action: (run: VmRun) => Promise<void>): Promise<VmSummary> {
+    return this.#inTurn(id, async () => {
+      const run = this.running(id);
+      if (!states.includes(run.state))
+        throw new AppError('wrong-state', `"${this.#library.get(id).name}" cannot ${what} now: it is ${stateWords[run.state]}`);
+      await action(run);
+      return this.summary(id);
+    });
+  }
+
+  #mustBeOff(id: string, what: string): void {
+    if (this.#entry(id).run !== undefined)
+      throw new AppError('wrong-state', `"${this.#library.get(id).name}" is running. Shut it down to ${what} it.`);
+  }
+
+  #inTurn<T>(id: string, action: () => Promise<T>): Promise<T> {
+    const entry = this.#entry(id);
+    const result = entry.queue.catch(() => {}).then(action);
+    entry.queue = result.catch(() => {});
+    return result;
+  }
+
+  #entry(id: string): Entry {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw new AppError('not-found', 'There is no such VM any more');
+    return entry;
+  }
+
+  #add(id: string): void {
+    const folder = this.#library.folder(id);
+    const history = new History(join(folder, 'history'), this.#options.settings().graphs.keepDays);
+    const entry: Entry = {
+      id,
+      log: new LogFile(join(folder, 'vm.log')),
+      history,
+      run: undefined,
+      sampler: undefined,
+      problem: null,
+      thumbnailVersion: null,
+      startedWith: undefined,
+      queue: Promise.resolve(),
+    };
+    this.#entries.set(id, entry);
+    void this.thumbnail(id).then(
+      (url) => {
+        if (url === null || entry.thumbnailVersion !== null) return;
+        entry.thumbnailVersion = 1;
+        if (this.#entries.get(id) === entry) this.#changed(id);
+      },
+      () => {},
+    );
+  }
+
+  #changed(id: string): void {
+    if (this.#entries.has(id)) this.#options.bus.emit('vm.changed', this.summary(id));
+  }
+}
+
+const stateWords: Readonly<Record<VmState, string>> = {
+  shutoff: 'off',
+  starting: 'starting',
+  running: 'running',
+  paused: 'paused',
+  'shutdown-in-progress': 'shutting down',
+  crashed: 'crashed',
+};
+
+/** A failed start is no crash, whatever the engine said. */
+const startCode = (error: unknown) => {
+  const { code } = envelopeOf(error);
+  return code === 'engine' ? 'start-failed' : code;
+};
+
+const dataUrl = (png: Buffer): string => `data:image/png;base64,${png.toString('base64')}`;
+
+/** What of a definition a run is made of: the rest may change without a restart. */
+function runtimePart(definition: VmDefinition): string {
+  return JSON.stringify({ ...definition, description: '', tags: [], autostart: false, os: null });
+}
