@@ -403,7 +403,7 @@ export class RfbClient {
   update(): boolean {
     const { framebuffer } = this.#host;
     if (!this.waiting || this.#damageWidth !== framebuffer.width || this.#damageHeight !== framebuffer.height) return false;
-    const writer = new UpdateWriter(this.#out, this.#encodings.has(ENCODING.lastRect), (bytes) => this.channel.send(bytes));
+    const writer = new UpdateWriter(this.#out, (bytes) => this.channel.send(bytes));
     if (!this.#writeSize(writer)) {
       this.#writeNews(writer);
       this.#writePixels(writer);
@@ -473,7 +473,7 @@ export class RfbClient {
     } else {
       this.#damage.dropCopies();
     }
-    for (const rect of this.#damage.takeRects(region)) writer.pixels(this.#encoder, picture, rect, this.#translator);
+    writer.pixels(this.#encoder, picture, this.#damage.takeRects(region), this.#translator);
   }
 
   /** The smallest rectangle around what is asked for in either way. */

@@ -108,7 +108,7 @@ export class DisplayPump {
       this.#cancel();
     }
     this.#due = due;
-    this.#cancel = this.#schedule(due - this.#now(), () => this.#tick());
+    this.#cancel = this.#schedule(Math.max(0, due - this.#now()), () => this.#tick());
   }
 
   #tick(): void {

@@ -8,25 +8,23 @@ import type { PixelTranslator } from './wire/pixel-format.ts';
 import { ENCODING, type Rect, SERVER_MESSAGE } from './wire/protocol.ts';
 
 const NOWHERE: Rect = { x: 0, y: 0, width: 0, height: 0 };
-/** With LastRect, bytes go out whenever so many have come together. */
+/** Bytes go out whenever so many have come together. */
 const CHUNK = 128 * 1024;
 const COUNT_AT = 2;
-const COUNT_UNKNOWN = 0xffff;
 
 /** Writes one FramebufferUpdate (RFC 6143 7.6.1), rectangle by rectangle. */
 export class UpdateWriter {
   readonly #out: ByteWriter;
   readonly #send: (bytes: Uint8Array<ArrayBuffer>) => void;
-  readonly #streamed: boolean;
   #rectangles = 0;
+  /** The head of the message, with the number of rectangles, is on its way. */
+  #counted = false;
 
-  /** `streamed`: the client knows LastRect, so that the number of rectangles need not be known at the start. */
-  constructor(out: ByteWriter, streamed: boolean, send: (bytes: Uint8Array<ArrayBuffer>) => void) {
+  constructor(out: ByteWriter, send: (bytes: Uint8Array<ArrayBuffer>) => void) {
     this.#out = out;
-    this.#streamed = streamed;
     this.#send = send;
     out.truncate(0);
-    out.u8(SERVER_MESSAGE.update).u8(0).u16(COUNT_UNKNOWN);
+    out.u8(SERVER_MESSAGE.update).u8(0).u16(0);
   }
 
   get rectangles(): number {
@@ -44,10 +42,17 @@ export class UpdateWriter {
     this.#begin({ x: 0, y: copy.top, width, height: copy.height }, ENCODING.copyRect).u16(0).u16(copy.from);
   }
 
-  pixels(encoder: RectEncoder, picture: Picture, rect: Rect, translator: PixelTranslator): void {
-    for (const piece of encoder.split(rect)) {
+  /** The picture's content in `rects`; called last, as it settles the number of rectangles and sends as it goes. */
+  pixels(encoder: RectEncoder, picture: Picture, rects: readonly Rect[], translator: PixelTranslator): void {
+    const pieces = rects.flatMap((rect) => encoder.split(rect));
+    // The largest surface has 32768 tiles, so the number always fits and LastRect is not needed.
+    this.#out.setU16(COUNT_AT, this.#rectangles + pieces.length);
+    for (const piece of pieces) {
       encoder.encode(this.#begin(piece, encoder.encoding), picture, piece, translator);
-      if (this.#streamed && this.#out.length >= CHUNK) this.#send(this.#out.take());
+      if (this.#out.length >= CHUNK) {
+        this.#send(this.#out.take());
+        this.#counted = true;
+      }
     }
   }
 
@@ -89,9 +94,8 @@ export class UpdateWriter {
   /** Sends it, if there is anything in it; returns whether there was. */
   finish(): boolean {
     if (this.#rectangles === 0) return false;
-    if (this.#streamed) writeRectHeader(this.#out, NOWHERE, ENCODING.lastRect);
-    else this.#out.setU16(COUNT_AT, this.#rectangles);
-    this.#send(this.#out.take());
+    if (!this.#counted) this.#out.setU16(COUNT_AT, this.#rectangles);
+    if (this.#out.length > 0) this.#send(this.#out.take());
     return true;
   }
 }
