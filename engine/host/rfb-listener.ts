@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import type { ByteChannel, ByteChannelListener } from '../display/channel.ts';
 import type { RfbServer, SharePolicy } from '../display/server.ts';
@@ -114,10 +114,15 @@ function removeStaleSocket(path: string): Promise<void> {
       resolve();
     });
     probe.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNREFUSED') unlink(path).then(resolve, () => resolve());
+      if (error.code === 'ECONNREFUSED') unlinkSocket(path).then(resolve, () => resolve());
       else resolve();
     });
   });
+}
+
+/** A connection to a plain file is refused, too: that is somebody's data, and stays. */
+async function unlinkSocket(path: string): Promise<void> {
+  if ((await lstat(path)).isSocket()) await unlink(path);
 }
 
 /** A byte channel over a socket. */
