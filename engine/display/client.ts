@@ -6,7 +6,7 @@
  * What changes meanwhile is kept as damage, which is bounded, and never as queued pixels. Small answers are sent at
  * once; a client that asks for them and never reads is closed.
  */
-import type { ByteChannel, CursorShape } from './channel.ts';
+import type { ByteChannel } from './channel.ts';
 import { cursorEncoding, HIDDEN_CURSOR } from './cursor.ts';
 import { ClientDamage } from './damage.ts';
 import type { RectEncoder } from './encodings/encoder.ts';
@@ -456,7 +456,7 @@ export class RfbClient {
     if (this.#sendName) writer.name(host.name);
     const encoding = cursorEncoding(this.#encodings);
     if (this.#sendCursor && encoding !== undefined) {
-      writer.cursor(host.cursor ?? (HIDDEN_CURSOR satisfies CursorShape), encoding, this.#translator);
+      writer.cursor(host.cursor ?? HIDDEN_CURSOR, encoding, this.#translator);
     }
     this.#sendKeysKnown = false;
     this.#sendLeds = false;
