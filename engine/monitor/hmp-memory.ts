@@ -47,7 +47,7 @@ export function characterConstant(value: number): string {
 }
 
 /** Columns a value of `size` bytes takes: hex digits, or the longest decimal or octal of the size. */
-const widths = { x: [2, 4, 8, 16], o: [3, 6, 11, 22], u: [3, 5, 10, 20], d: [4, 6, 11, 20] } as const;
+const widths = { x: [2, 4, 8, 16], o: [3, 6, 11, 22], u: [3, 5, 10, 20], d: [3, 5, 10, 20] } as const;
 
 /** One value as the format prints it, padded. */
 export function formatValue(value: bigint, { format, size }: Pick<Format, 'format' | 'size'>): string {
