@@ -40,7 +40,7 @@ export const f64s = (count: number): FieldSpec<Float64Array> => ({ kind: 'f64s',
 type Fields = Record<string, FieldSpec<any>>;
 /** The typed view of a struct: one property for each field. */
 export type View<F extends Fields> = {
-  [K in keyof F]: F[K] extends FieldSpec<infer T> ? T : never;
+  -readonly [K in keyof F]: F[K] extends FieldSpec<infer T> ? T : never;
 };
 
 export interface StructType<F extends Fields = Fields> {

@@ -67,6 +67,8 @@ export const CPL = 0x2b8;
 /** Execution mode bits that select decoding: see `Mode` in x86/decode. */
 export const MODE = 0x2bc;
 export const MXCSR = 0x2c0;
+/** Nonzero: an interrupt is waiting for IF. */
+export const INTR_WAIT = 0x2cc;
 /** Nonzero: interrupts held back for one instruction (STI, MOV SS). */
 export const SHADOW = 0x2c4;
 /** Zero where SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD. Kept by writes to CR0 and CR4. */
@@ -95,7 +97,8 @@ export const MSRS = 0xe00;
 export const EXIT_COUNTS = 0xc00;
 export const STATE_BYTES = 0x1000;
 
-/** TLBs: two (supervisor, user), direct-mapped, after the state block. */
+/** TLBs: supervisor, user, and supervisor with EFLAGS.AC set (SMAP lifted); direct-mapped, after the state block. */
+export const TLB_COUNT = 3;
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY_BYTES = 32;
 /** Entry: page address for reads, for writes (all ones: invalid), then host address less linear address (64 bits), then physical page number and flags. */
@@ -111,7 +114,8 @@ export const TLB_USER_AT = STATE_BYTES + TLB_BYTES;
 export const JUMP_ENTRIES = 4096;
 export const JUMP_ENTRY_BYTES = 16;
 export const JUMP_BYTES = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
-export const JUMP_SUPERVISOR_AT = TLB_USER_AT + TLB_BYTES;
+export const TLB_AC_AT = TLB_USER_AT + TLB_BYTES;
+export const JUMP_SUPERVISOR_AT = TLB_AC_AT + TLB_BYTES;
 export const JUMP_USER_AT = JUMP_SUPERVISOR_AT + JUMP_BYTES;
 /** Bytes from one vCPU's block to the next. */
 export const VCPU_BYTES = JUMP_USER_AT + JUMP_BYTES;

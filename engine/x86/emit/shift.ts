@@ -189,7 +189,8 @@ function bitTest(verb: 'or' | 'xor' | 'and' | undefined): Emitter {
   return (i) => {
     const { b } = i;
     const bits = i.size();
-    const offset = i.read(1);
+    const given = i.read(1);
+    const offset = bits === 64 ? b.zext(given) : given;
     const mask = b.int(bits, bits - 1);
     const bit = b.and(offset, mask);
     const single = b.shl(b.int(bits, 1), bit);

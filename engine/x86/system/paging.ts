@@ -1,0 +1,441 @@
+/**
+ * Paging and the software TLB (SDM 3A, chapter 4): 32-bit, PAE and 4-level paging, with large and global pages,
+ * NX, WP, SMEP, SMAP, accessed and dirty bits; and the slow path of memory accesses from translated code.
+ */
+import * as S from '../../memory/vcpu-state.ts';
+import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
+
+const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
+/** Error code bits of #PF. */
+const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
+
+export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
+
+const COPY = S.SCRATCH;
+
+export class Paging {
+  readonly #cpu: Cpu;
+  /** What the last walk found: permissions that hold along the whole way. */
+  #writable = false;
+  #user = false;
+  #dirty = false;
+  #physical = 0;
+  #faultCode = 0;
+
+  constructor(cpu: Cpu) {
+    this.#cpu = cpu;
+    cpu.flushAll = () => this.flush();
+    cpu.translate = (address, write, user) => this.translate(address, write ? Access.WRITE : Access.READ, user);
+  }
+
+  // --- walks ------------------------------------------------------------------------------------------------------
+
+  /** Finds the physical address; false: a page fault with `#faultCode`. */
+  #walk(address: number, access: number, user: boolean): boolean {
+    const cpu = this.#cpu;
+    const cr0 = cpu.cr0;
+    if (cr0 >= 0) {
+      // CR0.PG is the sign bit.
+      this.#physical = address >>> 0;
+      this.#writable = true;
+      this.#user = true;
+      this.#dirty = true;
+      return true;
+    }
+    const cr4 = cpu.cr4;
+    const write = access === Access.WRITE;
+    const execute = access === Access.EXECUTE;
+    const base = (write ? PF.W : 0) | (user ? PF.U : 0);
+    const nxe = (cpu.efer & EFER.NXE) !== 0;
+    const fetchBit = execute && ((nxe && (cr4 & CR4.PAE) !== 0) || (cr4 & CR4.SMEP) !== 0) ? PF.I : 0;
+    const low = lowOf(address);
+    const high = highOf(address);
+    let writable = true;
+    let userPage = true;
+    let noExecute = false;
+    let entryAt = 0;
+    let entryLow = 0;
+    let entryHigh = 0;
+    let pageBits = 12;
+    const memory = cpu.memory;
+    const missing = (code: number): false => {
+      this.#faultCode = base | fetchBit | code;
+      return false;
+    };
+
+    if ((cr4 & CR4.PAE) === 0) {
+      // 32-bit paging.
+      entryAt = (cpu.u32[S.CR3 >> 2] & 0xfffff000) >>> 0;
+      entryAt += (low >>> 22) * 4;
+      entryLow = memory.read32(entryAt) | 0;
+      if ((entryLow & PTE.P) === 0) return missing(0);
+      writable = (entryLow & PTE.W) !== 0;
+      userPage = (entryLow & PTE.U) !== 0;
+      if ((entryLow & PTE.PS) !== 0 && (cr4 & CR4.PSE) !== 0) {
+        pageBits = 22;
+        if ((entryLow & (1 << 21)) !== 0) return missing(PF.P | PF.RSVD);
+      } else {
+        this.#setBits(entryAt, entryLow, PTE.A);
+        entryAt = ((entryLow & 0xfffff000) >>> 0) + ((low >>> 12) & 0x3ff) * 4;
+        entryLow = memory.read32(entryAt) | 0;
+        if ((entryLow & PTE.P) === 0) return missing(0);
+        writable &&= (entryLow & PTE.W) !== 0;
+        userPage &&= (entryLow & PTE.U) !== 0;
+      }
+    } else {
+      let table: number;
+      let level: number;
+      const reservedHigh = nxe ? 0x7ff00000 : 0x80000000 | 0x7ff00000;
+      if ((cpu.efer & EFER.LMA) !== 0) {
+        table = (cpu.u32[S.CR3 >> 2] & 0xfffff000) + (cpu.u32[(S.CR3 >> 2) + 1] & 0xfffff) * 4294967296;
+        table = table < 0 ? table + 4294967296 : table;
+        level = 3;
+      } else {
+        // PAE: four pointers at CR3, without permissions.
+        const pointerAt = ((cpu.u32[S.CR3 >> 2] & 0xffffffe0) >>> 0) + (low >>> 30) * 8;
+        const pointer = memory.read32(pointerAt) | 0;
+        const pointerHigh = memory.read32(pointerAt + 4) | 0;
+        if ((pointer & PTE.P) === 0) return missing(0);
+        if ((pointer & 0x1e6) !== 0) return missing(PF.P | PF.RSVD);
+        table = ((pointer & 0xfffff000) >>> 0) + (pointerHigh & 0xfffff) * 4294967296;
+        level = 1;
+      }
+      for (;;) {
+        let index: number;
+        if (level === 3) index = (high >>> 7) & 511;
+        else if (level === 2) index = ((high & 0x7f) << 2) | (low >>> 30);
+        else if (level === 1) index = (low >>> 21) & 511;
+        else index = (low >>> 12) & 511;
+        entryAt = table + index * 8;
+        entryLow = memory.read32(entryAt) | 0;
+        if ((entryLow & PTE.P) === 0) return missing(0);
+        entryHigh = memory.read32(entryAt + 4) | 0;
+        // Bits 52 to 62 are ignored in 4-level paging and reserved in PAE paging; bit 63 is reserved without NXE.
+        const long = (cpu.efer & EFER.LMA) !== 0;
+        if ((entryHigh & (long ? (nxe ? 0 : 0x80000000) : reservedHigh)) !== 0 || (entryHigh & 0xfff00) !== 0)
+          return missing(PF.P | PF.RSVD);
+        writable &&= (entryLow & PTE.W) !== 0;
+        userPage &&= (entryLow & PTE.U) !== 0;
+        noExecute ||= entryHigh < 0;
+        if (level === 0) break;
+        if ((entryLow & PTE.PS) !== 0) {
+          if (level === 3) return missing(PF.P | PF.RSVD);
+          pageBits = level === 2 ? 30 : 21;
+          if ((entryLow & ((1 << pageBits) - 1) & ~0x1fff) !== 0) return missing(PF.P | PF.RSVD);
+          break;
+        }
+        if ((entryLow & PTE.A) === 0) this.#setBits(entryAt, entryLow, PTE.A);
+        table = ((entryLow & 0xfffff000) >>> 0) + (entryHigh & 0xfffff) * 4294967296;
+        level--;
+      }
+    }
+
+    // Access rights (SDM 3A, 4.6).
+    let allowed = true;
+    if (user) {
+      if (!userPage || (write && !writable)) allowed = false;
+    } else {
+      if (write && !writable && (cr0 & CR0.WP) !== 0) allowed = false;
+      if (userPage) {
+        if (execute && (cr4 & CR4.SMEP) !== 0) allowed = false;
+        if (!execute && (cr4 & CR4.SMAP) !== 0 && !this.#liftSmap()) allowed = false;
+      }
+    }
+    if (execute && noExecute) allowed = false;
+    if (!allowed) return missing(PF.P);
+
+    const wanted = write ? PTE.A | PTE.D : PTE.A;
+    if ((entryLow & wanted) !== wanted) this.#setBits(entryAt, entryLow, wanted);
+    this.#writable = writable || (!user && (cr0 & CR0.WP) === 0);
+    this.#user = userPage;
+    this.#dirty = write || (entryLow & PTE.D) !== 0;
+    if ((cr4 & CR4.PAE) === 0) {
+      if (pageBits === 22) {
+        // PSE-36: bits 20:13 are bits 39:32 of the address.
+        const upper = (entryLow >>> 13) & 0xff;
+        this.#physical = ((entryLow & 0xffc00000) >>> 0) + upper * 4294967296 + (low & 0x3fffff);
+      } else this.#physical = ((entryLow & 0xfffff000) >>> 0) + (low & 0xfff);
+    } else {
+      const mask = pageBits === 30 ? 0x3fffffff : pageBits === 21 ? 0x1fffff : 0xfff;
+      this.#physical = ((entryLow & ~mask) >>> 0) + (entryHigh & 0xfffff) * 4294967296 + (low & mask);
+    }
+    return true;
+  }
+
+  /** Set while an explicit supervisor access may reach user pages in spite of SMAP. */
+  #explicit = true;
+  #liftSmap(): boolean {
+    return this.#explicit && (this.#cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0;
+  }
+
+  /** Sets bits in a page-table entry with an atomic operation, unless another vCPU has changed it meanwhile. */
+  #setBits(at: number, entry: number, bits: number): void {
+    if ((entry & bits) === bits) return;
+    const memory = this.#cpu.memory;
+    const host = memory.host(at);
+    if (host < 0 || memory.isReadOnly(at)) return;
+    const words = this.#words;
+    Atomics.or(words, host / 4, bits);
+    memory.dirty[memory.pageOf(host)] = 1;
+  }
+  get #words(): Int32Array {
+    this.#wordsView ??= new Int32Array(this.#cpu.buffer);
+    return this.#wordsView;
+  }
+  #wordsView: Int32Array | undefined;
+
+  // --- translation for helpers ------------------------------------------------------------------------------------
+
+  /** Host offset of a linear address, or -1 for a device (its physical address is in `cpu.physical`). Raises #PF. */
+  translate(address: number, access: number, user: boolean): number {
+    const cpu = this.#cpu;
+    if (!this.#walk(address, access, user)) {
+      cpu.setNumber(S.CR2, address);
+      raise(14, this.#faultCode);
+    }
+    cpu.physical = this.#physical;
+    const host = cpu.memory.host(this.#physical);
+    if (access === Access.WRITE && host >= 0 && cpu.memory.isReadOnly(this.#physical)) return -1;
+    return host;
+  }
+
+  /** The physical address of a linear one as the monitor wants it, without effect on the guest; -1 where none is mapped. */
+  peek(address: number): number {
+    // Accessed bits may be set by the walk: it only happens to pages that are present.
+    this.#explicit = true;
+    return this.#walk(address, Access.READ, false) || this.#walk(address, Access.EXECUTE, true) ? this.#physical : -1;
+  }
+
+  // --- the TLB ----------------------------------------------------------------------------------------------------
+
+  /** Drops everything. */
+  flush(): void {
+    this.#cpu.tlb.fill(-1);
+    this.#cpu.flushed(undefined);
+  }
+
+  flushPage(address: number): void {
+    const tlb = this.#cpu.tlb;
+    const entry = ((lowOf(address) >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
+    for (let n = 0; n < S.TLB_COUNT; n++) {
+      const at = entry + n * (S.TLB_BYTES / 4);
+      tlb.fill(-1, at, at + 4);
+    }
+    this.#cpu.flushed(address);
+  }
+
+  /** Chooses the TLB for the current privilege and EFLAGS.AC. */
+  selectTlb(): void {
+    const cpu = this.#cpu;
+    const user = cpu.cpl === 3;
+    const at = user ? S.TLB_USER_AT : (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0 ? S.TLB_AC_AT : S.TLB_SUPERVISOR_AT;
+    cpu.i32[S.TLB >> 2] = cpu.at + at;
+    cpu.i32[S.JUMP_CACHE >> 2] = cpu.at + (user ? S.JUMP_USER_AT : S.JUMP_SUPERVISOR_AT);
+  }
+
+  /** Puts the page of the last walk into the current TLB; gives the host offset of the address, or -1 for a device. */
+  #fill(address: number, write: boolean): number {
+    const cpu = this.#cpu;
+    const memory = cpu.memory;
+    const physical = this.#physical;
+    const host = memory.host(physical);
+    if (host < 0) return -1;
+    const low = lowOf(address);
+    const high = highOf(address);
+    const tlb = cpu.tlb;
+    const at =
+      (cpu.i32[S.TLB >> 2] - cpu.at - S.TLB_SUPERVISOR_AT) / 4 +
+      ((low >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
+    const pageLow = low & ~0xfff;
+    const hostPage = host - (low & 0xfff);
+    // Host address less linear address, as 64 bits.
+    const hostLow = hostPage | 0;
+    const hostHigh = Math.floor(hostPage / 4294967296);
+    const borrow = hostLow >>> 0 < pageLow >>> 0 ? 1 : 0;
+    const readOnly = memory.isReadOnly(physical);
+    tlb[at + 4] = hostLow - pageLow;
+    tlb[at + 5] = hostHigh - high - borrow;
+    const page = memory.pageOf(host);
+    tlb[at + 6] = page;
+    tlb[at + 1] = high;
+    tlb[at] = pageLow;
+    if (write && !readOnly) memory.dirty[page] = 1;
+    const writable = this.#writable && this.#dirty && !readOnly && memory.dirty[page] !== 0 && Atomics.load(memory.code, page) === 0;
+    if (writable) {
+      tlb[at + 3] = high;
+      tlb[at + 2] = pageLow;
+      // Another vCPU may have made this a code page just now: it looked at this entry before or will be seen here.
+      if (Atomics.load(memory.code, page) !== 0) tlb[at + 2] = -1;
+    } else tlb[at + 2] = -1;
+    return readOnly && write ? -1 : host;
+  }
+
+  /** Drops write permission for a page of the backing from a vCPU's TLBs, whose words are given. */
+  static protect(tlb: Int32Array, page: number): void {
+    for (let at = 0; at < tlb.length; at += S.TLB_ENTRY_BYTES / 4) if (tlb[at + 6] === page) tlb[at + 2] = -1;
+  }
+
+  // --- slow paths of translated code ------------------------------------------------------------------------------
+
+  /** Finds one address for an access of translated code; false: EXCEPTION is set. */
+  #resolve(address: number, low: number, high: number, write: boolean): boolean {
+    const cpu = this.#cpu;
+    if (cpu.is64 && !isCanonical(low, high)) {
+      cpu.i32[S.EXCEPTION >> 2] = 13;
+      cpu.i32[S.EXCEPTION_CODE >> 2] = 0;
+      return false;
+    }
+    if (!this.#walk(address, write ? Access.WRITE : Access.READ, cpu.cpl === 3)) {
+      cpu.i32[S.CR2 >> 2] = low;
+      cpu.i32[(S.CR2 >> 2) + 1] = high;
+      cpu.i32[S.EXCEPTION >> 2] = 14;
+      cpu.i32[S.EXCEPTION_CODE >> 2] = this.#faultCode;
+      return false;
+    }
+    return true;
+  }
+
+  #answer(host: number): number {
+    this.#cpu.setNumber(S.SLOW_POINTER, host);
+    return host >= 0x80000000 ? (host >= 4294967296 ? 1 : host | 0) : host;
+  }
+
+  /** Address of the scratch; what lies in it is `bytes` of guest memory at one or two places. */
+  #scratch(bytes: number, first: number, second: number, split: number): number {
+    const cpu = this.#cpu;
+    cpu.i32[S.SCRATCH_SIZE >> 2] = bytes;
+    cpu.f64[S.SCRATCH_PA0 >> 3] = first;
+    cpu.f64[S.SCRATCH_PA1 >> 3] = second;
+    cpu.i32[S.SCRATCH_SPLIT >> 2] = split;
+    return cpu.at + COPY;
+  }
+
+  #copyIn(physical: number, bytes: number, into: number): void {
+    const cpu = this.#cpu;
+    const host = cpu.memory.host(physical);
+    if (host >= 0) {
+      cpu.u8.set(cpu.memory.bytes.subarray(host, host + bytes), COPY + into);
+      return;
+    }
+    for (let done = 0; done < bytes; ) {
+      const at = physical + done;
+      const size = bytes - done >= 4 && at % 4 === 0 ? 4 : bytes - done >= 2 && at % 2 === 0 ? 2 : 1;
+      const value = cpu.bus.readMmio(at, size);
+      for (let i = 0; i < size; i++) cpu.u8[COPY + into + done + i] = value >>> (8 * i);
+      done += size;
+    }
+  }
+
+  #copyOut(physical: number, bytes: number, from: number): void {
+    const cpu = this.#cpu;
+    const memory = cpu.memory;
+    const host = memory.host(physical);
+    if (host >= 0) {
+      if (memory.isReadOnly(physical)) return;
+      memory.bytes.set(cpu.u8.subarray(COPY + from, COPY + from + bytes), host);
+      memory.note(host, bytes);
+      return;
+    }
+    for (let done = 0; done < bytes; ) {
+      const at = physical + done;
+      const size = bytes - done >= 4 && at % 4 === 0 ? 4 : bytes - done >= 2 && at % 2 === 0 ? 2 : 1;
+      let value = 0;
+      for (let i = size - 1; i >= 0; i--) value = value * 256 + cpu.u8[COPY + from + done + i];
+      cpu.bus.writeMmio(at, size, value);
+      done += size;
+    }
+  }
+
+  /** Reads across pages or from a device, or refills the TLB. Gives a host address, or 0 with EXCEPTION set. */
+  slowLoad(low: number, high: number, bytes: number): number {
+    const address = linear(low, high);
+    if (!this.#resolve(address, low, high, false)) return 0;
+    const first = this.#physical;
+    const room = 4096 - (low & 0xfff);
+    const host = this.#fill(address, false);
+    if (bytes <= room) {
+      if (host >= 0) return this.#answer(host);
+      this.#copyIn(first, bytes, 0);
+      return this.#answer(this.#scratch(bytes, first, 0, bytes));
+    }
+    const next = this.#cpu.wrap(address + room);
+    if (!this.#resolve(next, lowOf(next), highOf(next), false)) return 0;
+    this.#copyIn(first, room, 0);
+    this.#copyIn(this.#physical, bytes - room, room);
+    return this.#answer(this.#scratch(bytes, first, this.#physical, room));
+  }
+
+  /** Prepares a write: a host address to store at, followed by `slowStoreEnd`; or 0 with EXCEPTION set. */
+  slowStore(low: number, high: number, bytes: number, load = false, alone = false): number {
+    const address = linear(low, high);
+    if (!this.#resolve(address, low, high, true)) return 0;
+    const first = this.#physical;
+    const room = 4096 - (low & 0xfff);
+    const host = this.#fill(address, true);
+    const cpu = this.#cpu;
+    if (bytes <= room && host >= 0 && !alone) {
+      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0) {
+        cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
+        return this.#answer(host);
+      }
+      // Code lies in this page: whether it was hit is found when the bytes are there.
+    }
+    let second = 0;
+    if (bytes > room) {
+      const next = cpu.wrap(address + room);
+      if (!this.#resolve(next, lowOf(next), highOf(next), true)) return 0;
+      second = this.#physical;
+    }
+    const split = Math.min(bytes, room);
+    if (load) {
+      this.#copyIn(first, split, 0);
+      if (bytes > split) this.#copyIn(second, bytes - split, split);
+    }
+    return this.#answer(this.#scratch(bytes, first, second, split));
+  }
+
+  slowStoreEnd(): void {
+    const cpu = this.#cpu;
+    const bytes = cpu.i32[S.SCRATCH_SIZE >> 2];
+    if (bytes === 0) return;
+    cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
+    const split = cpu.i32[S.SCRATCH_SPLIT >> 2];
+    this.#copyOut(cpu.f64[S.SCRATCH_PA0 >> 3], split, 0);
+    if (bytes > split) this.#copyOut(cpu.f64[S.SCRATCH_PA1 >> 3], bytes - split, split);
+  }
+
+  #locked = false;
+  /** As `slowStore`, with the old contents there. `flags` bit 8: locked, so what is not aligned holds the bus. */
+  slowRmw(low: number, high: number, flags: number): number {
+    const bytes = flags & 0xff;
+    const lock = (flags & 0x100) !== 0;
+    const misaligned = (low & (bytes - 1)) !== 0;
+    if (lock) this.#cpu.bus.lockBus();
+    const pointer = this.slowStore(low, high, bytes, true, lock && misaligned);
+    const inScratch = pointer !== 0 && this.#cpu.i32[S.SCRATCH_SIZE >> 2] !== 0;
+    if (lock && !inScratch) this.#cpu.bus.unlockBus();
+    this.#locked = lock && inScratch;
+    return pointer;
+  }
+  slowRmwEnd(): void {
+    this.slowStoreEnd();
+    if (this.#locked) {
+      this.#locked = false;
+      this.#cpu.bus.unlockBus();
+    }
+  }
+
+  /** For descriptor tables and stacks: supervisor accesses that SMAP always applies to when CPL is 3. */
+  implicitly<T>(body: () => T): T {
+    this.#explicit = false;
+    try {
+      return body();
+    } finally {
+      this.#explicit = true;
+    }
+  }
+}
+
+export function isGuestFault(error: unknown): error is GuestFault {
+  return error instanceof GuestFault;
+}
