@@ -644,6 +644,87 @@ export class Qcow2Node implements BlockNode {
     if (end > start) this.clear(start, end, 'drop');
   }
 
+  /**
+   * Gives every cluster of a range a place in the file, so that later writes change no tables.
+   * `falloc` also reserves the space on the host, `full` writes it.
+   */
+  preallocate(offset: number, length: number, mode: 'metadata' | 'falloc' | 'full'): void {
+    checkRange(this.size, offset, length);
+    this.beginWrite(0, 0);
+    const { meta, clusterSize, entry, codec } = this;
+    const end = offset + length;
+    for (let at = offset - (offset % clusterSize); at < end; ) {
+      meta.safePoint();
+      const l1Index = Math.floor(at / meta.l2Coverage);
+      const table = this.ownTable(l1Index);
+      const index = Math.floor((at - l1Index * meta.l2Coverage) / clusterSize);
+      const most = Math.min(meta.l2Entries - index, Math.ceil((end - at) / clusterSize));
+      let count = 0;
+      while (count < most) {
+        this.loadEntry(table, index + count, entry);
+        if (entry.compressed || entry.host >= 0) break;
+        count++;
+      }
+      if (count === 0) {
+        at += clusterSize;
+        continue;
+      }
+      const host = meta.external ? at : meta.allocRun(count);
+      if (!meta.external) count = meta.allocated;
+      const file = this.dataFile ?? meta.file;
+      const bytes = count * clusterSize;
+      if (!meta.external && host < meta.freshFrom) meta.putZeroes(host, bytes);
+      if (mode === 'falloc') file.allocate(host, bytes);
+      else if (mode === 'full') {
+        const zeroes = new Uint8Array(Math.min(bytes, 2 << 20));
+        for (let done = 0; done < bytes; done += zeroes.length) file.pwrite(zeroes, host + done);
+      } else if (this.dataFile && this.dataFile.size() < host + bytes) this.dataFile.truncate(host + bytes);
+      if (!meta.external && host + bytes > meta.freshFrom) meta.freshFrom = host + bytes;
+      for (let i = 0; i < count; i++) {
+        this.loadEntry(table, index + i, entry);
+        const wasZero = entry.zero !== 0;
+        entry.host = host + i * clusterSize;
+        entry.copied = true;
+        // What reads as zeros, or from the backing file, goes on doing so.
+        if (!meta.extended && !wasZero && !this.cipher && !this.backing) entry.allocated = codec.all;
+        else if (!meta.extended) entry.zero = 1;
+        this.storeEntry(table, index + i, entry);
+      }
+      at += bytes;
+    }
+    meta.flush();
+  }
+
+  /** Drops all content, so that everything reads from the backing file again: after a commit. */
+  makeEmpty(): void {
+    this.beginWrite(0, this.size);
+    this.clear(0, Math.ceil(this.size / this.clusterSize) * this.clusterSize, 'drop');
+    this.meta.flush();
+  }
+
+  /** Writes another backing file name into the header. The open backing node is not changed. */
+  setBackingName(file: string | null, format: string | null): void {
+    if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
+    const { header } = this.meta;
+    if (file !== null && this.rawData) throw new BlockError('invalid', 'Cannot set a backing file for a raw external data file');
+    this.meta.beforeFirstWrite();
+    this.meta.flush();
+    header.backingFile = file;
+    header.backingFormat = file === null ? null : format;
+    this.meta.writeHeaderAll();
+    this.meta.barrier();
+  }
+
+  /** Shows a snapshot's disk in place of the active one; for images opened for reading only. */
+  selectSnapshot(snapshot: Snapshot): void {
+    if (!this.readOnly) throw new BlockError('invalid', 'a snapshot is shown only by an image opened for reading');
+    const { offsets } = this.meta.readL1(snapshot.l1Offset, snapshot.l1Size);
+    this.meta.l1Offsets = offsets;
+    this.meta.l1Copied = new Uint8Array(offsets.length);
+    this.meta.header.size = snapshot.diskSize;
+    this.meta.l2.forgetAll();
+  }
+
   /** A longer L1, if it is shorter than that. */
   private growL1(entries: number, size: number): boolean {
     const { meta } = this;

@@ -349,11 +349,6 @@ export function applySnapshot(node: Qcow2Node, idOrName: string): Snapshot {
   return snapshot;
 }
 
-/** The disk as it was at a snapshot, to read from. It shares the open files of `node`; do not close it. */
-export function snapshotView(node: Qcow2Node, snapshot: Snapshot): { offsets: Float64Array; size: number } {
-  return { offsets: node.meta.readL1(snapshot.l1Offset, snapshot.l1Size).offsets, size: snapshot.diskSize };
-}
-
 /** Bytes of the snapshot table in the file. */
 export function encodedSnapshotBytes(list: Snapshot[]): number {
   return encodeSnapshots(list).length;
