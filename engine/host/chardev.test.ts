@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { after, describe, it } from 'node:test';
+import { MessageChannel } from 'node:worker_threads';
 import type { CharClient } from '../monitor/machine-control.ts';
 import { QmpServer } from '../monitor/qmp.ts';
 import { registerStandardCommands } from '../monitor/qmp-commands.ts';
@@ -18,6 +19,7 @@ import { StdioChardev } from './chardev-stdio.ts';
 import type { ChardevOptions } from './chardev-types.ts';
 import { writeFileParts } from './qmp-files.ts';
 import { listenQmp } from './qmp-listener.ts';
+import { attachQmpPort, messagePort } from './qmp-port.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'chardev-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -378,6 +380,30 @@ describe('QMP on sockets and files', () => {
     assert.equal(readFileSync(file, 'utf8'), 'image png');
     for (const { socket } of clients) socket.destroy();
     await listener.close();
+  });
+
+  it('speaks objects over a message port', async () => {
+    const machine = new FakeMachine();
+    const server = new QmpServer(qmpVersion);
+    registerStandardCommands(server, { machine, chardevs: new Map(), humanMonitor: async () => '', writeFile: writeFileParts });
+    server.follow(machine);
+    const { port1, port2 } = new MessageChannel();
+    const messages: Record<string, unknown>[] = [];
+    port2.on('message', (message) => messages.push(message));
+    attachQmpPort(server, messagePort(port1));
+    port2.postMessage({ execute: 'qmp_capabilities', id: 1 });
+    port2.postMessage('{"execute":"stop"}');
+    port2.postMessage(undefined);
+    await until('answers', () => messages.length === 5);
+    assert.ok('QMP' in messages[0]);
+    assert.deepEqual(messages[1], { return: {}, id: 1 });
+    assert.deepEqual([messages[2].event, messages[3].return], ['STOP', {}]);
+    assert.ok('error' in messages[4]);
+    port2.close();
+    await until('close', () => {
+      server.emit('X');
+      return messages.length === 5;
+    });
   });
 
   it('leaves what was there when a file cannot be written whole', async () => {

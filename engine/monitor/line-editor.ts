@@ -107,7 +107,7 @@ export class LineEditor {
   #sequence(char: string): void {
     this.#escape += char;
     if (this.#escape === '\x1b[' || this.#escape === '\x1bO') return;
-    if (/^\x1b\[[0-9;]*$/.test(this.#escape) && this.#escape.length < 16) return;
+    if (/^.\[[0-9;]*$/s.test(this.#escape) && this.#escape.length < 16) return;
     const sequence = this.#escape.slice(1);
     this.#escape = '';
     switch (sequence) {

@@ -134,7 +134,8 @@ export function* mappings(
     const width = shape.levels[depth];
     const below = BigInt(shift - width);
     const count = 1 << width;
-    if ((budget -= count) < 0) {
+    budget -= count;
+    if (budget < 0) {
       state.limited = true;
       return;
     }

@@ -269,7 +269,7 @@ describe('QMP', () => {
       { name: 'id', type: 'str' },
       { name: 'force', default: null, type: 'bool' },
     ]);
-    assert.ok(schema.some(({ name, ['meta-type']: type }) => name === 'TRAY' && type === 'event'));
+    assert.ok(schema.some(({ name, 'meta-type': type }) => name === 'TRAY' && type === 'event'));
     const names = (await client.command('query-commands')).return as { name: string }[];
     assert.equal(schema.filter((entry) => entry['meta-type'] === 'command').length, names.length);
   });

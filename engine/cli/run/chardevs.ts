@@ -125,8 +125,8 @@ export function parseChardevShort(option: string, text: string, id: string): Cha
   const colon = head.indexOf(':');
   const backend = colon < 0 ? head : head.slice(0, colon);
   const rest = colon < 0 ? '' : head.slice(colon + 1);
-  const escape = (value: string): string => value.replaceAll(',', ',,');
-  const suffix = parts.map((part) => `,${escape(part)}`).join('');
+  const doubled = (value: string): string => value.replaceAll(',', ',,');
+  const suffix = parts.map((part) => `,${doubled(part)}`).join('');
   const make = (name: string, properties: string): ChardevReference & { mux: boolean } => {
     const keys = new Keyval(whole, `${properties}${suffix}`.replace(/^,/, ''));
     const options = fromKeys(keys, name, id, !mux);
@@ -143,14 +143,14 @@ export function parseChardevShort(option: string, text: string, id: string): Cha
     case 'file':
     case 'pipe':
       if (rest === '') throw new OptionError(`${whole}: a path is needed after '${backend}:'`);
-      return make(backend, `path=${escape(rest)}`);
+      return make(backend, `path=${doubled(rest)}`);
     case 'unix':
       if (rest === '') throw new OptionError(`${whole}: a path is needed after 'unix:'`);
-      return make('socket', `path=${escape(rest)}`);
+      return make('socket', `path=${doubled(rest)}`);
     case 'tcp': {
       const match = /^(\[[^\]]*\]|[^:]*):(\d+)$/.exec(rest);
       if (match === null) throw new OptionError(`${whole}: tcp:HOST:PORT expected`);
-      return make('socket', `host=${escape(match[1].replace(/^\[|\]$/g, ''))},port=${match[2]}`);
+      return make('socket', `host=${doubled(match[1].replace(/^\[|\]$/g, ''))},port=${match[2]}`);
     }
   }
   if (backend.startsWith('/dev/')) throw new OptionError(`${whole}: devices of the host ${unavailable.serial}`);

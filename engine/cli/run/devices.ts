@@ -34,8 +34,8 @@ function fromJson(text: string): string {
   }
   const { driver, ...rest } = value as Record<string, unknown>;
   if (typeof driver !== 'string') throw new OptionError(`-device ${text}: Parameter 'driver' is missing`);
-  const escape = (item: unknown): string => String(item === true ? 'on' : item === false ? 'off' : item).replaceAll(',', ',,');
-  return [escape(driver), ...Object.entries(rest).map(([key, item]) => `${key}=${escape(item)}`)].join(',');
+  const doubled = (item: unknown): string => String(item === true ? 'on' : item === false ? 'off' : item).replaceAll(',', ',,');
+  return [doubled(driver), ...Object.entries(rest).map(([key, item]) => `${key}=${doubled(item)}`)].join(',');
 }
 
 /** Reads `-device MODEL,prop=value...`. Throws an OptionError that names what is not there. */
