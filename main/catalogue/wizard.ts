@@ -15,6 +15,7 @@ import {
 } from '../contract/index.ts';
 import { checkInitrd, checkKernel, openToRead } from '../vm/boot-files.ts';
 import type { Library } from '../vm/library.ts';
+import { missing, support } from '../vm/support.ts';
 import type { VmService } from '../vm/vm-service.ts';
 import type { Catalogue } from './catalogue.ts';
 import { installSources } from './sources.ts';
@@ -73,6 +74,10 @@ export class Wizard {
       } else if (source.kind === 'iso' || source.kind === 'import')
         await attempt(async () => (await openToRead(source.path, 'The file', 'source.path')).close());
     }
+    const storage = good('storage');
+    if (storage !== undefined && storage.kind !== 'none' && !support.disk) add('storage.kind', `${missing.disk}.`);
+    const network = good('network');
+    if (network !== undefined && network !== 'none' && !support.network) add('network', `${missing.network}.`);
     const name = good('name');
     if (name !== undefined) await attempt(() => this.#library.checkName(name));
     const os = good('os');
