@@ -33,7 +33,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     }
     case 'img': {
       const { imgMain } = await import('./img/main.ts');
-      return (await imgMain(rest)) ?? 0;
+      return await imgMain(rest);
     }
     case 'version':
     case '--version':

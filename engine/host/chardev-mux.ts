@@ -83,7 +83,11 @@ export class MuxChardev implements Chardev {
     const frontend: Frontend = { client, input: [], bytes: 0 };
     this.#frontends.push(frontend);
     const lower = this.#lower;
+    const focused = (): boolean => this.#frontends[this.#focus] === frontend;
     return {
+      get focused() {
+        return focused();
+      },
       get open() {
         return lower.open;
       },

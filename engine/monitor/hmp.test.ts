@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import { MuxChardev } from '../host/chardev-mux.ts';
 import { HumanMonitor } from './hmp.ts';
 import { formatRegisters, registerByName } from './hmp-registers.ts';
 import { parseKeyList } from './keys.ts';
@@ -232,6 +233,21 @@ describe('console', () => {
     device.type('info name\ninfo status\n');
     await settle();
     assert.equal(device.output, 'demo\n(vivarium) VM status: running\n(vivarium) ');
+  });
+
+  it('waits for the input of a multiplexer before it greets', () => {
+    const lower = new FakeChardev();
+    lower.terminal = true;
+    const mux = new MuxChardev(lower, { quit() {} });
+    mux.attach({ room: () => 0, receive() {}, drained() {} });
+    attachHumanMonitor(monitor, mux);
+    assert.equal(lower.output, '');
+    lower.type('\x01c');
+    assert.match(lower.output, /^\r\nVivarium .*\r\n\(vivarium\) $/);
+    lower.output = '';
+    lower.type('\x01c\x01c');
+    assert.match(lower.output, /\(vivarium\) /);
+    assert.doesNotMatch(lower.output, /monitor - type/);
   });
 
   it('edits, recalls and completes on a terminal', async () => {

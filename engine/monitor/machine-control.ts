@@ -230,6 +230,8 @@ export interface CharClient extends CharFrontend {
 export interface CharPort extends CharSink {
   /** Whether someone is at the other end (a socket with a client; always true for files and terminals). */
   readonly open: boolean;
+  /** False while another front end of a multiplexer has the input; absent where there is no other. */
+  readonly focused?: boolean;
   /** The front end can take input again after `room()` was smaller than what waited. */
   resume(): void;
   /** Gives the character device up for another front end. */

@@ -60,16 +60,18 @@ export function attachHumanMonitor(monitor: HumanMonitor, chardev: Chardev): Mon
     drained: () => writer.drain(),
     setOpen(open: boolean): void {
       writer.clear();
-      if (open && port !== undefined && !busy) greet();
+      greeted = false;
+      if (open && port !== undefined && port.focused !== false && !busy) greet();
     },
     focused(on: boolean): void {
       if (!on) return;
+      write('\r\n');
       if (!greeted) greet();
       else editor.redraw();
     },
   };
   port = chardev.attach(client);
-  if (port.open && !greeted) greet();
+  if (port.open && port.focused !== false && !greeted) greet();
   port.resume();
   return {
     close() {

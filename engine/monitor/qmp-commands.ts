@@ -120,10 +120,9 @@ function registerMachine(server: QmpServer, { machine, humanMonitor, writeFile }
   server.register('cont', {}, () => machine.cont());
   server.register('system_reset', {}, () => machine.systemReset());
   server.register('system_powerdown', {}, () => machine.systemPowerdown());
-  server.register('quit', {}, (_args, session) => {
+  server.register('quit', {}, () => {
     // The answer goes out before the machine ends and takes the channel with it.
     setTimeout(() => void machine.quit('host-qmp-quit'), 0);
-    void session;
   });
   server.register(
     'human-monitor-command',
