@@ -294,8 +294,11 @@ export class Qcow2Node implements BlockNode {
       this.cipher.encrypt(secret, Math.floor((this.cipher.byHost ? host : guest) / SECTOR));
       part = secret;
     }
-    if (this.dataFile) this.dataFile.pwrite(part, host);
-    else {
+    if (this.dataFile) {
+      // The last cluster may reach past the disk; a raw data file must not.
+      const inside = Math.min(part.length, this.size - guest);
+      this.dataFile.pwrite(inside === part.length ? part : part.subarray(0, inside), host);
+    } else {
       this.meta.protect(host, part.length);
       this.meta.put(part, host);
     }

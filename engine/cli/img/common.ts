@@ -109,8 +109,8 @@ export function chainStatus(top: BlockNode, offset: number, length: number): Cha
     const run = node.blockStatus(offset, most);
     most = run.length;
     if (run.kind !== 'unallocated' || node.backing === null) return { ...run, depth, node };
+    if (offset >= node.backing.size) return { kind: 'unallocated', length: most, depth, node };
     depth++;
-    if (offset >= node.backing.size) return { kind: 'unallocated', length: most, depth, node: node.backing };
     node = node.backing;
     most = Math.min(most, node.size - offset);
   }

@@ -16,14 +16,14 @@ function pad2(value: number): string {
 /** The table that `info` and `snapshot -l` print. */
 export function snapshotTable(list: Snapshot[]): string {
   const row = (id: string, tag: string, size: string, date: string, clock: string, icount: string) =>
-    `${id.padEnd(7)}${` ${tag}`.padEnd(16)} ${size.padStart(8)} ${date.padStart(19)} ${clock.padStart(12)} ${icount.padStart(10)}\n`;
-  let text = `Snapshot list:\n${'ID'.padEnd(10)}${'TAG'.padEnd(14)} ${'VM SIZE'.padStart(10)} ${'DATE'.padStart(19)} ${'VM CLOCK'.padStart(12)} ${'ICOUNT'.padStart(10)}\n`;
+    `${id.padEnd(10)}${tag.padEnd(17)}${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}\n`;
+  let text = `Snapshot list:\n${row('ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT')}`;
   for (const s of list) {
     const d = new Date(s.seconds * 1000);
     const date = `${d.getFullYear()}-${pad2(d.getMonth() + 1)}-${pad2(d.getDate())} ${pad2(d.getHours())}:${pad2(d.getMinutes())}:${pad2(d.getSeconds())}`;
     const seconds = Math.floor(s.vmClock / 1e9);
     const clock = `${pad2(Math.floor(seconds / 3600))}:${pad2(Math.floor(seconds / 60) % 60)}:${pad2(seconds % 60)}.${String(Math.floor((s.vmClock % 1e9) / 1e6)).padStart(3, '0')}`;
-    text += row(s.id.padEnd(9), s.name, humanSize(s.vmStateSize), date, clock, '');
+    text += row(s.id, s.name, humanSize(s.vmStateSize), date, clock, '');
   }
   return text;
 }

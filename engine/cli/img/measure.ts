@@ -6,23 +6,16 @@ import { findSnapshot } from '../../block/qcow2/snapshot.ts';
 import { parseArgs, parseKeyValues, parseSize, Secrets, UsageError } from './args.ts';
 import { asQcow2, cacheMode, chainStatus, COMMON_FLAGS, COMMON_VALUES, createTarget, host, openNamed, out, qcow2Options, withNode } from './common.ts';
 
-/** Bytes of refcount tables for so many clusters, their own included; a little more than needed, as qemu-img counts. */
+/** Bytes of refcount tables for so many clusters, their own included. */
 function refcountBytes(clusters: number, clusterSize: number, refcountBits: number): number {
   const perBlock = (clusterSize * 8) / refcountBits;
   let table = 0;
   let blocks = 0;
-  let total = 0;
-  let generous = true;
-  for (let last = -1; total !== last; ) {
+  for (let total = 0, last = -1; total !== last; ) {
     last = total;
     blocks = Math.ceil((clusters + table + blocks) / perBlock);
     table = Math.ceil(blocks / (clusterSize / 8));
     total = clusters + blocks + table;
-    if (total === last && generous) {
-      clusters += Math.ceil(table / 2);
-      total = 0;
-      generous = false;
-    }
   }
   return (blocks + table) * clusterSize;
 }
