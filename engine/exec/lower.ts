@@ -5,23 +5,10 @@
  * A pure value that is used once is computed where it is used; any other value gets a local.
  */
 import type { Body, MemorySize, Size, Statement, Value, Variable } from '../ir/builder.ts';
+import { Exit } from '../ir/exit.ts';
 import type { Type } from '../ir/ops.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Bytes } from './wasm.ts';
-
-/** What translated code returns to its caller. */
-export const Exit = {
-  /** Go on at NEXT_RIP. STOPPED_AT is the branch to link, or 0. */
-  JUMP: 1,
-  /** EXCEPTION was raised by the instruction at STOPPED_AT. */
-  FAULT: 2,
-  /** A request is pending; go on at NEXT_RIP. */
-  PENDING: 3,
-  /** HLT: go on at NEXT_RIP when something happens. */
-  HALT: 4,
-  /** The record at STOPPED_AT is stale: decode its instruction again. */
-  RESYNC: 5,
-} as const;
 
 /** Names of the helpers that memory operations call; arguments are i32 (record, address low, address high, bytes). */
 export const MEMORY_HELPERS = {
@@ -668,10 +655,10 @@ export class Lowering {
     this.code.u32(0);
   }
   /** Adds the instructions from the start of the run to this record to the count. */
-  #retire(): void {
+  #retire(field: number): void {
     this.storeState(S.INSTRUCTIONS, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
-      this.loadAt(REC, 'i64', 32, S.RECORD.disp);
+      this.loadAt(REC, 'i64', 32, field);
       this.op(W.i64Add);
     });
   }
@@ -679,7 +666,7 @@ export class Lowering {
     const rip = this.newLocal('i64');
     this.value(target);
     this.set(rip);
-    this.#retire();
+    this.#retire(S.RECORD.link);
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
     this.get(CPU);
     this.get(rip);
@@ -689,7 +676,7 @@ export class Lowering {
   protected branch(bits: 16 | 32 | 64): void {
     const link = this.newLocal('i32');
     const rip = this.newLocal('i64');
-    this.#retire();
+    this.#retire(S.RECORD.disp);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
     this.brIf(0);

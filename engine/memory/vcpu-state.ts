@@ -168,7 +168,10 @@ export const RECORD = {
   offset: 16,
   length: 18,
   scale: 19,
-  /** Branches: address of the target's record when it is known to be in the same page; else 0. */
+  /**
+   * Direct branches: address of the target's record when it is known to be in the same page, else 0. Indirect ones:
+   * instructions since the start of the run, which direct branches and ends of runs have in `disp`.
+   */
   link: 20,
   /** Displacement, and immediate; together the 64-bit immediate of the forms that have one. */
   disp: 24,

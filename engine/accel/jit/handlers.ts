@@ -5,8 +5,9 @@
  * the order of the tables.
  */
 import { type FunctionType, ModuleBuilder } from '../../exec/wasm.ts';
-import { CPU, Exit, Lowering, type LoweringTarget, MEMORY_HELPERS, REC, W } from '../../exec/lower.ts';
+import { CPU, Lowering, type LoweringTarget, MEMORY_HELPERS, REC, W } from '../../exec/lower.ts';
 import { type Body, Builder } from '../../ir/builder.ts';
+import { Exit } from '../../ir/exit.ts';
 import { expandFlags } from '../../ir/flags.ts';
 import type { Type } from '../../ir/ops.ts';
 import * as S from '../../memory/vcpu-state.ts';

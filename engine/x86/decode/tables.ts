@@ -22,7 +22,7 @@ export const INTEGER = `
 04 ADD AL,Ib
 05 ADD rAX,Iz
 06 PUSH_SEG ES i64 stack
-07 POP_SEG ES i64 stack shadow
+07 POP_SEG ES i64 stack end
 08 OR Eb,Gb lock fast
 09 OR Ev,Gv lock fast
 0A OR Gb,Eb fast
@@ -37,7 +37,7 @@ export const INTEGER = `
 14 ADC AL,Ib
 15 ADC rAX,Iz
 16 PUSH_SEG SS i64 stack
-17 POP_SEG SS i64 stack shadow
+17 POP_SEG SS i64 stack end
 18 SBB Eb,Gb lock
 19 SBB Ev,Gv lock fast
 1A SBB Gb,Eb
@@ -45,7 +45,7 @@ export const INTEGER = `
 1C SBB AL,Ib
 1D SBB rAX,Iz
 1E PUSH_SEG DS i64 stack
-1F POP_SEG DS i64 stack shadow
+1F POP_SEG DS i64 stack end
 20 AND Eb,Gb lock fast
 21 AND Ev,Gv lock fast
 22 AND Gb,Eb fast
@@ -134,7 +134,7 @@ export const INTEGER = `
 8B MOV Gv,Ev fast
 8C MOV_FROM_SEG Ev,Sw
 8D LEA Gv,Ma fast
-8E MOV_TO_SEG Sw,Ew shadow
+8E MOV_TO_SEG Sw,Ew end
 8F/0 POP_E Ev d64 stack
 90 XCHG_A Zv
 F3.90 PAUSE -
@@ -182,8 +182,8 @@ C1/6 SHL Ev,Ib
 C1/7 SAR Ev,Ib fast
 C2 RET Iw f64 stack end
 C3 RET - f64 stack end
-C4 LOAD_FAR Gv,Ma i64
-C5 LOAD_FAR Gv,Ma i64
+C4 LOAD_FAR Gv,Ma i64 end
+C5 LOAD_FAR Gv,Ma i64 end
 C6/0 MOV Eb,Ib fast
 C7/0 MOV Ev,Iz fast
 C8 ENTER Iw,Ib2 d64 stack
@@ -333,13 +333,13 @@ FF/6 PUSH_E Ev d64 stack fast
 0F.80 JCC Jz cc f64
 0F.90 SETCC Eb cc
 0F.A0 PUSH_SEG FS d64 stack
-0F.A1 POP_SEG FS d64 stack
+0F.A1 POP_SEG FS d64 stack end
 0F.A2 CPUID -
 0F.A3 BT Ev,Gv
 0F.A4 SHLD Ev,Gv,Ib
 0F.A5 SHLD Ev,Gv,CL
 0F.A8 PUSH_SEG GS d64 stack
-0F.A9 POP_SEG GS d64 stack
+0F.A9 POP_SEG GS d64 stack end
 0F.AA RSM - end
 0F.AB BTS Ev,Gv lock
 0F.AC SHRD Ev,Gv,Ib
@@ -361,10 +361,10 @@ F3.0F.AE/3 WRGSBASE Ry o64
 0F.AF IMUL2 Gv,Ev fast
 0F.B0 CMPXCHG Eb,Gb lock
 0F.B1 CMPXCHG Ev,Gv lock fast
-0F.B2 LOAD_FAR Gv,Ma
+0F.B2 LOAD_FAR Gv,Ma end
 0F.B3 BTR Ev,Gv lock
-0F.B4 LOAD_FAR Gv,Ma
-0F.B5 LOAD_FAR Gv,Ma
+0F.B4 LOAD_FAR Gv,Ma end
+0F.B5 LOAD_FAR Gv,Ma end
 0F.B6 MOVZX Gv,Eb fast
 0F.B7 MOVZX Gv,Ew fast
 F3.0F.B8 POPCNT Gv,Ev

@@ -1,6 +1,6 @@
 /** Control transfer and system instructions. What is long or rare is a helper in x86/system. */
 import type { Value } from '../../ir/builder.ts';
-import { CPL, CR0, CR4, EFLAGS, FS, GS, SEG_BASE, segment, TEMP } from '../../memory/vcpu-state.ts';
+import { CPL, CR0, CR4, EFLAGS, FS, GS, INTR_WAIT, SEG_BASE, segment, TEMP } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RCX, Vector } from './context.ts';
 
 /** An instruction that one helper does whole; `operands` are computed in order. */
@@ -59,6 +59,7 @@ function interruptFlag(set: boolean): Emitter {
       () => b.leave(set ? 'sti' : 'cli'),
       () => b.setState(EFLAGS, 32, set ? b.or(b.state(EFLAGS, 32), b.i32(0x200)) : b.and(b.state(EFLAGS, 32), b.i32(~0x200))),
     );
+    if (set) b.if(b.state(INTR_WAIT, 32), () => b.call('unmask_interrupts', 'i32'));
   };
 }
 

@@ -1,0 +1,97 @@
+/**
+ * What one vCPU has decoded: runs of records in its arena, found by the page of the backing they came from, the offset
+ * there and the mode they were decoded for. A page whose code was written loses its runs: every record of them becomes
+ * a RESYNC record, so that whoever is inside notices at the next instruction.
+ */
+import * as S from '../../memory/vcpu-state.ts';
+import { Handler } from './handlers.ts';
+
+interface CodePage {
+  /** Record address by offset and mode. */
+  readonly starts: Map<number, number>;
+  /** Runs: address and number of records, in pairs. */
+  readonly runs: number[];
+}
+
+export class CodeCache {
+  readonly #records: Int32Array;
+  readonly #base: number;
+  readonly #end: number;
+  #next: number;
+  #pages = new Map<number, CodePage>();
+  /** How often the arena was full and everything was dropped. */
+  flushes = 0;
+  #memory: { code: Uint8Array; granules: Int32Array };
+
+  constructor(buffer: ArrayBufferLike, base: number, bytes: number, memory: { code: Uint8Array; granules: Int32Array }) {
+    this.#records = new Int32Array(buffer, base, bytes / 4);
+    this.#base = base;
+    this.#end = base + bytes;
+    this.#next = base;
+    this.#memory = memory;
+  }
+
+  find(page: number, offset: number, mode: number): number {
+    return this.#pages.get(page)?.starts.get((mode << 12) | offset) ?? 0;
+  }
+
+  /** Bytes of records in use. */
+  get used(): number {
+    return this.#next - this.#base;
+  }
+
+  /** Room for a run of at most `count` records; false: the cache must be dropped first. */
+  hasRoom(count: number): boolean {
+    return this.#next + count * S.RECORD_BYTES <= this.#end;
+  }
+  /** Where the next run goes. */
+  get next(): number {
+    return this.#next;
+  }
+
+  /** Takes `count` records from `next` as a run of `page`. `granules` are the 128-byte pieces of it that were decoded. */
+  add(page: number, offset: number, mode: number, count: number, granules: number, first: boolean): void {
+    let entry = this.#pages.get(page);
+    if (entry === undefined) {
+      entry = { starts: new Map(), runs: [] };
+      this.#pages.set(page, entry);
+    }
+    if (first) entry.starts.set((mode << 12) | offset, this.#next);
+    entry.runs.push(this.#next, count);
+    Atomics.or(this.#memory.granules, page, granules);
+  }
+  commit(count: number): void {
+    this.#next += count * S.RECORD_BYTES;
+  }
+
+  /** Makes the run that starts at `record` unfindable. */
+  forget(record: number): void {
+    for (const page of this.#pages.values())
+      for (const [key, start] of page.starts) if (start === record) page.starts.delete(key);
+  }
+
+  has(page: number): boolean {
+    return this.#pages.has(page);
+  }
+
+  /** Drops what came from a page. */
+  invalidate(page: number): void {
+    const entry = this.#pages.get(page);
+    if (entry === undefined) return;
+    this.#pages.delete(page);
+    for (let n = 0; n < entry.runs.length; n += 2) {
+      let at = (entry.runs[n] - this.#base) / 4;
+      for (let count = entry.runs[n + 1]; count > 0; count--) {
+        this.#records[at] = Handler.RESYNC;
+        at += S.RECORD_BYTES / 4;
+      }
+    }
+  }
+
+  /** Drops everything. The caller must not be inside translated code. */
+  clear(): void {
+    this.#pages = new Map();
+    this.#next = this.#base;
+    this.flushes++;
+  }
+}

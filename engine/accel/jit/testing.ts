@@ -1,0 +1,151 @@
+/** A bare machine for tests: one vCPU on flat memory, no devices; runs code that is given as bytes. */
+import { PhysicalMemory } from '../../memory/physical.ts';
+import * as S from '../../memory/vcpu-state.ts';
+import { CR0, CR4, Cpu, type CpuBus, EFER } from '../../x86/system/cpu.ts';
+import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
+import { System } from '../../x86/system/helpers.ts';
+import { buildBaseline } from './handlers.ts';
+import { JitVcpu } from './vcpu.ts';
+
+const RAM = 16 << 20;
+const FLAGS_AT = 0x200000;
+const RECORDS_AT = 0x300000;
+const RECORD_BYTES = 8 << 20;
+const RAM_AT = 0x1000000;
+const PAGES = (RAM_AT + RAM) / 65536;
+
+let compiled: { module: WebAssembly.Module; handlers: number } | undefined;
+
+export class BareMachine {
+  readonly memory: WebAssembly.Memory;
+  readonly ram: PhysicalMemory;
+  readonly cpu: Cpu;
+  readonly system: System;
+  readonly vcpu: JitVcpu;
+  /** Ports written, in order. */
+  readonly out: { port: number; size: number; value: number }[] = [];
+  tripleFaulted = false;
+  stopped = false;
+  portIn: (port: number, size: number) => number = () => 0xffffffff;
+
+  constructor() {
+    this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
+    const buffer = this.memory.buffer;
+    this.ram = new PhysicalMemory(
+      { buffer, start: RAM_AT, end: RAM_AT + RAM, codePages: FLAGS_AT, dirtyPages: FLAGS_AT + 0x10000, codeGranules: FLAGS_AT + 0x20000 },
+      RAM,
+    );
+    this.ram.setRegions([{ base: 0, length: RAM, host: RAM_AT, readOnly: false, name: 'ram' }]);
+    const bus: CpuBus = {
+      index: 0,
+      count: 1,
+      readPort: (port, size) => this.portIn(port, size),
+      writePort: (port, size, value) => {
+        this.out.push({ port, size, value });
+        if (port === 0xf4) this.stop();
+      },
+      readMmio: () => 0xffffffff,
+      writeMmio: () => {},
+      acknowledge: () => -1,
+      tsc: () => Math.floor(performance.now() * 1e6),
+      setTsc: () => {},
+      readApicMsr: () => undefined,
+      writeApicMsr: () => undefined,
+      readTpr: () => 0,
+      writeTpr: () => {},
+      kvmClock: () => {},
+      tripleFault: () => {
+        this.tripleFaulted = true;
+        this.stop();
+      },
+      random: () => 4,
+      lockBus: () => {},
+      unlockBus: () => {},
+    };
+    this.cpu = new Cpu(bus, this.ram, buffer, 0x10000);
+    const features = cpuFeatures('max');
+    if (features === undefined) throw new Error('no model max');
+    this.system = new System(this.cpu, new Cpuid({ ...features.config, cpus: 1 }));
+    this.vcpu = new JitVcpu(
+      this.system,
+      { records: RECORDS_AT, recordBytes: RECORD_BYTES },
+      {
+        service: () => {
+          Atomics.and(this.cpu.i32, S.PENDING >> 2, ~S.Pending.CALL);
+          return !this.stopped;
+        },
+        idle: () => {
+          this.stop();
+        },
+      },
+      [this.cpu.tlb],
+    );
+    this.ram.codeWritten = (page) => {
+      Atomics.store(this.ram.granules, page, 0);
+      Atomics.store(this.ram.code, page, 0);
+      this.vcpu.invalidate(page);
+    };
+    if (compiled === undefined) {
+      const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES });
+      compiled = { module: new WebAssembly.Module(built.bytes), handlers: built.handlers };
+    }
+    this.vcpu.link(compiled.module, this.memory, compiled.handlers);
+    this.system.registers.reset(false);
+  }
+
+  stop(): void {
+    this.stopped = true;
+    Atomics.or(this.cpu.i32, S.PENDING >> 2, S.Pending.STOP);
+    this.vcpu.leave();
+  }
+
+  /** 64-bit mode with the first gigabyte mapped one to one, user and writable; page tables at 0x1000. */
+  long(privilege = 0): void {
+    const { ram, cpu, system } = this;
+    ram.write64(0x1000, 0x2007);
+    ram.write64(0x2000, 0x3007);
+    for (let n = 0; n < 512; n++) ram.write64(0x3000 + n * 8, n * 0x200000 + 0x87);
+    cpu.set32(S.CR4, CR4.PAE | CR4.OSFXSR | CR4.OSXMMEXCPT);
+    cpu.set32(S.CR3, 0x1000);
+    cpu.set32(S.EFER, EFER.LME | EFER.LMA | EFER.SCE | EFER.NXE);
+    cpu.set32(S.CR0, CR0.PE | CR0.PG | CR0.ET | CR0.NE | CR0.WP);
+    cpu.set32(S.CPL, privilege);
+    system.segments.set(S.CS, 8 | privilege, 0, 0xffffffff, 0xa09b | (privilege << 5));
+    for (const index of [S.ES, S.SS, S.DS, S.FS, S.GS])
+      system.segments.set(index, 16 | privilege, 0, 0xffffffff, 0xc093 | (privilege << 5));
+    system.registers.updateFpuBlock();
+    system.paging.flush();
+    system.segments.updateMode();
+  }
+
+  /** 32-bit flat protected mode without paging. */
+  flat32(privilege = 0): void {
+    const { cpu, system } = this;
+    cpu.set32(S.CR4, CR4.OSFXSR | CR4.OSXMMEXCPT);
+    cpu.set32(S.CR0, CR0.PE | CR0.ET | CR0.NE);
+    cpu.set32(S.CPL, privilege);
+    system.segments.set(S.CS, 8 | privilege, 0, 0xffffffff, 0xc09b | (privilege << 5));
+    for (const index of [S.ES, S.SS, S.DS, S.FS, S.GS])
+      system.segments.set(index, 16 | privilege, 0, 0xffffffff, 0xc093 | (privilege << 5));
+    system.registers.updateFpuBlock();
+    system.paging.flush();
+    system.segments.updateMode();
+  }
+
+  /** Puts code at `address` and runs from there until HLT, an OUT to port 0xf4, or a triple fault. */
+  execute(code: Uint8Array, address = 0x100000): void {
+    this.ram.write(address, code);
+    this.cpu.setNumber(S.NEXT_RIP, address);
+    this.stopped = false;
+    this.cpu.i32[S.HALTED >> 2] = 0;
+    Atomics.and(this.cpu.i32, S.PENDING >> 2, ~S.Pending.STOP);
+    this.vcpu.run();
+  }
+
+  register(index: number): bigint {
+    return this.cpu.u64[(S.GPR >> 3) + index];
+  }
+  setRegister(index: number, value: bigint): void {
+    this.cpu.u64[(S.GPR >> 3) + index] = BigInt.asUintN(64, value);
+  }
+}

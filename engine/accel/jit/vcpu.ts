@@ -1,0 +1,499 @@
+/**
+ * The dispatcher of one vCPU on the translator: finds or decodes the records for a RIP, enters translated code, and
+ * handles why it came back.
+ *
+ * A record's place tells the instruction's offset in its page; RIP_BASE tells the page. So runs of records belong to
+ * physical pages and serve every linear address that the page is mapped at.
+ */
+import { Exit } from '../../ir/exit.ts';
+import { Paging } from '../../x86/system/paging.ts';
+import * as S from '../../memory/vcpu-state.ts';
+import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
+import { FORM_BITS } from '../../x86/decode/rows.ts';
+import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
+import type { System } from '../../x86/system/helpers.ts';
+import { CodeCache } from './code-cache.ts';
+import { Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+
+/** Records in one run at most, with preludes. */
+const RUN_RECORDS = 256;
+/** Bytes that the longest instruction has. */
+const LONGEST = 15;
+
+export interface VcpuArena {
+  /** Where records go, in the machine memory. */
+  readonly records: number;
+  readonly recordBytes: number;
+}
+
+/** What the vCPU asks of the thread that runs it. */
+export interface VcpuHost {
+  /** Handles STOP, INIT, SIPI, CALL and the like (bits of Pending); false: leave `run`. */
+  service(pending: number): boolean;
+  /** Blocks until something is pending. */
+  idle(): void;
+}
+
+export const ExitCause = { JUMP: 0, FAULT: 1, PENDING: 2, HALT: 3, RESYNC: 4, DECODE: 5, INTERRUPT: 6, FLUSH: 7, INVALIDATE: 8 } as const;
+
+export class JitVcpu {
+  readonly system: System;
+  readonly cpu: Cpu;
+  readonly cache: CodeCache;
+  readonly #decoder = new Decoder(rows);
+  readonly #host: VcpuHost;
+  readonly #u8: Uint8Array;
+  readonly #data: DataView;
+  readonly #jumps: Int32Array;
+  readonly #straddle = new Uint8Array(32);
+  #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
+  /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
+  readonly #allTlbs: readonly Int32Array[];
+  /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
+  #leaving = false;
+
+  constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly Int32Array[]) {
+    this.system = system;
+    const { cpu } = system;
+    this.cpu = cpu;
+    this.#host = host;
+    this.#allTlbs = allTlbs;
+    this.#u8 = cpu.memory.bytes;
+    this.#data = cpu.memory.data;
+    this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
+    this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMP_SUPERVISOR_AT, (2 * S.JUMP_BYTES) / 4);
+    cpu.flushed = (address) => this.#flushJumps(address);
+    cpu.breakpointsChanged = () => this.#updateStepping();
+  }
+
+  /** Makes the baseline module's instance. `memory` and `table` are its imports. */
+  link(module: WebAssembly.Module, memory: WebAssembly.Memory, handlers: number): void {
+    const table = new WebAssembly.Table({ element: 'anyfunc', initial: handlers });
+    const helpers = {
+      ...this.system.helpers,
+      check_page2: (record: number): number => this.#checkPage2(record),
+      step_end: (record: number): number => this.#stepEnd(record),
+    };
+    const instance = new WebAssembly.Instance(module, { e: { memory, table }, h: helpers });
+    this.#run = instance.exports.run as (cpu: number, record: number) => number;
+  }
+
+  /** Runs until the host's `service` says to leave. */
+  run(): void {
+    const { cpu } = this;
+    const state = cpu.i32;
+    const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
+    this.#leaving = false;
+    while (!this.#leaving) {
+      if (state[S.PENDING >> 2] !== 0 && !this.#service()) return;
+      const record = this.#lookup();
+      if (record === 0) continue;
+      const stepping = (state[S.MODE >> 2] & Mode.STEP) !== 0;
+      const code = this.#run(cpu.at, record);
+      switch (code) {
+        case Exit.JUMP:
+          counts[ExitCause.JUMP]++;
+          break;
+        case Exit.FAULT:
+          counts[ExitCause.FAULT]++;
+          this.#deliverFault();
+          continue;
+        case Exit.PENDING:
+          counts[ExitCause.PENDING]++;
+          break;
+        case Exit.HALT:
+          counts[ExitCause.HALT]++;
+          this.#halt();
+          break;
+        case Exit.RESYNC:
+          counts[ExitCause.RESYNC]++;
+          cpu.setNumber(S.NEXT_RIP, this.system.ripOf(state[S.STOPPED_AT >> 2]));
+          state[S.STOPPED_AT >> 2] = 0;
+          break;
+      }
+      if (stepping && (state[S.EFLAGS >> 2] & FLAG.TF) !== 0) this.#debugTrap();
+    }
+  }
+
+  /** Makes `run` return at the next opportunity; for the host's service. */
+  leave(): void {
+    this.#leaving = true;
+  }
+
+  // --- events -----------------------------------------------------------------------------------------------------
+
+  #service(): boolean {
+    const { cpu } = this;
+    const state = cpu.i32;
+    const pending = Atomics.load(state, S.PENDING >> 2);
+    if ((pending & S.Pending.FLUSH) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
+      this.system.paging.flush();
+    }
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.INTR | S.Pending.NMI);
+    if (rest !== 0 && !this.#host.service(rest)) return false;
+    if (state[S.SHADOW >> 2] !== 0) {
+      // One instruction after MOV SS goes first; the request stays and is seen at its end or soon after.
+      state[S.SHADOW >> 2] = 0;
+      return true;
+    }
+    if ((pending & S.Pending.NMI) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.NMI);
+      this.system.interrupts.interrupt(2, 'external', cpu.getNumber(S.NEXT_RIP));
+      state[S.HALTED >> 2] = 0;
+    } else if ((pending & S.Pending.INTR) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.INTR);
+      if ((state[S.EFLAGS >> 2] & FLAG.IF) === 0) state[S.INTR_WAIT >> 2] = 1;
+      else {
+        const vector = cpu.bus.acknowledge();
+        if (vector >= 0) {
+          cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INTERRUPT]++;
+          this.system.interrupts.interrupt(vector, 'external', cpu.getNumber(S.NEXT_RIP));
+          state[S.HALTED >> 2] = 0;
+        }
+      }
+    }
+    return true;
+  }
+
+  #halt(): void {
+    const { cpu } = this;
+    const state = cpu.i32;
+    state[S.STOPPED_AT >> 2] = 0;
+    state[S.HALTED >> 2] = 1;
+    // An interrupt that waited for IF may have become deliverable by the STI before.
+    this.system.unmask();
+    while (state[S.HALTED >> 2] !== 0 && !this.#leaving) {
+      if (Atomics.load(state, S.PENDING >> 2) === 0) this.#host.idle();
+      if (state[S.PENDING >> 2] !== 0 && !this.#service()) {
+        // Asked to leave while halted: stay halted for when it comes back.
+        this.#leaving = true;
+        return;
+      }
+    }
+  }
+
+  #deliverFault(): void {
+    const { cpu } = this;
+    const state = cpu.i32;
+    const rip = this.system.ripOf(state[S.STOPPED_AT >> 2]);
+    state[S.STOPPED_AT >> 2] = 0;
+    const vector = state[S.EXCEPTION >> 2];
+    const code = state[S.EXCEPTION_CODE >> 2];
+    state[S.EXCEPTION >> 2] = -1;
+    this.system.interrupts.exception(vector, code, rip);
+  }
+
+  #debugTrap(): void {
+    const { cpu } = this;
+    cpu.i32[(S.DR + 32) >> 2] |= 0x4000;
+    cpu.i32[S.STOPPED_AT >> 2] = 0;
+    this.system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
+  }
+
+  #stepEnd(record: number): number {
+    const { cpu } = this;
+    cpu.setNumber(S.NEXT_RIP, this.system.ripOf(record));
+    cpu.i32[S.STOPPED_AT >> 2] = 0;
+    return Exit.JUMP;
+  }
+
+  #updateStepping(): void {
+    const { cpu } = this;
+    cpu.stepping = (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0;
+    this.system.segments.updateMode();
+  }
+
+  // --- finding records --------------------------------------------------------------------------------------------
+
+  #flushJumps(address: number | undefined): void {
+    if (address === undefined) {
+      this.#jumps.fill(-1);
+      return;
+    }
+    const words = S.JUMP_ENTRY_BYTES / 4;
+    const first = ((lowOf(address) >>> 12) & 63) * 64 * words;
+    this.#jumps.fill(-1, first, first + 64 * words);
+    const user = S.JUMP_BYTES / 4 + first;
+    this.#jumps.fill(-1, user, user + 64 * words);
+  }
+
+  /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
+  #lookup(): number {
+    const { cpu } = this;
+    const state = cpu.i32;
+    const flags = state[S.EFLAGS >> 2];
+    if (((flags & FLAG.TF) !== 0) !== cpu.stepping) this.#updateStepping();
+    const mode = state[S.MODE >> 2];
+    const ripLow = state[S.NEXT_RIP >> 2];
+    const ripHigh = state[(S.NEXT_RIP >> 2) + 1];
+    const rip = cpu.getNumber(S.NEXT_RIP);
+    const mode64 = (mode & 3) === 2;
+    let address: number;
+    try {
+      if (mode64) {
+        if (!isCanonical(ripLow, ripHigh)) throw this.#fault(13, 0);
+        address = rip;
+      } else {
+        if (rip > cpu.segmentLimit(S.CS)) throw this.#fault(13, 0);
+        address = (cpu.segmentBase(S.CS) + rip) >>> 0;
+      }
+      const host = this.system.paging.translate(address, 2, cpu.cpl === 3);
+      if (host < 0) {
+        // Code in a device window: nothing sensible runs there.
+        throw this.#fault(13, 0);
+      }
+      const page = cpu.memory.pageOf(host);
+      const offset = lowOf(address) & 0xfff;
+      let record = this.cache.find(page, offset, mode);
+      const from = state[S.STOPPED_AT >> 2];
+      if (record === 0) {
+        if (!this.cache.hasRoom(RUN_RECORDS + 4)) {
+          this.#dropCode();
+          state[S.STOPPED_AT >> 2] = 0;
+        }
+        record = this.#decode(page, host, offset, mode, address);
+      }
+      // Link a branch within the page: it stays right for as long as the page's records do.
+      if (from !== 0 && state[S.STOPPED_AT >> 2] === from && cpu.getNumber(S.RIP_BASE) === rip - offset && this.#samePage(from, page))
+        this.#data.setInt32(from + S.RECORD.link, record, true);
+      state[S.STOPPED_AT >> 2] = 0;
+      cpu.setNumber(S.RIP_BASE, rip - offset);
+      // Jump cache.
+      const index = (((ripLow >>> 12) & 63) << 6) | ((ripLow ^ ((ripLow >>> 6) | (ripHigh << 26))) & 63);
+      const at =
+        (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
+      this.#jumps[at] = ripLow;
+      this.#jumps[at + 1] = ripHigh ^ state[(S.JUMP_SALT >> 2) + 1];
+      this.#jumps[at + 2] = record;
+      return record;
+    } catch (problem) {
+      if (!(problem instanceof GuestFault)) throw problem;
+      state[S.STOPPED_AT >> 2] = 0;
+      this.system.interrupts.exception(problem.vector, problem.code, rip);
+      return 0;
+    }
+  }
+
+  /** True where the branch record at `from` is live and belongs to a run of `page`. */
+  #samePage(from: number, page: number): boolean {
+    return this.#data.getInt32(from, true) !== Handler.RESYNC && this.#pageOfRecord.get(from) === page;
+  }
+  /** Pages of branch records that are waiting to be linked; bounded by the arena. */
+  readonly #pageOfRecord = new Map<number, number>();
+
+  readonly #thrown = new GuestFault();
+  #fault(vector: number, code: number): GuestFault {
+    this.#thrown.vector = vector;
+    this.#thrown.code = code;
+    return this.#thrown;
+  }
+
+  #dropCode(): void {
+    this.cache.clear();
+    this.#pageOfRecord.clear();
+    this.#jumps.fill(-1);
+  }
+
+  /** Code in a page of the backing was written: by this vCPU, another or a device. */
+  invalidate(page: number): void {
+    this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INVALIDATE]++;
+    this.cache.invalidate(page);
+  }
+
+  // --- decoding ---------------------------------------------------------------------------------------------------
+
+  #decode(page: number, host: number, offset: number, mode: number, address: number): number {
+    const { cpu, cache } = this;
+    cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECODE]++;
+    const memory = cpu.memory;
+    // From now on writes to the page are looked at. The mark comes before the bytes are read.
+    if (Atomics.load(memory.code, page) === 0) {
+      Atomics.store(memory.code, page, 1);
+      for (const tlb of this.#allTlbs) Paging.protect(tlb, page);
+    }
+    const pageHost = host - offset;
+    const decoder = this.#decoder;
+    const first = cache.next;
+    let at = first;
+    let position = offset;
+    let instructions = 0;
+    let granules = 0;
+    let after = -1;
+    const step = (mode & Mode.STEP) !== 0;
+    const data = this.#data;
+    const write = (handler: number, length: number): void => {
+      data.setInt32(at, handler, true);
+      data.setUint16(at + S.RECORD.offset, position, true);
+      data.setUint8(at + S.RECORD.length, length);
+    };
+    const finish = (handler: number): number => {
+      write(handler, 0);
+      data.setInt32(at + S.RECORD.disp, instructions, true);
+      at += S.RECORD_BYTES;
+      const count = (at - first) / S.RECORD_BYTES;
+      cache.add(page, offset, mode, count, granules, true);
+      cache.commit(count);
+      return first;
+    };
+    for (;;) {
+      if (position >= 4096 || (at - first) / S.RECORD_BYTES > RUN_RECORDS - 8) return finish(Handler.FALL);
+      const available = 4096 - position;
+      let result = decoder.decode(this.#u8, pageHost + position, pageHost + 4096, mode);
+      let secondPage = -1;
+      let secondFrame = 0;
+      if (result === Decoded.SHORT) {
+        // The instruction goes on in the next page. It starts a run of its own.
+        if (instructions > 0) return finish(Handler.FALL);
+        const nextAddress = cpu.wrap(address - (offset - position) + available);
+        const nextHost = this.system.paging.translate(nextAddress, 2, cpu.cpl === 3);
+        secondFrame = Math.floor(cpu.physical / 4096);
+        if (nextHost < 0) throw this.#fault(13, 0);
+        secondPage = memory.pageOf(nextHost);
+        if (Atomics.load(memory.code, secondPage) === 0) {
+          Atomics.store(memory.code, secondPage, 1);
+          for (const tlb of this.#allTlbs) Paging.protect(tlb, secondPage);
+        }
+        const bytes = this.#straddle;
+        bytes.set(this.#u8.subarray(pageHost + position, pageHost + 4096));
+        bytes.set(this.#u8.subarray(nextHost, nextHost + LONGEST), available);
+        result = decoder.decode(bytes, 0, available + LONGEST, mode);
+      }
+      const length = decoder.length;
+      const last = Math.min(4095, position + Math.max(1, length) - 1);
+      for (let granule = position >> 7; granule <= last >> 7; granule++) granules |= 1 << granule;
+      if (secondPage >= 0) {
+        write(Handler.PAGE2, 0);
+        data.setInt32(at + S.RECORD.disp, secondFrame | 0, true);
+        at += S.RECORD_BYTES;
+      }
+      instructions++;
+      if (result !== Decoded.OK) {
+        const handler = result === Decoded.INVALID ? Handler.INVALID : Handler.TOO_LONG;
+        if (secondPage >= 0) cache.add(secondPage, 0, mode, (at - first) / S.RECORD_BYTES + 1, 1, false);
+        return finish(handler);
+      }
+      const { row } = decoder;
+      const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
+      if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
+      if (decoder.memory && decoder.prelude !== 'NONE') {
+        this.#writePrelude(at, position);
+        at += S.RECORD_BYTES;
+      }
+      write(handler, length);
+      data.setUint16(at + S.RECORD.a, decoder.a, true);
+      data.setUint16(at + S.RECORD.b, decoder.b, true);
+      data.setUint16(at + S.RECORD.c, decoder.c, true);
+      data.setUint16(at + S.RECORD.base, decoder.base, true);
+      data.setUint16(at + S.RECORD.index, decoder.index, true);
+      data.setUint16(at + S.RECORD.segment, decoder.segment, true);
+      data.setUint8(at + S.RECORD.scale, decoder.scale);
+      data.setInt32(at + S.RECORD.link, 0, true);
+      if (decoder.isWide) {
+        data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
+        data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
+      } else {
+        data.setInt32(at + S.RECORD.disp, decoder.disp, true);
+        data.setInt32(at + S.RECORD.imm, decoder.imm, true);
+      }
+      const kinds = row.operands;
+      const direct = kinds.length > 0 && kinds[0].kind === 'J';
+      if (direct) {
+        data.setInt32(at + S.RECORD.disp, instructions, true);
+        this.#pageOfRecord.set(at, page);
+      } else if (COUNTED.has(row.mnemonic)) data.setInt32(at + S.RECORD.link, instructions, true);
+      at += S.RECORD_BYTES;
+      if (secondPage >= 0) {
+        cache.add(secondPage, 0, mode, (at - first) / S.RECORD_BYTES + 1, 1, false);
+      }
+      position += length;
+      if (step) return finish(Handler.STEP);
+      if (row.attributes.has('end')) return finish(Handler.FALL);
+      const check = row.attributes.has('check') || after === 0;
+      if (check) {
+        write(Handler.CHECK, 0);
+        at += S.RECORD_BYTES;
+        after = -1;
+      } else if (row.attributes.has('shadow')) after = 1;
+      if (after === 1) after = 0;
+      if (secondPage >= 0) return finish(Handler.FALL);
+    }
+  }
+
+  #writePrelude(at: number, position: number): void {
+    const data = this.#data;
+    const decoder = this.#decoder;
+    const { row } = decoder;
+    const index = row.operands.findIndex((operand) => 'EMOWQ'.includes(operand.kind));
+    const bytes = memoryBytes(decoder.size, row.operands[index]?.size ?? '');
+    const writes = index === 0 && !READ_ONLY.has(row.mnemonic) ? 1 : 0;
+    data.setInt32(at, preludeHandler[decoder.prelude], true);
+    data.setUint16(at + S.RECORD.offset, position, true);
+    data.setUint8(at + S.RECORD.length, 0);
+    data.setUint16(at + S.RECORD.base, decoder.base, true);
+    data.setUint16(at + S.RECORD.index, decoder.index, true);
+    data.setUint16(at + S.RECORD.segment, decoder.segment, true);
+    data.setUint8(at + S.RECORD.scale, decoder.scale);
+    if (decoder.prelude === 'MOFFS' || decoder.prelude === 'MOFFS64') {
+      data.setUint16(at + S.RECORD.a, bytes, true);
+      data.setUint16(at + S.RECORD.b, writes, true);
+      data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
+      data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
+    } else {
+      data.setInt32(at + S.RECORD.disp, decoder.disp, true);
+      data.setInt32(at + S.RECORD.imm, bytes | (writes << 8), true);
+    }
+  }
+
+  /** Checks that the second page of a straddling instruction is the one it was decoded from. */
+  #checkPage2(record: number): number {
+    const { cpu } = this;
+    const rip = this.system.ripOf(record);
+    const linearRip = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
+    const next = cpu.wrap(linearRip - (lowOf(linearRip) & 0xfff) + 4096);
+    try {
+      this.system.paging.translate(next, 2, cpu.cpl === 3);
+    } catch (problem) {
+      if (!(problem instanceof GuestFault)) throw problem;
+      cpu.i32[S.EXCEPTION >> 2] = problem.vector;
+      cpu.i32[S.EXCEPTION_CODE >> 2] = problem.code;
+      cpu.i32[S.STOPPED_AT >> 2] = record;
+      return Exit.FAULT;
+    }
+    if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
+    // Mapped elsewhere now: these records serve no longer.
+    this.cache.forget(record);
+    this.#data.setInt32(record, Handler.RESYNC, true);
+    this.#jumps.fill(-1);
+    cpu.i32[S.STOPPED_AT >> 2] = record;
+    return Exit.RESYNC;
+  }
+}
+
+/** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
+const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);
+/** Rows whose first operand, memory, is only read. */
+const READ_ONLY = new Set(['CMP', 'TEST', 'PUSH_E', 'JMP_E', 'CALL_E', 'MUL', 'IMUL1', 'DIV', 'IDIV', 'BT', 'NOP', 'LMSW', 'LLDT', 'LTR', 'VERR', 'VERW', 'LDMXCSR', 'LGDT', 'LIDT', 'FXRSTOR', 'INVLPG', 'CLFLUSH', 'CALL_FAR_M', 'JMP_FAR_M', 'X87', 'CMPS', 'LEA']);
+
+/** Bytes that a memory operand of that size letter spans, for limit checks; 1 where the instruction checks by itself. */
+function memoryBytes(size: number, letter: string): number {
+  switch (letter[0]) {
+    case 'b':
+      return 1;
+    case 'w':
+      return 2;
+    case 'd':
+      return 4;
+    case 'q':
+      return 8;
+    case 'x':
+      return 16;
+    case 'y':
+      return size === 64 ? 8 : 4;
+    case 'v':
+    case 'z':
+      return size / 8;
+    default:
+      return 1;
+  }
+}

@@ -1,0 +1,120 @@
+/** Glue between instructions and the x87 unit: operand fetch, #NM and #MF, FXSAVE images (SDM 1, 8 and 10.5). */
+import * as S from '../../memory/vcpu-state.ts';
+import { type FpuState, fpuStruct, initialize, isPending } from '../fpu/fpu-state.ts';
+import { CR0, type Cpu, raise } from './cpu.ts';
+
+export class FpuUnit {
+  readonly #cpu: Cpu;
+  readonly state: FpuState;
+
+  constructor(cpu: Cpu) {
+    this.#cpu = cpu;
+    this.state = fpuStruct.at(cpu.buffer, cpu.at + S.FPU);
+  }
+
+  /** FWAIT: #NM with MP and TS set, then pending exceptions. */
+  wait(): void {
+    const { cr0 } = this.#cpu;
+    if ((cr0 & (CR0.MP | CR0.TS)) === (CR0.MP | CR0.TS)) raise(7);
+    this.#pending();
+  }
+  #pending(): void {
+    if (isPending(this.state) && (this.#cpu.cr0 & CR0.NE) !== 0) raise(16);
+  }
+  #available(): void {
+    if ((this.#cpu.cr0 & (CR0.EM | CR0.TS)) !== 0) raise(7);
+  }
+
+  emms(): void {
+    if ((this.#cpu.cr0 & CR0.EM) !== 0) raise(6);
+    if ((this.#cpu.cr0 & CR0.TS) !== 0) raise(7);
+    this.#pending();
+    this.state.valid = 0;
+  }
+
+  register(code: number, _rip: number): void {
+    this.#available();
+    const { state } = this;
+    if (code === 0xdbe3) initialize(state);
+    else if (code === 0xdbe2) state.status &= ~0x80ff;
+    else if (code === 0xdfe0) this.#cpu.u16[S.GPR >> 1] = state.status;
+    else raise(6);
+  }
+
+  memory(code: number, address: number, _size: number, _rip: number): void {
+    this.#available();
+    const cpu = this.#cpu;
+    const user = cpu.cpl === 3;
+    const { state } = this;
+    const key = `${(code >> 8).toString(16)}/${(code >> 3) & 7}`;
+    if (key === 'd9/7') cpu.write16(address, state.control, user);
+    else if (key === 'dd/7') cpu.write16(address, state.status, user);
+    else if (key === 'd9/5') state.control = cpu.read16(address, user) | 0x40;
+    else raise(6);
+  }
+
+  fxsave(address: number, wide: boolean): void {
+    const cpu = this.#cpu;
+    const user = cpu.cpl === 3;
+    const { state } = this;
+    // Both pages must take the write before anything is stored.
+    cpu.translate(address, true, user);
+    cpu.translate(address + 511, true, user);
+    const top = (state.status >> 11) & 7;
+    cpu.write16(address, state.control, user);
+    cpu.write16(address + 2, state.status, user);
+    cpu.write16(address + 4, state.valid & 0xff, user);
+    cpu.write16(address + 6, state.opcode, user);
+    cpu.write32(address + 8, state.ipLow, user);
+    cpu.write32(address + 12, wide ? state.ipHigh : state.ipSelector, user);
+    cpu.write32(address + 16, state.dpLow, user);
+    cpu.write32(address + 20, wide ? state.dpHigh : state.dpSelector, user);
+    cpu.write32(address + 24, cpu.i32[S.MXCSR >> 2], user);
+    cpu.write32(address + 28, 0xffff, user);
+    for (let n = 0; n < 8; n++) {
+      const at = (S.FPU + ((top + n) & 7) * 16) >> 2;
+      cpu.write32(address + 32 + n * 16, cpu.i32[at], user);
+      cpu.write32(address + 36 + n * 16, cpu.i32[at + 1], user);
+      cpu.write32(address + 40 + n * 16, cpu.i32[at + 2] & 0xffff, user);
+      cpu.write32(address + 44 + n * 16, 0, user);
+    }
+    const count = cpu.is64 ? 16 : 8;
+    for (let n = 0; n < count; n++)
+      for (let word = 0; word < 4; word++)
+        cpu.write32(address + 160 + n * 16 + word * 4, cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word], user);
+  }
+
+  fxrstor(address: number, wide: boolean): void {
+    const cpu = this.#cpu;
+    const user = cpu.cpl === 3;
+    const { state } = this;
+    cpu.translate(address, false, user);
+    cpu.translate(address + 511, false, user);
+    const mxcsr = cpu.read32(address + 24, user);
+    if ((mxcsr & 0xffff0000) !== 0) raise(13, 0);
+    state.control = cpu.read16(address, user) | 0x40;
+    state.status = cpu.read16(address + 2, user);
+    state.valid = cpu.read16(address + 4, user) & 0xff;
+    state.opcode = cpu.read16(address + 6, user) & 0x7ff;
+    state.ipLow = cpu.read32(address + 8, user);
+    const ip = cpu.read32(address + 12, user);
+    state.dpLow = cpu.read32(address + 16, user);
+    const dp = cpu.read32(address + 20, user);
+    state.ipHigh = wide ? ip : 0;
+    state.ipSelector = wide ? 0 : ip & 0xffff;
+    state.dpHigh = wide ? dp : 0;
+    state.dpSelector = wide ? 0 : dp & 0xffff;
+    cpu.i32[S.MXCSR >> 2] = mxcsr;
+    const top = (state.status >> 11) & 7;
+    for (let n = 0; n < 8; n++) {
+      const at = (S.FPU + ((top + n) & 7) * 16) >> 2;
+      cpu.i32[at] = cpu.read32(address + 32 + n * 16, user);
+      cpu.i32[at + 1] = cpu.read32(address + 36 + n * 16, user);
+      cpu.i32[at + 2] = cpu.read32(address + 40 + n * 16, user) & 0xffff;
+    }
+    const count = cpu.is64 ? 16 : 8;
+    for (let n = 0; n < count; n++)
+      for (let word = 0; word < 4; word++)
+        cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word] = cpu.read32(address + 160 + n * 16 + word * 4, user);
+  }
+}

@@ -1,0 +1,533 @@
+/**
+ * The long helpers by the names that emitters call them: `(record, ...operands) => number`. What leaves translated
+ * code gives an `Exit`; a `GuestFault` thrown inside becomes Exit.FAULT at the instruction of the record.
+ */
+import { Exit } from '../../ir/exit.ts';
+import * as S from '../../memory/vcpu-state.ts';
+import { crc32c } from './crc32c.ts';
+import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, linear, raise } from './cpu.ts';
+import type { Cpuid } from './cpuid.ts';
+import { decimalAdjust, divide128 } from './decimal.ts';
+import { Interrupts } from './interrupts.ts';
+import { MSR, readMsr64 } from './msr-numbers.ts';
+import { Paging } from './paging.ts';
+import { Registers } from './registers.ts';
+import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments.ts';
+import { Strings } from './strings.ts';
+import { Transfers } from './transfers.ts';
+import { FpuUnit } from './fpu-unit.ts';
+
+export type Helper = (record: number, ...operands: number[]) => number;
+
+const RAX = S.GPR;
+const RBX = S.GPR + 24;
+const RCX = S.GPR + 8;
+const RDX = S.GPR + 16;
+
+export class System {
+  readonly cpu: Cpu;
+  readonly paging: Paging;
+  readonly segments: Segments;
+  readonly interrupts: Interrupts;
+  readonly registers: Registers;
+  readonly transfers: Transfers;
+  readonly strings: Strings;
+  readonly cpuid: Cpuid;
+  readonly fpu: FpuUnit;
+  readonly helpers: Readonly<Record<string, Helper>>;
+  readonly #data: DataView;
+
+  constructor(cpu: Cpu, cpuid: Cpuid) {
+    this.cpu = cpu;
+    this.cpuid = cpuid;
+    this.paging = new Paging(cpu);
+    this.segments = new Segments(cpu);
+    this.interrupts = new Interrupts(cpu, this.segments);
+    this.registers = new Registers(cpu, this.paging, this.segments, cpuid);
+    this.transfers = new Transfers(cpu, this.segments, this.interrupts);
+    this.strings = new Strings(cpu, { check: (port, bytes) => this.checkPort(port, bytes) });
+    this.fpu = new FpuUnit(cpu);
+    this.#data = new DataView(cpu.buffer);
+    cpu.modeChanged = () => this.paging.selectTlb();
+    this.helpers = this.#make();
+  }
+
+  // --- records ----------------------------------------------------------------------------------------------------
+
+  /** RIP of a record's instruction. */
+  ripOf(record: number): number {
+    return this.#keep(this.cpu.getNumber(S.RIP_BASE) + this.#data.getUint16(record + S.RECORD.offset, true));
+  }
+  /** RIP after it. */
+  nextOf(record: number): number {
+    return this.#keep(
+      this.cpu.getNumber(S.RIP_BASE) +
+        this.#data.getUint16(record + S.RECORD.offset, true) +
+        this.#data.getUint8(record + S.RECORD.length),
+    );
+  }
+  #keep(rip: number): number {
+    return this.cpu.is64 ? rip : rip >>> 0;
+  }
+  #segmentSlot(record: number): number {
+    return this.#data.getUint16(record + S.RECORD.segment, true);
+  }
+
+  // --- shared checks ----------------------------------------------------------------------------------------------
+
+  checkPort(port: number, bytes: number): void {
+    const cpu = this.cpu;
+    if (!cpu.isProtected) return;
+    if (!cpu.isVirtual8086 && cpu.cpl <= ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3)) return;
+    const attr = cpu.segmentAttr(S.TR);
+    const limit = cpu.segmentLimit(S.TR);
+    if (!isPresent(attr) || (attr & 8) === 0 || limit < 103) raise(13, 0);
+    const base = cpu.segmentBase(S.TR);
+    const map = cpu.read16(base + 102, false) + (port >> 3);
+    if (map + 1 > limit) raise(13, 0);
+    const bits = cpu.read16(base + map, false) >> (port & 7);
+    if ((bits & ((1 << bytes) - 1)) !== 0) raise(13, 0);
+  }
+
+  /** After IF may have become set: a waiting interrupt becomes a request again. */
+  unmask(): void {
+    const cpu = this.cpu;
+    if (cpu.i32[S.INTR_WAIT >> 2] !== 0 && (cpu.i32[S.EFLAGS >> 2] & FLAG.IF) !== 0) {
+      cpu.i32[S.INTR_WAIT >> 2] = 0;
+      Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.INTR);
+    }
+  }
+
+  #jumped(): number {
+    this.cpu.i32[S.STOPPED_AT >> 2] = 0;
+    this.unmask();
+    return Exit.JUMP;
+  }
+
+  #requireProtected(): void {
+    if (!this.cpu.isProtected || this.cpu.isVirtual8086) raise(6);
+  }
+  #requireCpl0(): void {
+    if (this.cpu.cpl !== 0) raise(13, 0);
+  }
+  #umip(): void {
+    if ((this.cpu.cr4 & CR4.UMIP) !== 0 && this.cpu.cpl !== 0) raise(13, 0);
+  }
+
+  /** A descriptor for LAR, LSL, VERR and VERW; undefined where it may not be seen. */
+  #visible(selector: number, systemTypes: number): { attr: number; limit: number } | undefined {
+    const cpu = this.cpu;
+    if ((selector & 0xfffc) === 0) return undefined;
+    let descriptor: { attr: number; limit: number };
+    try {
+      descriptor = this.segments.descriptor(selector);
+    } catch (problem) {
+      if (problem instanceof GuestFault && problem.vector === 13) return undefined;
+      throw problem;
+    }
+    const { attr } = descriptor;
+    if ((attr & ATTR.S) === 0 && ((systemTypes >> (attr & 15)) & 1) === 0) return undefined;
+    if (!(isCode(attr) && isConforming(attr)) && (cpu.cpl > dpl(attr) || (selector & 3) > dpl(attr))) return undefined;
+    return descriptor;
+  }
+  #setZero(on: boolean): void {
+    const cpu = this.cpu;
+    cpu.setArithmetic(on ? cpu.eflags | FLAG.ZF : cpu.eflags & ~FLAG.ZF);
+  }
+
+  #tableStore(index: number, low: number, high: number): void {
+    const cpu = this.cpu;
+    this.#umip();
+    const user = cpu.cpl === 3;
+    const address = linear(low, high);
+    cpu.write16(address, cpu.segmentLimit(index) & 0xffff, user);
+    if (cpu.is64) cpu.write64(cpu.wrap(address + 2), cpu.segmentBase(index), user);
+    else cpu.write32(cpu.wrap(address + 2), cpu.i32[S.segment(index) >> 2], user);
+  }
+  #tableLoad(index: number, low: number, high: number, size: number): void {
+    const cpu = this.cpu;
+    this.#requireCpl0();
+    const address = linear(low, high);
+    const limit = cpu.read16(address, false);
+    let base: number;
+    if (cpu.is64) base = cpu.read64(address + 2, false);
+    else {
+      base = cpu.read32(cpu.wrap(address + 2), false) >>> 0;
+      if (size === 16) base &= 0xffffff;
+    }
+    this.segments.set(index, 0, base, limit, 0);
+  }
+
+  // --- the table --------------------------------------------------------------------------------------------------
+
+  #make(): Record<string, Helper> {
+    const { cpu, paging, segments, registers, transfers, interrupts } = this;
+    /** A helper that may fault and otherwise lets translated code go on. */
+    const on =
+      (body: (record: number, ...operands: number[]) => void): Helper =>
+      (record, ...operands) => {
+        try {
+          body(record, ...operands);
+          return 0;
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      };
+    /** One that goes on at NEXT_RIP. */
+    const away =
+      (body: (record: number, ...operands: number[]) => void): Helper =>
+      (record, ...operands) => {
+        try {
+          body(record, ...operands);
+          return this.#jumped();
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      };
+    /** One after which decoding may differ: goes on at the next instruction by way of the dispatcher. */
+    const sync = (body: (record: number, ...operands: number[]) => void): Helper =>
+      away((record, ...operands) => {
+        const next = this.nextOf(record);
+        body(record, ...operands);
+        cpu.setNumber(S.NEXT_RIP, next);
+      });
+    const privileged =
+      (body: (record: number, ...operands: number[]) => void) =>
+      (record: number, ...operands: number[]): void => {
+        this.#requireCpl0();
+        body(record, ...operands);
+      };
+    const software = (vector: number): Helper => away((record) => interrupts.deliver(vector, 0, 'software', this.nextOf(record)));
+
+    return {
+      // Memory.
+      slow_load: (_record, low, high, bytes) => paging.slowLoad(low, high, bytes),
+      slow_store: (_record, low, high, bytes) => paging.slowStore(low, high, bytes),
+      slow_store_end: () => {
+        paging.slowStoreEnd();
+        return 0;
+      },
+      slow_rmw: (_record, low, high, flags) => paging.slowRmw(low, high, flags),
+      slow_rmw_end: () => {
+        paging.slowRmwEnd();
+        return 0;
+      },
+      segment_fault: on((_record, slot) => raise(slot === S.segment(S.SS) ? 12 : 13, 0)),
+      probe_stack: on((_record, bytes, width) => {
+        const rsp = cpu.getNumber(S.GPR + 32);
+        const user = cpu.cpl === 3;
+        if (width === 64) return;
+        const mask = width === 32 ? 0xffffffff : 0xffff;
+        for (const back of [bytes, 1]) {
+          const offset = (rsp - back) >>> 0 & mask;
+          if (offset >>> 0 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
+          cpu.translate((cpu.segmentBase(S.SS) + (offset >>> 0)) >>> 0, true, user);
+        }
+      }),
+      // Segments and far transfers.
+      load_segment: on((_record, slot, selector) => {
+        segments.load((slot - S.SEGMENTS) / S.SEGMENT_SIZE, selector & 0xffff);
+        if (slot === S.segment(S.SS)) cpu.i32[S.SHADOW >> 2] = 1;
+      }),
+      call_far: away((record, offset, selector, size) =>
+        transfers.far(selector & 0xffff, size === 16 ? offset & 0xffff : offset >>> 0, size, true, this.nextOf(record)),
+      ),
+      jmp_far: away((record, offset, selector, size) =>
+        transfers.far(selector & 0xffff, size === 16 ? offset & 0xffff : offset >>> 0, size, false, this.nextOf(record)),
+      ),
+      call_far_m: away((record, low, high, selector, size) =>
+        transfers.far(selector & 0xffff, size === 64 ? linear(low, high) : low >>> 0, size, true, this.nextOf(record)),
+      ),
+      jmp_far_m: away((record, low, high, selector, size) =>
+        transfers.far(selector & 0xffff, size === 64 ? linear(low, high) : low >>> 0, size, false, this.nextOf(record)),
+      ),
+      ret_far: away((_record, extra, size) => transfers.farReturn(size, extra)),
+      iret: away((record, size) => {
+        cpu.setNumber(S.NEXT_RIP, this.nextOf(record));
+        transfers.iret(size);
+        if ((cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0) cpu.breakpointsChanged();
+      }),
+      int: (record, vector) => {
+        try {
+          if (cpu.isVirtual8086 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
+          interrupts.deliver(vector & 0xff, 0, 'software', this.nextOf(record));
+          return this.#jumped();
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      },
+      int3: software(3),
+      into: software(4),
+      int1: away((record) => interrupts.deliver(1, 0, 'exception', this.nextOf(record))),
+      syscall: away((record) => transfers.syscall(this.nextOf(record))),
+      sysret: away((_record, size) => {
+        this.#requireProtected();
+        this.#requireCpl0();
+        transfers.sysret(size);
+      }),
+      sysenter: away(() => transfers.sysenter()),
+      sysexit: away((_record, size) => {
+        this.#requireProtected();
+        this.#requireCpl0();
+        transfers.sysexit(size);
+      }),
+      enter: on((_record, allocate, level, size) => transfers.enter(allocate, level, size)),
+      hlt: (record) => {
+        try {
+          this.#requireCpl0();
+          cpu.setNumber(S.NEXT_RIP, this.nextOf(record));
+          return Exit.HALT;
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      },
+      // Flags.
+      check_pushf: on(() => {
+        if (cpu.isVirtual8086 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
+      }),
+      popf: (_record, image, bits) => {
+        transfers.popf(image, bits);
+        this.unmask();
+        if (cpu.stepping || (image & FLAG.TF) !== 0) {
+          cpu.breakpointsChanged();
+          Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.CALL);
+        }
+        return 0;
+      },
+      cli: on(() => raise(13, 0)),
+      sti: on(() => raise(13, 0)),
+      unmask_interrupts: () => {
+        this.unmask();
+        return 0;
+      },
+      set_ac: on((_record, set) => {
+        if (cpu.cpl !== 0 || !this.cpuid.has('smap')) raise(6);
+        if (set !== 0) cpu.i32[S.EFLAGS >> 2] |= FLAG.AC;
+        else cpu.i32[S.EFLAGS >> 2] &= ~FLAG.AC;
+        paging.selectTlb();
+      }),
+      // Arithmetic.
+      daa: (_record, flags, ax) => decimalAdjust('daa', flags, ax, 0),
+      das: (_record, flags, ax) => decimalAdjust('das', flags, ax, 0),
+      aaa: (_record, flags, ax) => decimalAdjust('aaa', flags, ax, 0),
+      aas: (_record, flags, ax) => decimalAdjust('aas', flags, ax, 0),
+      aam: (_record, flags, ax, imm) => decimalAdjust('aam', flags, ax, imm & 0xff),
+      aad: (_record, flags, ax, imm) => decimalAdjust('aad', flags, ax, imm & 0xff),
+      div128: on((_record, low, high) => divide128(cpu, low, high, false)),
+      idiv128: on((_record, low, high) => divide128(cpu, low, high, true)),
+      crc32c: (_record, crc, data, bits) => crc32c(crc, data, bits),
+      cmpxchg16b: on((_record, low, high) => this.#cmpxchg16b(linear(low, high))),
+      // Strings.
+      string: (record, what) => {
+        try {
+          if (this.strings.run(what, this.#segmentSlot(record))) return 0;
+          cpu.setNumber(S.NEXT_RIP, this.ripOf(record));
+          return this.#jumped();
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      },
+      xlat: on((record, width) => this.strings.xlat(width, this.#segmentSlot(record))),
+      // Ports.
+      in: on((_record, port, bytes) => {
+        this.checkPort(port, bytes);
+        cpu.u32[S.TEMP >> 2] = cpu.bus.readPort(port, bytes as 1 | 2 | 4);
+      }),
+      out: on((_record, port, bytes, value) => {
+        this.checkPort(port, bytes);
+        cpu.bus.writePort(port, bytes as 1 | 2 | 4, (bytes === 4 ? value : bytes === 2 ? value & 0xffff : value & 0xff) >>> 0);
+      }),
+      // System registers.
+      sldt: on(() => {
+        this.#requireProtected();
+        this.#umip();
+        cpu.i32[S.TEMP >> 2] = cpu.selector(S.LDTR);
+      }),
+      str: on(() => {
+        this.#requireProtected();
+        this.#umip();
+        cpu.i32[S.TEMP >> 2] = cpu.selector(S.TR);
+      }),
+      lldt: on((_record, given) => {
+        this.#requireProtected();
+        this.#requireCpl0();
+        const selector = given & 0xffff;
+        if ((selector & 0xfffc) === 0) {
+          segments.set(S.LDTR, selector, 0, 0, 0);
+          return;
+        }
+        if ((selector & 4) !== 0) raise(13, selector & 0xfffc);
+        const descriptor = segments.descriptor(selector);
+        if ((descriptor.attr & 31) !== 2) raise(13, selector & 0xfffc);
+        if (!isPresent(descriptor.attr)) raise(11, selector & 0xfffc);
+        segments.set(S.LDTR, selector, segments.systemBase(descriptor), descriptor.limit, descriptor.attr);
+      }),
+      ltr: on((_record, given) => {
+        this.#requireProtected();
+        this.#requireCpl0();
+        const selector = given & 0xffff;
+        if ((selector & 0xfffc) === 0) raise(13, 0);
+        if ((selector & 4) !== 0) raise(13, selector & 0xfffc);
+        const descriptor = segments.descriptor(selector);
+        const type = descriptor.attr & 31;
+        if (type !== 9 && !(type === 1 && !cpu.isLongActive)) raise(13, selector & 0xfffc);
+        if (!isPresent(descriptor.attr)) raise(11, selector & 0xfffc);
+        cpu.writeByte(descriptor.at + 5, (descriptor.attr & 0xff) | 2, false);
+        segments.set(S.TR, selector, segments.systemBase(descriptor), descriptor.limit, descriptor.attr | 2);
+      }),
+      verr: on((_record, selector) => {
+        this.#requireProtected();
+        const seen = this.#visible(selector & 0xffff, 0);
+        this.#setZero(seen !== undefined && ((seen.attr & ATTR.CODE) === 0 || (seen.attr & ATTR.RW) !== 0));
+      }),
+      verw: on((_record, selector) => {
+        this.#requireProtected();
+        const seen = this.#visible(selector & 0xffff, 0);
+        this.#setZero(seen !== undefined && (seen.attr & (ATTR.CODE | ATTR.RW)) === ATTR.RW);
+      }),
+      lar: on((_record, selector) => {
+        this.#requireProtected();
+        const seen = this.#visible(selector & 0xffff, cpu.isLongActive ? 0x1a04 : 0x1a3e);
+        cpu.i32[(S.TEMP >> 2) + 2] = seen === undefined ? 0 : 1;
+        if (seen !== undefined) cpu.setNumber(S.TEMP, ((seen.attr & 0xf0ff) << 8) >>> 0);
+      }),
+      lsl: on((_record, selector) => {
+        this.#requireProtected();
+        const seen = this.#visible(selector & 0xffff, cpu.isLongActive ? 0x0a04 : 0x0a0e);
+        cpu.i32[(S.TEMP >> 2) + 2] = seen === undefined ? 0 : 1;
+        if (seen !== undefined) cpu.setNumber(S.TEMP, seen.limit);
+      }),
+      sgdt: on((_record, low, high) => this.#tableStore(S.GDTR, low, high)),
+      sidt: on((_record, low, high) => this.#tableStore(S.IDTR, low, high)),
+      lgdt: on((_record, low, high, size) => this.#tableLoad(S.GDTR, low, high, size)),
+      lidt: on((_record, low, high, size) => this.#tableLoad(S.IDTR, low, high, size)),
+      check_umip: on(() => this.#umip()),
+      check_protected: on(() => this.#requireProtected()),
+      lmsw: sync(
+        privileged((_record, value) => {
+          registers.writeCr0((cpu.cr0 & ~14) | (value & 15) | (cpu.cr0 & 1), 0);
+        }),
+      ),
+      invlpg: on((_record, low, high) => {
+        this.#requireCpl0();
+        paging.flushPage(linear(low, high));
+      }),
+      read_cr: on(privileged((_record, index) => registers.readCr(index))),
+      write_cr: sync(privileged((_record, index, low, high) => registers.writeCr(index, low, high))),
+      read_dr: on(privileged((_record, index) => registers.readDr(index))),
+      write_dr: sync(privileged((_record, index, low, high) => registers.writeDr(index, low, high))),
+      rdmsr: on(privileged(() => registers.rdmsr())),
+      wrmsr: on(privileged(() => registers.wrmsr())),
+      swapgs: on(privileged(() => registers.swapgs())),
+      write_segment_base: on((_record, index, low, high) => {
+        const at = S.segment(index) >> 2;
+        const top = high >> 15;
+        if (top !== 0 && top !== -1) raise(13, 0);
+        cpu.i32[at] = low;
+        cpu.i32[at + 1] = high;
+      }),
+      cpuid: on(() => {
+        const result = this.cpuid.query(cpu, cpu.i32[RAX >> 2], cpu.i32[RCX >> 2]);
+        cpu.setNumber(RAX, result.eax >>> 0);
+        cpu.setNumber(RBX, result.ebx >>> 0);
+        cpu.setNumber(RCX, result.ecx >>> 0);
+        cpu.setNumber(RDX, result.edx >>> 0);
+      }),
+      rdtsc: on(() => {
+        if ((cpu.cr4 & CR4.TSD) !== 0 && cpu.cpl !== 0) raise(13, 0);
+        cpu.setNumber(S.TEMP, cpu.bus.tsc());
+      }),
+      rdtscp_aux: on(() => {
+        if (!this.cpuid.has('rdtscp')) raise(6);
+        cpu.setNumber(RCX, readMsr64(cpu, MSR.TSC_AUX).low >>> 0);
+      }),
+      rdpmc: on(() => raise(13, 0)),
+      rdrand: on(() => this.#random('rdrand')),
+      rdseed: on(() => this.#random('rdseed')),
+      xgetbv: on(() => raise(6)),
+      xsetbv: on(() => raise(6)),
+      monitor: on(() => raise(6)),
+      mwait: on(() => raise(6)),
+      rsm: on(() => raise(6)),
+      pause: () => {
+        // A spinning vCPU lets the one that it waits for run: the host may have fewer cores than vCPUs.
+        return 0;
+      },
+      fence: () => {
+        Atomics.add(cpu.i32, S.WAKE >> 2, 0);
+        return 0;
+      },
+      // x87 and SSE state.
+      fwait: on(() => this.fpu.wait()),
+      emms: on(() => this.fpu.emms()),
+      x87_register: on((record, code) => this.fpu.register(code, this.ripOf(record))),
+      x87_memory: on((record, code, low, high, size) => this.fpu.memory(code, linear(low, high), size, this.ripOf(record))),
+      check_sse: on(() => this.#checkSse()),
+      ldmxcsr: on((_record, value) => {
+        if ((value & 0xffff0000) !== 0) raise(13, 0);
+        cpu.i32[S.MXCSR >> 2] = value;
+      }),
+      fxsave: on((_record, low, high, size) => this.#fx(low, (address) => this.fpu.fxsave(address, size === 64), high)),
+      fxrstor: on((_record, low, high, size) => this.#fx(low, (address) => this.fpu.fxrstor(address, size === 64), high)),
+    };
+  }
+
+  #fx(low: number, body: (address: number) => void, high: number): void {
+    if ((this.cpu.cr0 & CR0.EM) !== 0 || (this.cpu.cr0 & CR0.TS) !== 0) raise(7);
+    if ((low & 15) !== 0) raise(13, 0);
+    body(linear(low, high));
+  }
+
+  #checkSse(): void {
+    const block = this.cpu.i32[S.FPU_BLOCK >> 2];
+    if ((block & 1) !== 0) raise(6);
+    if ((block & 2) !== 0) raise(7);
+  }
+
+  #random(feature: string): void {
+    const { cpu } = this;
+    if (!this.cpuid.has(feature)) raise(6);
+    cpu.u32[S.TEMP >> 2] = cpu.bus.random();
+    cpu.u32[(S.TEMP >> 2) + 1] = cpu.bus.random();
+  }
+
+  #cmpxchg16b(address: number): void {
+    const { cpu } = this;
+    if (!this.cpuid.has('cx16')) raise(6);
+    const user = cpu.cpl === 3;
+    cpu.bus.lockBus();
+    try {
+      const host = cpu.translate(address, true, user);
+      if (host < 0) raise(13, 0);
+      const { data } = cpu.memory;
+      const low = data.getBigUint64(host, true);
+      const high = data.getBigUint64(host + 8, true);
+      if (low === cpu.u64[RAX >> 3] && high === cpu.u64[RDX >> 3]) {
+        data.setBigUint64(host, cpu.u64[RBX >> 3], true);
+        data.setBigUint64(host + 8, cpu.u64[RCX >> 3], true);
+        cpu.memory.note(host, 16);
+        this.#setZero(true);
+      } else {
+        cpu.u64[RAX >> 3] = low;
+        cpu.u64[RDX >> 3] = high;
+        this.#setZero(false);
+      }
+    } finally {
+      cpu.bus.unlockBus();
+    }
+  }
+
+  #fault(problem: unknown, record: number): number {
+    if (!(problem instanceof GuestFault)) throw problem;
+    const { cpu } = this;
+    cpu.i32[S.EXCEPTION >> 2] = problem.vector;
+    cpu.i32[S.EXCEPTION_CODE >> 2] = problem.code;
+    cpu.i32[S.STOPPED_AT >> 2] = record;
+    return Exit.FAULT;
+  }
+
+  /** True where EFER.LMA is set: for monitors. */
+  get isLong(): boolean {
+    return (this.cpu.efer & EFER.LMA) !== 0;
+  }
+}
