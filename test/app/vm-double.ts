@@ -1,0 +1,131 @@
+/**
+ * A test double of a VM process: it speaks the protocol of engine/contract/process.ts and pretends to be a machine.
+ * The kernel command line tells it what to do wrong: `double=fail`, `double=exit`, `double=hang`, `double=deaf` (takes no
+ * notice of the power button), `double=stuck` (does not end on quit).
+ */
+import { writeFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { crc32, deflateSync } from 'node:zlib';
+import { WebSocketServer } from 'ws';
+import type { MachineConfig, ParentMessage, ProcessMessage, QmpRequest } from '../../engine/contract/index.ts';
+
+const sockets = new WebSocketServer({ noServer: true });
+const send = (message: ProcessMessage): void => void process.send?.(message);
+let config: MachineConfig;
+let status: 'running' | 'paused' = 'running';
+let samples = 0;
+
+const does = (what: string): boolean => (config.boot.kind === 'kernel' ? config.boot.append : '').includes(`double=${what}`);
+
+function event(name: string, data?: Record<string, unknown>): void {
+  send({ type: 'qmp', message: { event: name, data, timestamp: { seconds: 0, microseconds: 0 } } as never });
+}
+
+function shutdown(guest: boolean, reason: string): void {
+  event('SHUTDOWN', { guest, reason });
+  setTimeout(() => process.exit(0), 20);
+}
+
+/** A PNG of one colour, 2 by 2 pixels: another one each time. */
+function picture(): Buffer {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const out = Buffer.alloc(body.length + 8);
+    out.writeUInt32BE(data.length);
+    body.copy(out, 4);
+    out.writeUInt32BE(crc32(body), body.length + 4);
+    return out;
+  };
+  const header = Buffer.from([0, 0, 0, 2, 0, 0, 0, 2, 8, 2, 0, 0, 0]);
+  const row = [0, samples & 255, 80, 160, samples & 255, 80, 160];
+  return Buffer.concat([
+    Buffer.from('89504e470d0a1a0a', 'hex'),
+    chunk('IHDR', header),
+    chunk('IDAT', deflateSync(Buffer.from([...row, ...row]))),
+    chunk('IEND', Buffer.alloc(0)),
+  ]);
+}
+
+function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
+  switch (execute) {
+    case 'query-status':
+      return { running: status === 'running', status };
+    case 'stop':
+    case 'cont': {
+      const next = execute === 'stop' ? 'paused' : 'running';
+      if (next !== status) event(execute === 'stop' ? 'STOP' : 'RESUME');
+      status = next;
+      return {};
+    }
+    case 'system_reset':
+      event('RESET', { guest: false, reason: 'host-qmp-system-reset' });
+      return {};
+    case 'system_powerdown':
+      event('POWERDOWN');
+      if (!does('deaf')) setTimeout(() => shutdown(true, 'guest-shutdown'), 30);
+      return {};
+    case 'quit':
+      if (!does('stuck')) shutdown(false, 'host-qmp-quit');
+      return {};
+    case 'screendump':
+      writeFileSync(String(args.filename), picture());
+      return {};
+    case 'human-monitor-command':
+      return `you said: ${args['command-line']}\r\n`;
+    case 'x-query-stats': {
+      samples++;
+      const exits = { pio: samples * 10, hlt: samples * 5 };
+      const vcpus = Array.from({ length: config.cpus.count }, (_, index) => ({
+        index,
+        state: 'running',
+        hostCpuNs: samples * 1e7 * (index + 1),
+        instructions: samples * 1e6,
+        exits,
+      }));
+      const memory = { totalBytes: config.memoryMiB * 2 ** 20, usedBytes: null, residentBytes: 2 ** 24 };
+      return { timestamp: Date.now(), machineNs: samples * 1e9, vcpus, memory, mips: 1 };
+    }
+    default:
+      return {};
+  }
+}
+
+/** Streams answer what they are sent, with their kind in front. */
+function port(message: Extract<ParentMessage, { type: 'port' }>, socket: Socket): void {
+  const { upgrade, kind, index } = message;
+  if (upgrade === undefined) return;
+  const request = { ...upgrade, headers: { ...upgrade.headers } } as unknown as IncomingMessage;
+  sockets.handleUpgrade(request, socket, Buffer.from(upgrade.head, 'base64'), (client) => {
+    client.send(Buffer.from(`${kind}${index} of ${config.name}\n`));
+    client.on('message', (data) => client.send(Buffer.concat([Buffer.from('echo '), data as Buffer])));
+  });
+}
+
+process.on('message', (message: ParentMessage, handle?: Socket) => {
+  if (message.type === 'start') {
+    config = message.config;
+    console.log(`double of ${config.name} begins`);
+    if (does('hang')) return;
+    if (does('exit')) process.exit(3);
+    if (does('fail')) {
+      send({
+        type: 'failed',
+        error: { code: 'bad-kernel', message: 'The double does not like this kernel', field: 'boot.kernel' },
+      });
+      setTimeout(() => process.exit(1), 20);
+      return;
+    }
+    status = config.lifecycle.paused ? 'paused' : 'running';
+    send({ type: 'started', accelerator: 'jit' });
+    send({
+      type: 'qmp',
+      message: { QMP: { version: { qemu: { major: 0, minor: 0, micro: 0 }, package: 'double' }, capabilities: [] } },
+    });
+  } else if (message.type === 'qmp') {
+    const { id, execute } = message.message;
+    if (execute === 'send-key') send({ type: 'qmp', message: { error: { class: 'GenericError', desc: 'no keyboard' }, id } });
+    else send({ type: 'qmp', message: { return: answer(message.message), id } });
+  } else if (message.type === 'port' && handle !== undefined) port(message, handle);
+});
+process.on('disconnect', () => process.exit(0));
