@@ -2,12 +2,12 @@
 import { BlockError } from './errors.ts';
 import type { BlockFile, BlockHost, OpenFileOptions } from './file.ts';
 import { isLuks } from './luks.ts';
+import { LuksNode } from './luks-node.ts';
 import type { BlockNode } from './node.ts';
 import { type Header, isQcow2 } from './qcow2/header.ts';
 import type { CacheSizes } from './qcow2/meta.ts';
 import { openQcow2 } from './qcow2/open.ts';
 import { RawNode } from './raw.ts';
-import { LuksNode } from './luks-node.ts';
 import { isVdi, openVdi } from './vdi.ts';
 import { isVhdx, openVhdx } from './vhdx.ts';
 import { isVmdk, openVmdk } from './vmdk.ts';
@@ -110,7 +110,8 @@ export function openImage(host: BlockHost, filename: string, options: OpenImageO
 /** The same for a file that is open; the caller closes it if this throws. */
 export function openInFile(host: BlockHost, file: BlockFile, options: OpenImageOptions = {}): BlockNode {
   const parents = options.parents ?? [];
-  if (parents.includes(file.identity)) throw new BlockError('corrupt', `${file.name}: the backing chain names itself: it would loop`);
+  if (parents.includes(file.identity))
+    throw new BlockError('corrupt', `${file.name}: the backing chain names itself: it would loop`);
   if (parents.length >= MAX_CHAIN) throw new BlockError('unsupported', `the backing chain is longer than ${MAX_CHAIN} images`);
   const chain = [...parents, file.identity];
   const write = options.write ?? false;
@@ -145,7 +146,8 @@ export function openInFile(host: BlockHost, file: BlockFile, options: OpenImageO
     case 'vdi':
     case 'vhdx':
     case 'vpc': {
-      if (write) throw new BlockError('unsupported', `${file.name}: images of format ${format} can only be read; convert them to qcow2`);
+      if (write)
+        throw new BlockError('unsupported', `${file.name}: images of format ${format} can only be read; convert them to qcow2`);
       if (format === 'vdi') return openVdi(file);
       if (format === 'vhdx') return openVhdx(file);
       if (format === 'vpc') return openVpc(file);

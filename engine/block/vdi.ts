@@ -36,9 +36,11 @@ class VdiNode extends ReadOnlyNode {
     const u64 = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
     if (!isVdi(bytes)) throw new BlockError('format', `${file.name}: not a VDI image`);
     const version = view.getUint32(68, true);
-    if (version !== 0x00010001) throw new BlockError('unsupported', `${file.name}: VDI version ${version >>> 16}.${version & 0xffff} is not supported`);
+    if (version !== 0x00010001)
+      throw new BlockError('unsupported', `${file.name}: VDI version ${version >>> 16}.${version & 0xffff} is not supported`);
     const type = view.getUint32(76, true);
-    if (type !== TYPE_DYNAMIC && type !== TYPE_STATIC) throw new BlockError('unsupported', `${file.name}: VDI image type ${type} is not supported`);
+    if (type !== TYPE_DYNAMIC && type !== TYPE_STATIC)
+      throw new BlockError('unsupported', `${file.name}: VDI image type ${type} is not supported`);
     this.mapOffset = view.getUint32(340, true);
     this.dataOffset = view.getUint32(344, true);
     const sector = view.getUint32(360, true);

@@ -80,7 +80,10 @@ class VhdxNode extends ReadOnlyNode {
     sane(header.getUint16(66, true) === 1, 'VHDX version is not 1');
     for (let i = 0; i < 16; i++)
       if (header.getUint8(48 + i) !== 0)
-        throw new BlockError('unsupported', `${file.name}: the VHDX log has entries to replay; open it once with the program that wrote it`);
+        throw new BlockError(
+          'unsupported',
+          `${file.name}: the VHDX log has entries to replay; open it once with the program that wrote it`,
+        );
     const region = REGION_OFFSETS.map((at) => checked(file, at, 65536, 'regi')).find((view) => view !== null);
     sane(region !== undefined && region !== null, 'VHDX: no valid region table');
     const count = region.getUint32(8, true);
@@ -93,7 +96,8 @@ class VhdxNode extends ReadOnlyNode {
       const id = guid(region, at);
       if (id === BAT_REGION) bat = entry;
       else if (id === METADATA_REGION) metadata = entry;
-      else if (region.getUint32(at + 28, true) & 1) throw new BlockError('unsupported', `${file.name}: VHDX region ${id} is required and not known`);
+      else if (region.getUint32(at + 28, true) & 1)
+        throw new BlockError('unsupported', `${file.name}: VHDX region ${id} is required and not known`);
     }
     sane(bat !== null && metadata !== null, 'VHDX: a region is missing');
     for (const [offset, length] of [bat, metadata])
@@ -118,7 +122,8 @@ class VhdxNode extends ReadOnlyNode {
     };
     const parameters = item(FILE_PARAMETERS, 8);
     this.blockSize = parameters.getUint32(0, true);
-    if (parameters.getUint32(4, true) & 2) throw new BlockError('unsupported', `${file.name}: VHDX images with a parent are not supported`);
+    if (parameters.getUint32(4, true) & 2)
+      throw new BlockError('unsupported', `${file.name}: VHDX images with a parent are not supported`);
     this.size = u64(item(DISK_SIZE, 8), 0);
     const sector = item(SECTOR_SIZE, 4).getUint32(0, true);
     sane(sector === 512 || sector === 4096, 'VHDX sector size is not valid');

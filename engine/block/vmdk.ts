@@ -93,7 +93,8 @@ class SparseExtent implements Extent {
     let view = new DataView(bytes.buffer);
     sane(length >= SECTOR && view.getUint32(0, true) === MAGIC, 'VMDK sparse header is not valid');
     const u64 = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
-    const directoryField = (): number => (view.getUint32(56, true) === 0xffffffff && view.getUint32(60, true) === 0xffffffff ? GD_AT_END : u64(56));
+    const directoryField = (): number =>
+      view.getUint32(56, true) === 0xffffffff && view.getUint32(60, true) === 0xffffffff ? GD_AT_END : u64(56);
     const descriptorAt = u64(28) * SECTOR;
     const descriptorSize = Math.min(u64(36) * SECTOR, MAX_DESCRIPTOR);
     if (directoryField() === GD_AT_END) {
@@ -113,7 +114,8 @@ class SparseExtent implements Extent {
     this.compressed = (flags & FLAG_COMPRESSED) !== 0;
     this.markers = (flags & FLAG_MARKERS) !== 0;
     this.zeroGrains = (flags & FLAG_ZERO_GRAIN) !== 0;
-    if (this.compressed && view.getUint16(77, true) !== 1) throw new BlockError('unsupported', `${file.name}: VMDK compression algorithm is not known`);
+    if (this.compressed && view.getUint16(77, true) !== 1)
+      throw new BlockError('unsupported', `${file.name}: VMDK compression algorithm is not known`);
     sane(this.grain >= 4096 && this.grain <= 64 << 20 && (this.grain & (this.grain - 1)) === 0, 'VMDK grain size is not valid');
     sane(this.tableEntries > 0 && this.tableEntries <= 65536, 'VMDK grain table size is not valid');
     sane(Number.isSafeInteger(capacity * SECTOR), 'VMDK capacity is too large');
@@ -210,7 +212,9 @@ class SparseExtent implements Extent {
     }
     run = Math.min(run, length);
     if (kind !== 'data') return { kind: kind === 'unallocated' && this.parent() === null ? 'zero' : kind, length: run };
-    return this.compressed ? { kind, length: run, compressed: true } : { kind, length: run, hostOffset: first * SECTOR + inGrain };
+    return this.compressed
+      ? { kind, length: run, compressed: true }
+      : { kind, length: run, hostOffset: first * SECTOR + inGrain };
   }
 
   close(): void {
@@ -295,7 +299,8 @@ export function openVmdk(file: BlockFile, host: BlockHost, openParent: (path: st
   const createType = field(descriptor, 'createType');
   sane(createType !== null, 'VMDK descriptor has no createType');
   const known = ['monolithicFlat', 'twoGbMaxExtentFlat', 'vmfs', 'twoGbMaxExtentSparse', 'monolithicSparse', 'streamOptimized'];
-  if (!known.includes(createType)) throw new BlockError('unsupported', `${file.name}: VMDK type '${createType}' is not supported`);
+  if (!known.includes(createType))
+    throw new BlockError('unsupported', `${file.name}: VMDK type '${createType}' is not supported`);
   const extents: Extent[] = [];
   const done = (): never => {
     throw new BlockError('corrupt', `${file.name}: VMDK extent line is not valid`);
@@ -304,7 +309,9 @@ export function openVmdk(file: BlockFile, host: BlockHost, openParent: (path: st
     for (const line of descriptor.split(/\r?\n/)) {
       if (!/^\s*(RW|RDONLY|NOACCESS)\s/.test(line)) continue;
       if (extents.length >= MAX_EXTENTS) throw new BlockError('unsupported', `${file.name}: too many VMDK extents`);
-      const match = /^\s*(RW|RDONLY|NOACCESS)\s+(\d+)\s+(FLAT|SPARSE|ZERO|VMFS|VMFSSPARSE)(?:\s+"([^"]*)"(?:\s+(\d+))?)?/.exec(line);
+      const match = /^\s*(RW|RDONLY|NOACCESS)\s+(\d+)\s+(FLAT|SPARSE|ZERO|VMFS|VMFSSPARSE)(?:\s+"([^"]*)"(?:\s+(\d+))?)?/.exec(
+        line,
+      );
       if (!match) done();
       const [, , sectors, type, name, offset] = match!;
       const size = Number(sectors) * SECTOR;
@@ -317,12 +324,14 @@ export function openVmdk(file: BlockFile, host: BlockHost, openParent: (path: st
         throw new BlockError('unsupported', `${file.name}: VMDK extents must lie in the folder of the descriptor`);
       const extentFile = host.openFile(host.resolvePath(file.name, name), { write: false });
       try {
-        if (extentFile.identity === file.identity) throw new BlockError('corrupt', `${file.name}: VMDK descriptor names itself as its extent`);
+        if (extentFile.identity === file.identity)
+          throw new BlockError('corrupt', `${file.name}: VMDK descriptor names itself as its extent`);
         if (type === 'SPARSE') {
           const sparse = new SparseExtent(extentFile, host, parent);
           sparse.base = extents.reduce((sum, extent) => sum + extent.size, 0);
           extents.push(sparse);
-        } else if (type === 'FLAT' || type === 'VMFS') extents.push(new FlatExtent(extentFile, Number(offset ?? 0) * SECTOR, size));
+        } else if (type === 'FLAT' || type === 'VMFS')
+          extents.push(new FlatExtent(extentFile, Number(offset ?? 0) * SECTOR, size));
         else throw new BlockError('unsupported', `${file.name}: VMDK extent type '${type}' is not supported`);
       } catch (error) {
         extentFile.close();

@@ -23,7 +23,7 @@ export function isVpc(start: Uint8Array): boolean {
 function checksumHolds(bytes: Uint8Array, at: number): boolean {
   let sum = 0;
   for (let i = 0; i < bytes.length; i++) if (i < at || i >= at + 4) sum += bytes[i];
-  return (~sum >>> 0) === new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
+  return ~sum >>> 0 === new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
 }
 
 class VpcNode extends ReadOnlyNode {
@@ -67,7 +67,8 @@ class VpcNode extends ReadOnlyNode {
       sane(this.size <= length, 'VHD disk is larger than its file');
       return;
     }
-    if (type !== TYPE_DYNAMIC) throw new BlockError('unsupported', `${file.name}: VHD type ${type} (differencing) is not supported`);
+    if (type !== TYPE_DYNAMIC)
+      throw new BlockError('unsupported', `${file.name}: VHD type ${type} (differencing) is not supported`);
     const dataOffset = u64(view, 16);
     sane(dataOffset + 1024 <= length, 'VHD dynamic header lies outside the file');
     const bytes = new Uint8Array(1024);
@@ -77,7 +78,10 @@ class VpcNode extends ReadOnlyNode {
     this.mapOffset = u64(header, 16);
     this.entries = header.getUint32(28);
     this.blockSize = header.getUint32(32);
-    sane(this.blockSize >= SECTOR && this.blockSize <= 256 << 20 && (this.blockSize & (this.blockSize - 1)) === 0, 'VHD block size is not valid');
+    sane(
+      this.blockSize >= SECTOR && this.blockSize <= 256 << 20 && (this.blockSize & (this.blockSize - 1)) === 0,
+      'VHD block size is not valid',
+    );
     sane(this.entries * this.blockSize >= this.size, 'VHD block table is too small for the disk');
     sane(this.mapOffset + this.entries * 4 <= length, 'VHD block table lies outside the file');
   }

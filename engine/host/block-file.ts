@@ -95,7 +95,10 @@ class NodeFile implements BlockFile {
     }
     const conflict = this.native.lockImage(!this.readOnly, share);
     if (conflict)
-      throw new BlockError('locked', `Could not open '${this.name}': Failed to get ${conflict} lock\nIs another process using the image [${this.name}]?`);
+      throw new BlockError(
+        'locked',
+        `Could not open '${this.name}': Failed to get ${conflict} lock\nIs another process using the image [${this.name}]?`,
+      );
   }
 
   size(): number {

@@ -60,7 +60,9 @@ export const password = () => new TextEncoder().encode(PASSWORD);
 export function randomOptions(random: Random): Qcow2CreateOptions {
   const version = random.chance(0.2) ? 2 : 3;
   const extendedL2 = version === 3 && random.chance(0.25);
-  const clusterSize = extendedL2 ? random.pick([16384, 32768, 65536]) : random.pick([512, 512, 1024, 4096, 16384, 65536, 65536, 2 << 20]);
+  const clusterSize = extendedL2
+    ? random.pick([16384, 32768, 65536])
+    : random.pick([512, 512, 1024, 4096, 16384, 65536, 65536, 2 << 20]);
   return {
     size: (1 + random.below(clusterSize === 512 ? 2000 : 6000)) * 512,
     version,
@@ -241,7 +243,9 @@ export function runSequence(seed: number, steps: number, judge = true): void {
     }
     node.close();
   } catch (error) {
-    throw new Error(`seed ${seed}: ${(error as Error).message}\n${log.slice(0, 1).join('')}\n${log.slice(-12).join('\n')}`, { cause: error });
+    throw new Error(`seed ${seed}: ${(error as Error).message}\n${log.slice(0, 1).join('')}\n${log.slice(-12).join('\n')}`, {
+      cause: error,
+    });
   } finally {
     remove();
   }

@@ -3,16 +3,18 @@
  * happens must be a BlockError, soon, and a failed open must not have written.
  */
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { BlockError } from '../../engine/block/errors.ts';
 import { type BlockHost, MemoryFile } from '../../engine/block/file.ts';
-import { openInFile } from '../../engine/block/open.ts';
+import { openImage, openInFile } from '../../engine/block/open.ts';
 import { checkImage } from '../../engine/block/qcow2/check.ts';
 import { createQcow2 } from '../../engine/block/qcow2/create.ts';
 import { Qcow2Node } from '../../engine/block/qcow2/node.ts';
 import { openQcow2 } from '../../engine/block/qcow2/open.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../engine/block/qcow2/snapshot.ts';
 import { nodeBlockHost } from '../../engine/host/block-file.ts';
-import { Random } from './harness.ts';
+import { haveQemu, qemuImg, Random, scratch } from './harness.ts';
 
 /** No file outside: names inside images lead nowhere. */
 export const closedHost: BlockHost = {
@@ -68,7 +70,11 @@ export function qcow2Samples(): Sample[] {
     node.write(0, random.bytes(50_000));
     createSnapshot(node, { name: 'one' });
     node.write(20_000, random.bytes(30_000));
-    for (let i = 0; i < 3; i++) node.writeCompressed(Math.ceil(100_000 / node.clusterSize + i) * node.clusterSize, new Uint8Array(node.clusterSize).fill(i));
+    for (let i = 0; i < 3; i++)
+      node.writeCompressed(
+        Math.ceil(100_000 / node.clusterSize + i) * node.clusterSize,
+        new Uint8Array(node.clusterSize).fill(i),
+      );
     node.writeZeroes(200_000, 20_000);
     createSnapshot(node, { name: 'two' });
     const { header } = node.meta;
@@ -76,10 +82,87 @@ export function qcow2Samples(): Sample[] {
     samples.push({
       format: 'qcow2',
       bytes: file.content(),
-      hot: [0, 0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 96, 104, 112, header.l1Offset, header.reftableOffset, header.snapshotsOffset, ...[...node.meta.metadata].map((c) => c * node.clusterSize)],
+      hot: [
+        0,
+        0,
+        8,
+        16,
+        24,
+        32,
+        40,
+        48,
+        56,
+        64,
+        72,
+        96,
+        104,
+        112,
+        header.l1Offset,
+        header.reftableOffset,
+        header.snapshotsOffset,
+        ...[...node.meta.metadata].map((c) => c * node.clusterSize),
+      ],
     });
   }
   return samples;
+}
+
+/** Small images of the formats we only read, made by qemu-img; none where it is missing. */
+export function foreignSamples(): Sample[] {
+  if (!haveQemu) return [];
+  const { dir, remove } = scratch();
+  try {
+    const raw = new Uint8Array(3 << 20);
+    raw.set(new Random(3).bytes(300_000), 100_000);
+    writeFileSync(join(dir, 'raw'), raw);
+    const kinds: [string, string, number[]][] = [
+      ['vmdk', 'subformat=monolithicSparse', [0, 8, 12, 20, 28, 36, 44, 56, 512, 1024, 10752, 11264]],
+      ['vmdk', 'subformat=streamOptimized', [0, 8, 12, 20, 44, 56, 77, 512, 65536]],
+      ['vdi', '', [64, 72, 340, 368, 376, 384, 512]],
+      ['vhdx', 'subformat=dynamic,block_size=1M', [65536, 131072, 196608, 262144, 1 << 20, 2 << 20, (2 << 20) + 65536, 3 << 20]],
+      ['vpc', 'subformat=dynamic', [0, 48, 56, 60, 512, 528, 540, 544, 1536]],
+    ];
+    return kinds.map(([format, options, hot]) => {
+      const path = join(dir, 'image');
+      const made = qemuImg('convert', '-f', 'raw', '-O', format, ...(options ? ['-o', options] : []), join(dir, 'raw'), path);
+      assert.equal(made.status, 0, made.out);
+      const bytes = new Uint8Array(readFileSync(path));
+      return { format, bytes, hot: hot.filter((at) => at < bytes.length) };
+    });
+  } finally {
+    remove();
+  }
+}
+
+/** A backing file that names itself, a pair that names each other, a device, a missing file, an unknown protocol. */
+export function loops(): void {
+  const { dir, remove } = scratch();
+  const make = (name: string, backingFile: string): string => {
+    const path = join(dir, name);
+    const file = nodeBlockHost.openFile(path, { create: true });
+    createQcow2(file, nodeBlockHost, { size: 1 << 20, backingFile, backingFormat: 'qcow2' });
+    file.close();
+    return path;
+  };
+  try {
+    const cases: [string, RegExp][] = [
+      [make('self', 'self'), /loop/],
+      [make('one', 'two'), /loop/],
+      [make('two', join(dir, 'one')), /loop/],
+      [make('missing', 'nothing-here'), /No such file/],
+      [make('protocol', 'http://example.org/x'), /protocol/],
+      [make('folder', '.'), /directory/],
+      [make('character', '/dev/zero'), /neither a regular file nor a block device/],
+    ];
+    for (const [path, message] of cases)
+      assert.throws(
+        () => openImage(nodeBlockHost, path),
+        (error: unknown) => error instanceof BlockError && message.test(error.message),
+        path,
+      );
+  } finally {
+    remove();
+  }
 }
 
 const EVIL = [0, 1, 0x7f, 0x80, 0xff];
@@ -89,10 +172,13 @@ export function damage(random: Random, sample: Sample): Uint8Array {
   if (bytes.length === 0) return bytes;
   const hits = 1 + random.below(random.chance(0.8) ? 3 : 40);
   for (let i = 0; i < hits; i++) {
-    const at = random.chance(0.85) ? Math.min(bytes.length - 1, random.pick(sample.hot) + random.below(random.chance(0.5) ? 16 : 600)) : random.below(bytes.length);
-    if (random.chance(0.5)) bytes[at] = random.pick(EVIL);
-    else if (random.chance(0.5)) bytes[at] ^= 1 << random.below(8);
-    else if (random.chance(0.5)) bytes.copyWithin(at, random.pick(sample.hot), random.pick(sample.hot) + 8 * (1 + random.below(8)));
+    const at = random.chance(0.85)
+      ? Math.min(bytes.length - 1, random.pick(sample.hot) + random.below(random.chance(0.5) ? 16 : 600))
+      : random.below(bytes.length);
+    const how = random.below(8);
+    if (how < 4) bytes[at] = random.pick(EVIL);
+    else if (how < 6) bytes[at] ^= 1 << random.below(8);
+    else if (how < 7) bytes.copyWithin(at, random.pick(sample.hot), random.pick(sample.hot) + 8 * (1 + random.below(8)));
     else for (let k = at - (at % 8); k < at + 8 && k < bytes.length; k++) bytes[k] = random.below(256);
   }
   return bytes;
@@ -139,8 +225,10 @@ export function hostileCase(seed: number, samples: Sample[]): boolean {
       allow('check', () => checkImage(node, 'none'));
       if (write) {
         if (random.chance(0.5)) allow('snapshot', () => createSnapshot(node, { name: 'x' }));
-        if (node.snapshots.length && random.chance(0.5)) allow('apply', () => applySnapshot(node, random.pick(node.snapshots).id));
-        if (node.snapshots.length && random.chance(0.5)) allow('delete', () => deleteSnapshot(node, random.pick(node.snapshots).id));
+        if (node.snapshots.length && random.chance(0.5))
+          allow('apply', () => applySnapshot(node, random.pick(node.snapshots).id));
+        if (node.snapshots.length && random.chance(0.5))
+          allow('delete', () => deleteSnapshot(node, random.pick(node.snapshots).id));
         if (random.chance(0.3)) allow('resize', () => node.resize(512 * random.below(3000)));
         if (random.chance(0.3)) allow('repair', () => checkImage(node, 'all'));
         allow('flush', () => node.flush());

@@ -15,7 +15,11 @@ import { Random } from './harness.ts';
 
 const SECTOR = 512;
 
-type Entry = { kind: 'write'; offset: number; bytes: Uint8Array } | { kind: 'zero'; offset: number; length: number } | { kind: 'size'; size: number } | { kind: 'flush' };
+type Entry =
+  | { kind: 'write'; offset: number; bytes: Uint8Array }
+  | { kind: 'zero'; offset: number; length: number }
+  | { kind: 'size'; size: number }
+  | { kind: 'flush' };
 
 /** A file that remembers what it was told. */
 class TracedFile extends MemoryFile {
@@ -193,7 +197,10 @@ export function powerCuts(seed: number, steps: number, variants: number): number
       cuts++;
       const image = new MemoryFile('cut', durable.content());
       for (let i = flushedTo; i < cut; i++) replay(image, trace[i], random);
-      const where = `${what}, cut after ${cut} of ${trace.length}\n${log.filter((line) => Number.parseInt(line, 10) <= cut).slice(-5).join('\n')}`;
+      const where = `${what}, cut after ${cut} of ${trace.length}\n${log
+        .filter((line) => Number.parseInt(line, 10) <= cut)
+        .slice(-5)
+        .join('\n')}`;
       let after: Qcow2Node;
       try {
         after = open(image, host);
@@ -204,7 +211,8 @@ export function powerCuts(seed: number, steps: number, variants: number): number
       assert.equal(result.corruptions, 0, `${where}: ${result.messages.find((m) => m.startsWith('ERROR'))}`);
       const last = checkpoints.findLast((c) => c.at <= cut)!;
       const loose = new Uint8Array(last.model.length);
-      for (const t of touches) if (t.at >= last.at && t.at <= cut) loose.fill(1, t.offset, Math.min(loose.length, t.offset + t.length));
+      for (const t of touches)
+        if (t.at >= last.at && t.at <= cut) loose.fill(1, t.offset, Math.min(loose.length, t.offset + t.length));
       const found = new Uint8Array(Math.min(after.size, last.model.length));
       after.read(0, found);
       for (let i = 0; i < found.length; i++)

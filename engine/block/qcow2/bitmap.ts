@@ -67,7 +67,10 @@ export function readBitmapTable(file: BlockFile, meta: Qcow2Meta, bitmap: Bitmap
   const table = new Float64Array(bitmap.tableSize);
   for (let i = 0; i < table.length; i++) {
     const value = u64(view, i * 8);
-    sane(value <= 1 || (Number.isFinite(value) && value % meta.clusterSize === 0), `table of bitmap '${bitmap.name}' is not valid`);
+    sane(
+      value <= 1 || (Number.isFinite(value) && value % meta.clusterSize === 0),
+      `table of bitmap '${bitmap.name}' is not valid`,
+    );
     table[i] = value;
   }
   return table;
@@ -100,8 +103,13 @@ export class BitmapTracker {
     const { bytes, list } = readBitmapDirectory(meta.file, meta);
     this.directory = bytes;
     this.list = list;
+    if (meta.writable) this.claim();
+  }
+
+  /** Keeps the clusters of all bitmaps from being handed out or written over. */
+  claim(): void {
+    const { meta, list } = this;
     const extension = meta.header.bitmaps!;
-    if (!meta.writable) return;
     meta.claim(extension.directoryOffset, extension.directorySize, 'the bitmap directory');
     for (const bitmap of list) {
       if (bitmap.tableSize) meta.claim(bitmap.tableOffset, bitmap.tableSize * 8, 'a bitmap table');

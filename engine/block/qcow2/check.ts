@@ -160,7 +160,8 @@ function scan(node: Qcow2Node): Scan {
           }
         } else if (entry.host >= 0) {
           if (meta.external) {
-            if (entry.host !== (i * meta.l2Entries + index) * size) bad(`cluster at guest offset ${(i * meta.l2Entries + index) * size} is not there in the data file`);
+            if (entry.host !== (i * meta.l2Entries + index) * size)
+              bad(`cluster at guest offset ${(i * meta.l2Entries + index) * size} is not there in the data file`);
             if (copied && entry.allocated) result.allocatedClusters++;
             continue;
           }
@@ -274,7 +275,8 @@ function rebuild(node: Qcow2Node, counts: Counts): void {
   const uses = (c: number) => Math.max(0, counts.get(c) - (old.get(c) ?? 0));
   const start = Math.max(counts.highest + 1, Math.ceil(meta.file.size() / size));
   const needed = new Set<number>();
-  for (let c = counts.next(0); c <= counts.highest; c = counts.next(c + 1)) if (uses(c)) needed.add(Math.floor(c / meta.blockEntries));
+  for (let c = counts.next(0); c <= counts.highest; c = counts.next(c + 1))
+    if (uses(c)) needed.add(Math.floor(c / meta.blockEntries));
   let total = 0;
   let tableClusters = 0;
   for (;;) {
@@ -310,10 +312,7 @@ function rebuild(node: Qcow2Node, counts: Counts): void {
   for (let i = 0; i < table.length; i++) setU64(tableView, i * 8, table[i]);
   meta.put(bytes, start * size);
   meta.barrier();
-  header.reftableOffset = start * size;
-  header.reftableClusters = tableClusters;
-  meta.writeHeaderFields();
-  meta.barrier();
+  meta.switchHeader({ reftableOffset: start * size, reftableClusters: tableClusters });
   meta.adoptReftable(table);
 }
 
@@ -346,6 +345,7 @@ export function checkImage(node: Qcow2Node, repair: 'none' | 'leaks' | 'all' = '
     }
   }
   meta.settle();
+  recollect(node);
   const second = scan(node).result;
   second.corruptionsFixed = Math.max(0, first.result.corruptions - second.corruptions);
   second.leaksFixed = Math.max(0, first.result.leaks - second.leaks);
@@ -354,10 +354,19 @@ export function checkImage(node: Qcow2Node, repair: 'none' | 'leaks' | 'all' = '
   return second;
 }
 
+/** Learns anew which clusters hold metadata, after a repair gave some back. */
+export function recollect(node: Qcow2Node): void {
+  const { meta } = node;
+  const { header } = meta;
+  meta.recollect();
+  if (header.snapshotCount) meta.claim(header.snapshotsOffset, encodedSnapshotBytes(node.snapshots), 'the snapshot table');
+  for (const snapshot of node.snapshots)
+    if (snapshot.l1Size) meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, 'the L1 table of a snapshot');
+  node.bitmaps?.claim();
+}
+
 function clearCorrupt(node: Qcow2Node): void {
   const { meta } = node;
   meta.barrier();
-  meta.header.incompatible &= ~INCOMPAT_CORRUPT;
-  meta.writeHeaderFields();
-  meta.barrier();
+  meta.switchHeader({ incompatible: meta.header.incompatible & ~INCOMPAT_CORRUPT });
 }

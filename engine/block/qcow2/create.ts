@@ -52,16 +52,23 @@ export function createQcow2(file: BlockFile, host: BlockHost, options: Qcow2Crea
   if (!powerOfTwo(refcountBits) || refcountBits < 1 || refcountBits > 64)
     invalid('Refcount width must be a power of two and may not exceed 64 bits');
   if (version < 3) {
-    if (refcountBits !== 16) invalid('Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)');
-    if (options.lazyRefcounts) invalid('Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-    if (options.extendedL2) invalid('Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-    if (options.compression === 'zstd') invalid('Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
-    if (options.dataFile) invalid('External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+    if (refcountBits !== 16)
+      invalid('Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)');
+    if (options.lazyRefcounts)
+      invalid('Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+    if (options.extendedL2)
+      invalid('Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+    if (options.compression === 'zstd')
+      invalid('Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)');
+    if (options.dataFile)
+      invalid('External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)');
   }
-  if (options.extendedL2 && clusterSize < 16384) invalid('Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
+  if (options.extendedL2 && clusterSize < 16384)
+    invalid('Extended L2 entries are only supported with cluster sizes of at least 16384 bytes');
   if (options.dataFileRaw && !options.dataFile) invalid('data-file-raw requires data-file');
   if (options.dataFileRaw && options.backingFile) invalid('Backing file and data-file-raw cannot be used at the same time');
-  if (options.dataFile && options.luks === undefined && options.compression === 'zstd') invalid('no compression with an external data file');
+  if (options.dataFile && options.luks === undefined && options.compression === 'zstd')
+    invalid('no compression with an external data file');
 
   const clusterBits = Math.log2(clusterSize);
   const l2Entries = clusterSize / (options.extendedL2 ? 16 : 8);

@@ -159,13 +159,15 @@ export function readHeader(file: BlockFile): Header {
     }
     throw new BlockError('unsupported', `${file.name}: Unsupported qcow2 feature(s): ${bits.join(', ')}`);
   }
-  if (header.refcountOrder > 6) throw new BlockError('unsupported', `${file.name}: Reference count entry width too large; may not exceed 64 bits`);
+  if (header.refcountOrder > 6)
+    throw new BlockError('unsupported', `${file.name}: Reference count entry width too large; may not exceed 64 bits`);
   if ((incompatible & INCOMPAT_COMPRESSION) !== 0) {
     sane(compressionType !== 0, 'compression type bit is set but the type is zero or missing');
     if (compressionType !== 1) throw new BlockError('unsupported', `${file.name}: Unknown compression type ${compressionType}`);
   } else sane(compressionType === 0, 'compression type is set but its feature bit is not');
   if (incompatible & INCOMPAT_EXTENDED_L2) sane(clusterBits >= 14, 'clusters are too small for extended L2 entries');
-  if (header.cryptMethod > 2) throw new BlockError('unsupported', `${file.name}: Unsupported encryption method ${header.cryptMethod}`);
+  if (header.cryptMethod > 2)
+    throw new BlockError('unsupported', `${file.name}: Unsupported encryption method ${header.cryptMethod}`);
   if (header.cryptMethod === CRYPT_LUKS) {
     if (header.crypto === null) throw new BlockError('corrupt', 'LUKS encryption without its header pointer');
     aligned(header.crypto.offset, clusterSize, 'encryption header');
@@ -184,10 +186,7 @@ export function readHeader(file: BlockFile): Header {
   aligned(header.reftableOffset, clusterSize, 'Reference count table offset');
   sane(header.reftableClusters > 0, 'Image does not contain a reference count table');
   sane(header.reftableClusters * clusterSize <= MAX_REFTABLE_BYTES, 'Reference count table too large');
-  sane(
-    header.reftableOffset > 0 && header.reftableOffset < fileSize,
-    'Reference count table lies outside the file',
-  );
+  sane(header.reftableOffset > 0 && header.reftableOffset < fileSize, 'Reference count table lies outside the file');
   sane(header.snapshotCount <= MAX_SNAPSHOTS, 'Snapshot table too large');
   if (header.snapshotCount > 0) {
     aligned(header.snapshotsOffset, clusterSize, 'Snapshot table offset');
@@ -224,7 +223,10 @@ function readExtensions(header: Header, cluster: Uint8Array, fixed: DataView, na
     at += 8;
     if (type === EXT_END) break;
     sane(length <= end - at, 'Header extension too large');
-    sane(!seen.has(type) || ![EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_CRYPTO, EXT_DATA_FILE].includes(type), 'a header extension appears twice');
+    sane(
+      !seen.has(type) || ![EXT_BACKING_FORMAT, EXT_BITMAPS, EXT_CRYPTO, EXT_DATA_FILE].includes(type),
+      'a header extension appears twice',
+    );
     seen.add(type);
     const data = cluster.subarray(at, at + length);
     if (type === EXT_BACKING_FORMAT) header.backingFormat = decoder.decode(data);
@@ -259,7 +261,10 @@ function featureName(cluster: Uint8Array, headerLength: number, bit: number): st
     if (type === EXT_FEATURES)
       for (let entry = at + 8; entry + 48 <= at + 8 + length; entry += 48)
         if (cluster[entry] === 0 && cluster[entry + 1] === bit)
-          return decoder.decode(cluster.subarray(entry + 2, entry + 48)).replace(/\0.*$/s, '').replace(/[^ -~]/g, '?');
+          return decoder
+            .decode(cluster.subarray(entry + 2, entry + 48))
+            .replace(/\0.*$/s, '')
+            .replace(/[^ -~]/g, '?');
     at += 8 + Math.ceil(length / 8) * 8;
   }
   return `Unknown incompatible feature: bit ${bit}`;

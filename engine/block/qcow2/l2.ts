@@ -67,7 +67,8 @@ export class L2Codec {
       entry.length = (sectors + 1) * 512 - (lo & 511);
       entry.allocated = this.all;
       entry.zero = 0;
-      if (this.extended && (view.getUint32(at + 8) | view.getUint32(at + 12))) this.bad('compressed cluster with a subcluster bitmap');
+      if (this.extended && view.getUint32(at + 8) | view.getUint32(at + 12))
+        this.bad('compressed cluster with a subcluster bitmap');
       return;
     }
     entry.compressed = false;

@@ -87,6 +87,8 @@ export class Qcow2Meta {
   /** Give freed clusters back to the host. */
   unmap = true;
   broken = false;
+  /** A change under the dirty bit failed half way: refcounts and flags need the checker before the bit may go. */
+  needsRepair = false;
   /** Flushes guest data when it lives in another file. */
   flushData: (() => void) | null = null;
   private lazyActive = false;
@@ -199,7 +201,8 @@ export class Qcow2Meta {
   /** A write of metadata or guest data into the image file. */
   put(bytes: Uint8Array, offset: number): void {
     this.unflushed = true;
-    if (offset + bytes.length > this.freshFrom) this.freshFrom = Math.ceil((offset + bytes.length) / this.clusterSize) * this.clusterSize;
+    if (offset + bytes.length > this.freshFrom)
+      this.freshFrom = Math.ceil((offset + bytes.length) / this.clusterSize) * this.clusterSize;
     this.file.pwrite(bytes, offset);
   }
 
@@ -222,6 +225,26 @@ export class Qcow2Meta {
     this.put(encodeHeader(this.header).subarray(0, Math.max(72, Math.min(this.header.headerLength, 512))), 0);
   }
 
+  /** Changes fields and writes them, atomically; if the write fails, the fields are what they were. */
+  switchHeader(change: Partial<Header>): void {
+    const before: Partial<Header> = {};
+    for (const key of Object.keys(change) as (keyof Header)[]) Object.assign(before, { [key]: this.header[key] });
+    Object.assign(this.header, change);
+    try {
+      this.writeHeaderFields();
+    } catch (error) {
+      Object.assign(this.header, before);
+      throw error;
+    }
+    try {
+      this.barrier();
+    } catch (error) {
+      // Which header the disk holds is not known any more: writing on could lose everything.
+      this.broken = true;
+      throw error;
+    }
+  }
+
   /** The whole first cluster: fields, extensions, backing file name. */
   writeHeaderAll(): void {
     this.put(encodeHeader(this.header), 0);
@@ -232,10 +255,8 @@ export class Qcow2Meta {
     const was = (this.header.incompatible & INCOMPAT_DIRTY) !== 0;
     if (was === on) return;
     this.barrier();
-    if (on) this.header.incompatible |= INCOMPAT_DIRTY;
-    else this.header.incompatible &= ~INCOMPAT_DIRTY;
-    this.writeHeaderFields();
-    this.barrier();
+    const { incompatible } = this.header;
+    this.switchHeader({ incompatible: on ? incompatible | INCOMPAT_DIRTY : incompatible & ~INCOMPAT_DIRTY });
   }
 
   get lazy(): boolean {
@@ -245,9 +266,7 @@ export class Qcow2Meta {
   /** Before the first change of an image: bits that no longer hold must go. */
   beforeFirstWrite(): void {
     if (!this.header.unknownAutoclear) return;
-    this.header.unknownAutoclear = false;
-    this.writeHeaderFields();
-    this.barrier();
+    this.switchHeader({ unknownAutoclear: false });
   }
 
   /** Call between operations, when no slice is held. */
@@ -260,7 +279,14 @@ export class Qcow2Meta {
   commit(): void {
     if (this.broken) throw new BlockError('corrupt', `${this.file.name}: the image is marked corrupt; no more writes`);
     const counting = !this.lazyActive;
-    if (!(this.l2.anyDirty || this.l1Dirty.size || (counting && (this.refs.anyDirty || this.reftableDirty.size || this.reftableMoved)))) return;
+    if (
+      !(
+        this.l2.anyDirty ||
+        this.l1Dirty.size ||
+        (counting && (this.refs.anyDirty || this.reftableDirty.size || this.reftableMoved))
+      )
+    )
+      return;
     if (this.needLength > this.file.size()) {
       this.unflushed = true;
       this.file.truncate(this.needLength);
@@ -289,10 +315,7 @@ export class Qcow2Meta {
       this.put(bytes, offset);
       this.barrier();
       const old = { offset: this.header.reftableOffset, clusters: this.header.reftableClusters };
-      this.header.reftableOffset = offset;
-      this.header.reftableClusters = clusters;
-      this.writeHeaderFields();
-      this.barrier();
+      this.switchHeader({ reftableOffset: offset, reftableClusters: clusters });
       this.reftableMoved = null;
       this.reftableDirty.clear();
       this.unclaim(old.offset, old.clusters * this.clusterSize);
@@ -313,7 +336,8 @@ export class Qcow2Meta {
   private writeL1Entries(): void {
     if (this.l1Dirty.size === 0) return;
     const sectors = new Set([...this.l1Dirty].map((i) => Math.floor(i / 64)));
-    for (const sector of sectors) this.put(this.encodeL1(this.l1Offsets, this.l1Copied, sector * 64, 64), this.header.l1Offset + sector * 512);
+    for (const sector of sectors)
+      this.put(this.encodeL1(this.l1Offsets, this.l1Copied, sector * 64, 64), this.header.l1Offset + sector * 512);
     this.l1Dirty.clear();
   }
 
@@ -379,14 +403,10 @@ export class Qcow2Meta {
     this.commitRefs();
     this.barrier();
     const old = { offset: this.header.l1Offset, size: this.header.l1Size };
-    this.header.l1Offset = offset;
-    this.header.l1Size = offsets.length;
-    this.header.size = size;
+    this.switchHeader({ l1Offset: offset, l1Size: offsets.length, size });
     this.l1Offsets = offsets;
     this.l1Copied = copied;
     this.l1Dirty.clear();
-    this.writeHeaderFields();
-    this.barrier();
     if (old.size > 0) {
       this.unclaim(old.offset, old.size * 8);
       this.free(old.offset, Math.ceil((old.size * 8) / this.clusterSize) * this.clusterSize);
@@ -557,7 +577,8 @@ export class Qcow2Meta {
 
   private hasBlocks(first: number, count: number): boolean {
     const end = Math.floor((first + count - 1) / this.blockEntries);
-    for (let index = Math.floor(first / this.blockEntries); index <= end; index++) if (this.blockOffset(index) === 0) return false;
+    for (let index = Math.floor(first / this.blockEntries); index <= end; index++)
+      if (this.blockOffset(index) === 0) return false;
     return true;
   }
 
@@ -588,7 +609,8 @@ export class Qcow2Meta {
   }
 
   private take(first: number, count: number): number {
-    if ((first + count) * this.clusterSize > MAX_OFFSET) throw new BlockError('no-space', `${this.file.name}: the image file is too large`);
+    if ((first + count) * this.clusterSize > MAX_OFFSET)
+      throw new BlockError('no-space', `${this.file.name}: the image file is too large`);
     this.ensureBlocks(first, count);
     for (let c = first; c < first + count; c++) this.setRefcount(c, 1);
     if (first <= this.freeHint) this.freeHint = Math.max(this.freeHint, first + count);
@@ -683,13 +705,18 @@ export class Qcow2Meta {
     return (this.header.autoclear & AUTOCLEAR_BITMAPS) !== 0;
   }
 
-  /** Forgets and reads everything again: after the checker rebuilt tables. */
+  /** Takes the refcount table that the checker built. */
   adoptReftable(table: Float64Array): void {
     this.reftable = table;
     this.reftableDirty.clear();
     this.reftableMoved = null;
     this.pending = [];
     this.refs.forgetAll();
+    this.recollect();
+  }
+
+  /** After a repair gave clusters back: forgets what was held on to. The caller claims snapshot and bitmap tables again. */
+  recollect(): void {
     this.freeHint = 0;
     this.compressAt = 0;
     this.metadata.clear();

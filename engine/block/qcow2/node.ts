@@ -6,7 +6,7 @@ import type { BitmapTracker } from './bitmap.ts';
 import { AUTOCLEAR_RAW_DATA, INCOMPAT_DIRTY, MAX_L1_BYTES } from './header.ts';
 import { bits, L2Codec, type L2Entry } from './l2.ts';
 import type { Qcow2Meta } from './meta.ts';
-import type { Snapshot } from './snapshot.ts';
+import { repairIfNeeded, type Snapshot } from './snapshot.ts';
 
 const UNALLOCATED = 0;
 const ZERO = 1;
@@ -186,7 +186,9 @@ export class Qcow2Node implements BlockNode {
       return result;
     }
     if (kind === COMPRESSED) return { kind: 'data', length: this.runLength, compressed: true };
-    return this.cipher ? { kind: 'data', length: this.runLength } : { kind: 'data', length: this.runLength, hostOffset: this.runHost };
+    return this.cipher
+      ? { kind: 'data', length: this.runLength }
+      : { kind: 'data', length: this.runLength, hostOffset: this.runHost };
   }
 
   // ---- reading
@@ -251,6 +253,7 @@ export class Qcow2Node implements BlockNode {
   private beginWrite(offset: number, length: number): void {
     if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
     if (this.meta.broken) throw new BlockError('corrupt', `${this.filename}: the image is marked corrupt; no more writes`);
+    if (this.meta.needsRepair) repairIfNeeded(this);
     if (!this.wrote) {
       this.wrote = true;
       this.meta.beforeFirstWrite();
@@ -296,7 +299,7 @@ export class Qcow2Node implements BlockNode {
     }
     if (this.dataFile) {
       // The last cluster may reach past the disk; a raw data file must not.
-      const inside = Math.min(part.length, this.size - guest);
+      const inside = Math.max(0, Math.min(part.length, this.size - guest));
       this.dataFile.pwrite(inside === part.length ? part : part.subarray(0, inside), host);
     } else {
       this.meta.protect(host, part.length);
@@ -345,7 +348,16 @@ export class Qcow2Node implements BlockNode {
         entry.copied = true;
       }
       const n = Math.min(buf.length, clusterSize - inCluster);
-      this.fillCluster(table, first, entry, entry.host, reuse || meta.external, inCluster, buf.subarray(0, n), offset - inCluster);
+      this.fillCluster(
+        table,
+        first,
+        entry,
+        entry.host,
+        reuse || meta.external,
+        inCluster,
+        buf.subarray(0, n),
+        offset - inCluster,
+      );
       return n;
     }
     // How many clusters from here on need a new home: to the end of the request, of the slice, or of such clusters.
@@ -376,7 +388,16 @@ export class Qcow2Node implements BlockNode {
       } else {
         const n = Math.min(rest, clusterSize - from);
         this.loadEntry(table, first + i, entry);
-        this.fillCluster(table, first + i, entry, host + i * clusterSize, false, from, buf.subarray(done, done + n), offset + done - from);
+        this.fillCluster(
+          table,
+          first + i,
+          entry,
+          host + i * clusterSize,
+          false,
+          from,
+          buf.subarray(done, done + n),
+          offset + done - from,
+        );
         done += n;
         i++;
       }
@@ -456,7 +477,11 @@ export class Qcow2Node implements BlockNode {
   writeCompressed(offset: number, buf: Uint8Array): void {
     const { meta, clusterSize } = this;
     checkRange(this.size, offset, buf.length);
-    if (offset % clusterSize !== 0 || (buf.length !== clusterSize && offset + buf.length !== this.size) || buf.length > clusterSize)
+    if (
+      offset % clusterSize !== 0 ||
+      (buf.length !== clusterSize && offset + buf.length !== this.size) ||
+      buf.length > clusterSize
+    )
       throw new BlockError('invalid', 'compressed writes are whole clusters');
     if (meta.external) throw new BlockError('unsupported', 'no compression with an external data file');
     if (this.cipher) throw new BlockError('unsupported', 'Compression and encryption not supported at the same time');
@@ -495,11 +520,16 @@ export class Qcow2Node implements BlockNode {
     checkRange(this.size, offset, length);
     if (length === 0) return;
     this.beginWrite(offset, length);
+    this.zeroRange(offset, length, unmap, this.size);
+  }
+
+  /** `limit`: where the disk ends, or will end. */
+  private zeroRange(offset: number, length: number, unmap: boolean, limit: number): void {
     const { subSize } = this;
     const end = offset + length;
     const plainOnly = this.meta.header.version < 3 && this.backing !== null;
     const start = Math.min(end, Math.ceil(offset / subSize) * subSize);
-    const stop = end === this.size ? end : Math.max(start, end - (end % subSize));
+    const stop = end === limit ? end : Math.max(start, end - (end % subSize));
     if (plainOnly || start >= stop) {
       this.writeZeroBytes(offset, length);
       return;
@@ -544,7 +574,7 @@ export class Qcow2Node implements BlockNode {
       const l1Index = Math.floor(at / meta.l2Coverage);
       const tableEnd = Math.min(end, (l1Index + 1) * meta.l2Coverage);
       const table = this.l2Table(l1Index);
-      if (table === 0 && (how === 'drop' || !this.backing || (at >= this.backing.size))) {
+      if (table === 0 && (how === 'drop' || !this.backing || at >= this.backing.size)) {
         at = tableEnd;
         continue;
       }
@@ -572,7 +602,7 @@ export class Qcow2Node implements BlockNode {
     if (current) this.loadEntry(current, index, entry);
     else Object.assign(entry, codec.empty());
     const old = { ...entry };
-    const whole = start === base && (stop === base + clusterSize || stop === this.size || how === 'drop');
+    const whole = start === base && (stop === base + clusterSize || stop >= this.size || how === 'drop');
     const v3 = meta.header.version >= 3;
     if (whole) {
       const nothing = !old.compressed && old.host < 0 && old.zero === 0;
@@ -596,7 +626,8 @@ export class Qcow2Node implements BlockNode {
       const table = this.ownTable(l1Index);
       if (entry.host < 0) {
         this.release(old);
-        if (meta.external && old.host >= 0) this.dataFile!.discard(old.host, Math.min(clusterSize, Math.max(0, this.dataFile!.size() - old.host)));
+        if (meta.external && old.host >= 0)
+          this.dataFile!.discard(old.host, Math.min(clusterSize, Math.max(0, this.dataFile!.size() - old.host)));
       }
       this.storeEntry(table, index, entry);
       return;
@@ -732,7 +763,8 @@ export class Qcow2Node implements BlockNode {
   private growL1(entries: number, size: number): boolean {
     const { meta } = this;
     if (entries <= meta.l1Offsets.length) return false;
-    if (entries * 8 > MAX_L1_BYTES) throw new BlockError('invalid', `${this.filename}: the L1 table would be too large; use larger clusters`);
+    if (entries * 8 > MAX_L1_BYTES)
+      throw new BlockError('invalid', `${this.filename}: the L1 table would be too large; use larger clusters`);
     const offsets = new Float64Array(entries);
     offsets.set(meta.l1Offsets);
     const copied = new Uint8Array(entries);
@@ -758,23 +790,17 @@ export class Qcow2Node implements BlockNode {
       this.clear(keep, old, 'drop');
       this.bitmaps?.resize(size);
       meta.flush();
-      meta.header.size = size;
-      meta.writeHeaderFields();
+      meta.switchHeader({ size });
     } else {
-      if (!this.growL1(Math.ceil(size / meta.l2Coverage), size)) {
-        meta.commit();
-        meta.barrier();
-        // With a longer backing file the new part would show its content, so the size stays until that is hidden.
-        meta.header.size = size;
-      }
+      // The size changes last: what the new part would show of old clusters or of a longer backing file is hidden first.
+      this.growL1(Math.ceil(size / meta.l2Coverage), old);
       this.bitmaps?.resize(size);
       const end = Math.ceil(old / this.clusterSize) * this.clusterSize;
       if (old < end) this.zeroTail(old, Math.min(size, end));
-      if (this.backing && this.backing.size > old) this.writeZeroes(old, Math.min(size, this.backing.size) - old);
+      if (this.backing && this.backing.size > old) this.zeroRange(old, Math.min(size, this.backing.size) - old, true, size);
       meta.flush();
-      meta.writeHeaderFields();
+      meta.switchHeader({ size });
     }
-    meta.barrier();
     if (this.dataFile && this.rawData) this.dataFile.truncate(size);
   }
 
@@ -790,6 +816,7 @@ export class Qcow2Node implements BlockNode {
         this.meta.settle();
         if (this.wrote) this.bitmaps?.end();
         this.meta.settle();
+        repairIfNeeded(this);
         if (this.meta.header.incompatible & INCOMPAT_DIRTY) this.meta.setDirty(false);
       }
     } finally {

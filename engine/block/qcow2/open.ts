@@ -4,7 +4,15 @@ import { legacyAesCipher, readLuksHeader, type SectorCipher, unlockLuks } from '
 import type { BlockNode } from '../node.ts';
 import { BitmapTracker } from './bitmap.ts';
 import { checkImage } from './check.ts';
-import { CRYPT_AES, CRYPT_LUKS, type Header, INCOMPAT_CORRUPT, INCOMPAT_DATA_FILE, INCOMPAT_DIRTY, readHeader } from './header.ts';
+import {
+  CRYPT_AES,
+  CRYPT_LUKS,
+  type Header,
+  INCOMPAT_CORRUPT,
+  INCOMPAT_DATA_FILE,
+  INCOMPAT_DIRTY,
+  readHeader,
+} from './header.ts';
 import { type CacheSizes, Qcow2Meta } from './meta.ts';
 import { Qcow2Node } from './node.ts';
 import { readSnapshots } from './snapshot.ts';
@@ -40,7 +48,8 @@ export function openQcow2(file: BlockFile, host: BlockHost, options: Qcow2OpenOp
   if (options.unmap !== undefined) meta.unmap = options.unmap;
   if (options.write) {
     if (header.snapshotCount) meta.claim(header.snapshotsOffset, bytes, 'the snapshot table');
-    for (const snapshot of list) if (snapshot.l1Size) meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, `the L1 table of snapshot '${snapshot.name}'`);
+    for (const snapshot of list)
+      if (snapshot.l1Size) meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, `the L1 table of snapshot '${snapshot.name}'`);
   }
   const bitmaps = header.bitmaps ? new BitmapTracker(meta) : null;
   if (options.write && !options.check && meta.overlap !== null && !(header.incompatible & INCOMPAT_DIRTY))
@@ -73,7 +82,10 @@ export function openQcow2(file: BlockFile, host: BlockHost, options: Qcow2OpenOp
     if (header.incompatible & INCOMPAT_DIRTY && options.write && !options.check) {
       const result = checkImage(node, 'all');
       if (result.corruptions > 0)
-        throw new BlockError('corrupt', `${file.name}: the image was not closed properly and cannot be repaired fully (${result.messages[0]})`);
+        throw new BlockError(
+          'corrupt',
+          `${file.name}: the image was not closed properly and cannot be repaired fully (${result.messages[0]})`,
+        );
       meta.settle();
       meta.setDirty(false);
     }

@@ -1,7 +1,7 @@
 /** Internal snapshots. Source: docs/interop/qcow2.txt, "Snapshots". For the order of writes see meta.ts. */
 import { BlockError, sane } from '../errors.ts';
 import type { BlockFile } from '../file.ts';
-import { checkImage } from './check.ts';
+import { checkImage, recollect } from './check.ts';
 import { type Header, MAX_L1_BYTES, MAX_SNAPSHOTS, setU64, u64 } from './header.ts';
 import type { L2Entry } from './l2.ts';
 import type { Qcow2Node } from './node.ts';
@@ -61,7 +61,9 @@ export function readSnapshots(file: BlockFile, header: Header): { list: Snapshot
     sane(snapshot.l1Size * 8 <= MAX_L1_BYTES, `snapshot ${i}: its L1 table is too large`);
     sane(Number.isFinite(snapshot.diskSize) && Number.isFinite(snapshot.vmStateSize), `snapshot ${i}: sizes are not plausible`);
     sane(
-      Number.isFinite(snapshot.l1Offset) && snapshot.l1Offset % clusterSize === 0 && snapshot.l1Offset + snapshot.l1Size * 8 <= end,
+      Number.isFinite(snapshot.l1Offset) &&
+        snapshot.l1Offset % clusterSize === 0 &&
+        snapshot.l1Offset + snapshot.l1Size * 8 <= end,
       `snapshot ${i}: its L1 table lies outside the file`,
     );
     sane(snapshot.l1Offset > 0 || snapshot.l1Size === 0, `snapshot ${i}: its L1 table overlaps the header`);
@@ -210,14 +212,11 @@ function writeTable(node: Qcow2Node, list: Snapshot[]): void {
     meta.claim(offset, bytes.length);
     meta.put(bytes, offset);
     meta.flush();
-    header.snapshotsOffset = offset;
+    meta.switchHeader({ snapshotsOffset: offset, snapshotCount: list.length });
   } else {
     meta.flush();
-    header.snapshotsOffset = 0;
+    meta.switchHeader({ snapshotsOffset: 0, snapshotCount: 0 });
   }
-  header.snapshotCount = list.length;
-  meta.writeHeaderFields();
-  meta.barrier();
   if (old.count > 0) {
     meta.unclaim(old.offset, old.bytes);
     meta.free(old.offset, old.bytes);
@@ -233,21 +232,36 @@ function guarded<T>(node: Qcow2Node, change: () => T): T {
   if (meta.external) throw new BlockError('unsupported', 'no internal snapshots with an external data file');
   meta.beforeFirstWrite();
   meta.settle();
+  repairIfNeeded(node);
   meta.setDirty(true);
+  meta.needsRepair = true;
   let result: T;
   try {
     result = change();
+    meta.settle();
   } catch (error) {
-    if (!meta.broken) {
-      meta.settle();
-      checkImage(node, 'all');
-      meta.setDirty(false);
+    try {
+      if (!meta.broken) repairIfNeeded(node);
+    } catch {
+      // Still no room, or worse: the dirty bit stays, and the next change, close or open tries again.
     }
     throw error;
   }
-  meta.settle();
+  meta.needsRepair = false;
   meta.setDirty(false);
   return result;
+}
+
+/** Puts refcounts and flags right after a change that failed half way. */
+export function repairIfNeeded(node: Qcow2Node): void {
+  const { meta } = node;
+  if (!meta.needsRepair) return;
+  meta.settle();
+  checkImage(node, 'all');
+  recollect(node);
+  meta.settle();
+  meta.needsRepair = false;
+  meta.setDirty(false);
 }
 
 export function findSnapshot(node: Qcow2Node, idOrName: string): Snapshot {

@@ -64,7 +64,10 @@ export function parseArgs(argv: string[], spec: OptionSpec): Parsed {
 /** A size with QEMU's suffixes, in bytes. Throws a usage error. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?|0x[0-9a-f]+)\s*([bkKMGTPE]?)$/.exec(text);
-  if (!match) throw new UsageError(`Invalid image size specified: '${text}'. You may use k, M, G, T, P or E suffixes for kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.`);
+  if (!match)
+    throw new UsageError(
+      `Invalid image size specified: '${text}'. You may use k, M, G, T, P or E suffixes for kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.`,
+    );
   const power = { '': 0, b: 0, k: 1, K: 1, M: 2, G: 3, T: 4, P: 5, E: 6 }[match[2]] ?? 0;
   const size = Math.round(Number(match[1]) * 1024 ** power);
   if (!Number.isSafeInteger(size)) throw new UsageError(`Image size '${text}' is too large`);

@@ -5,7 +5,7 @@ import { openImage } from '../../block/open.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../block/qcow2/snapshot.ts';
 import { parseArgs, parseSize, Secrets, UsageError } from './args.ts';
-import { asQcow2, cacheMode, COMMON_FLAGS, COMMON_VALUES, host, openNamed, out, Progress, withNode } from './common.ts';
+import { asQcow2, COMMON_FLAGS, COMMON_VALUES, cacheMode, host, openNamed, out, Progress, withNode } from './common.ts';
 import { snapshotTable } from './info.ts';
 import { firstDifference } from './map.ts';
 
@@ -18,7 +18,7 @@ export function snapshot(argv: string[]): number {
   const [path, ...extra] = parsed.rest;
   if (path === undefined || extra.length > 0) throw new UsageError('Expecting one image file name');
   const verbs = ['apply', 'create', 'delete'].filter((verb) => parsed.values[verb] !== undefined);
-  if (verbs.length + (parsed.flags.has('list') ? 1 : 0) > 1) throw new UsageError('Cannot mix \'-l\', \'-a\', \'-c\', \'-d\'');
+  if (verbs.length + (parsed.flags.has('list') ? 1 : 0) > 1) throw new UsageError("Cannot mix '-l', '-a', '-c', '-d'");
   const node = openNamed(parsed, path, { write: verbs.length > 0, noBacking: true, noData: true });
   return withNode(node, () => {
     if (verbs.length === 0) {
@@ -55,7 +55,8 @@ export function resize(argv: string[]): number {
   const sign = last[0] === '+' || last[0] === '-' ? last[0] : '';
   const amount = parseSize(sign ? last.slice(1) : last);
   const preallocation = parsed.values.preallocation ?? 'off';
-  if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation)) throw new UsageError(`Invalid preallocation mode '${preallocation}'`);
+  if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation))
+    throw new UsageError(`Invalid preallocation mode '${preallocation}'`);
   const node = openNamed(parsed, path, { write: true });
   return withNode(node, () => {
     const old = node.size;
@@ -64,7 +65,7 @@ export function resize(argv: string[]): number {
     size = Math.ceil(size / 512) * 512;
     if (size < old && !parsed.flags.has('shrink')) {
       process.stderr.write(
-        'vivarium img: warning: Shrinking an image will delete all data beyond the shrunken image\'s end. Before performing such an operation, make sure there is no important data there.\n',
+        "vivarium img: warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an operation, make sure there is no important data there.\n",
       );
       throw new UsageError('Use the --shrink option to perform a shrink operation.');
     }
@@ -103,7 +104,15 @@ export function rebase(argv: string[]): number {
     if (unsafe) process.stderr.write(UNSAFE_NOTE.replace('only', 'the backing format is not recorded; only'));
     else throw new UsageError('backing file specified without backing format');
   }
-  const node = asQcow2(openNamed(parsed, path, { write: true, noBacking: unsafe, noData: unsafe, cache: cacheMode(parsed.values.cache, 'writeback') }), 'backing files');
+  const node = asQcow2(
+    openNamed(parsed, path, {
+      write: true,
+      noBacking: unsafe,
+      noData: unsafe,
+      cache: cacheMode(parsed.values.cache, 'writeback'),
+    }),
+    'backing files',
+  );
   return withNode(node, () => {
     if (!unsafe) {
       const secrets = new Secrets(parsed.lists.object ?? []);
@@ -186,7 +195,12 @@ export function commit(argv: string[]): number {
     for (let layer = top; ; ) {
       const { backingFile, backingFormat } = layer.meta.header;
       if (backingFile === null)
-        throw new BlockError('not-found', wanted === undefined ? 'Image does not have a backing file' : `Did not find '${wanted}' in the backing chain of '${path}'`);
+        throw new BlockError(
+          'not-found',
+          wanted === undefined
+            ? 'Image does not have a backing file'
+            : `Did not find '${wanted}' in the backing chain of '${path}'`,
+        );
       const name = host.resolvePath(layer.filename, backingFile);
       const isBase = wantedIdentity === null || identity(name) === wantedIdentity;
       const opened = openImage(host, name, {

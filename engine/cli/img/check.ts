@@ -11,7 +11,8 @@ export function check(argv: string[]): number {
   const [path, ...extra] = parsed.rest;
   if (path === undefined || extra.length > 0) throw new UsageError('Expecting one image file name');
   const { repair } = parsed.values;
-  if (repair !== undefined && repair !== 'leaks' && repair !== 'all') throw new UsageError('-r expects leaks or all as its argument');
+  if (repair !== undefined && repair !== 'leaks' && repair !== 'all')
+    throw new UsageError('-r expects leaks or all as its argument');
   const json = parsed.values.output === 'json';
   const quiet = parsed.flags.has('quiet') || json;
   const node = openNamed(parsed, path, { write: repair !== undefined, noBacking: true, noData: true, check: true });
@@ -56,7 +57,9 @@ export function check(argv: string[]): number {
         );
       if (result.corruptions + result.leaks === 0) out('No errors were found on the image.\n');
       if (result.corruptions)
-        out(`\n${result.corruptions} errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n`);
+        out(
+          `\n${result.corruptions} errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n`,
+        );
       if (result.leaks)
         out(`\n${result.leaks} leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n`);
       const percent = (part: number, whole: number) => ((part * 100) / whole).toFixed(2);

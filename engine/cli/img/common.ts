@@ -1,16 +1,22 @@
 import { BlockError } from '../../block/errors.ts';
 import type { OpenFileOptions } from '../../block/file.ts';
 import type { BlockNode, BlockRun } from '../../block/node.ts';
-import { FORMATS, openImage, type OpenImageOptions, parseFilename } from '../../block/open.ts';
+import { FORMATS, type OpenImageOptions, openImage, parseFilename } from '../../block/open.ts';
 import { createQcow2, type Qcow2CreateOptions } from '../../block/qcow2/create.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
 import { nodeBlockHost as host } from '../../host/block-file.ts';
-import { parseBool, type Parsed, parseKeyValues, parseSize, Secrets, UsageError } from './args.ts';
+import { type Parsed, parseBool, parseKeyValues, parseSize, Secrets, UsageError } from './args.ts';
 
 export { host };
 
 /** Options most verbs share. */
-export const COMMON_VALUES: Record<string, string> = { '-f': 'format', '--object': 'object', '-t': 'cache', '-T': 'sourceCache', '--trace': 'trace' };
+export const COMMON_VALUES: Record<string, string> = {
+  '-f': 'format',
+  '--object': 'object',
+  '-t': 'cache',
+  '-T': 'sourceCache',
+  '--trace': 'trace',
+};
 export const COMMON_FLAGS: Record<string, string> = {
   '-q': 'quiet',
   '-p': 'progress',
@@ -33,7 +39,12 @@ export function cacheMode(value: string | undefined, fallback: OpenFileOptions['
 }
 
 /** Opens a file named on the command line, as `--image-opts`, `-f` and `--object secret` say. */
-export function openNamed(parsed: Parsed, name: string, options: OpenImageOptions = {}, format = parsed.values.format): BlockNode {
+export function openNamed(
+  parsed: Parsed,
+  name: string,
+  options: OpenImageOptions = {},
+  format = parsed.values.format,
+): BlockNode {
   const secrets = new Secrets(parsed.lists.object ?? []);
   const open: OpenImageOptions = {
     format,
@@ -44,7 +55,8 @@ export function openNamed(parsed: Parsed, name: string, options: OpenImageOption
   };
   let path = name;
   if (parsed.flags.has('imageOpts')) {
-    if (format !== undefined && parsed.values.format === format) throw new UsageError('--image-opts and --format are mutually exclusive');
+    if (format !== undefined && parsed.values.format === format)
+      throw new UsageError('--image-opts and --format are mutually exclusive');
     const opts = parseKeyValues(name);
     path = opts.get('file.filename') ?? opts.get('filename') ?? '';
     if (path === '') throw new UsageError(`--image-opts: no filename in '${name}'`);
@@ -63,11 +75,13 @@ export function openNamed(parsed: Parsed, name: string, options: OpenImageOption
       open.password = (file) => (file === path ? outer(file) : secrets.get(backingSecret));
     }
   }
-  if (open.format !== undefined && !['file', 'host_device', ...FORMATS].includes(open.format)) throw new BlockError('unsupported', `Could not open '${path}': Unknown driver '${open.format}'`);
+  if (open.format !== undefined && !['file', 'host_device', ...FORMATS].includes(open.format))
+    throw new BlockError('unsupported', `Could not open '${path}': Unknown driver '${open.format}'`);
   try {
     return openImage(host, path, open);
   } catch (error) {
-    if (error instanceof BlockError && !error.message.startsWith('Could not open')) throw new BlockError(error.code, `Could not open '${path}': ${error.message}`, error);
+    if (error instanceof BlockError && !error.message.startsWith('Could not open'))
+      throw new BlockError(error.code, `Could not open '${path}': ${error.message}`, error);
     throw error;
   }
 }
@@ -183,7 +197,8 @@ export function qcow2Options(request: Omit<CreateRequest, 'path' | 'format'>): Q
   if (!['0.10', 'v2', '1.1', 'v3'].includes(compat)) throw new UsageError(`Invalid compatibility level: '${compat}'`);
   const bool = (name: string) => options.has(name) && parseBool(options.get(name)!, name);
   const compression = options.get('compression_type') ?? 'zlib';
-  if (compression !== 'zlib' && compression !== 'zstd') throw new UsageError(`Invalid parameter '${compression}' for compression_type`);
+  if (compression !== 'zlib' && compression !== 'zstd')
+    throw new UsageError(`Invalid parameter '${compression}' for compression_type`);
   const result: Qcow2CreateOptions = {
     size: request.size,
     version: compat === '0.10' || compat === 'v2' ? 2 : 3,
@@ -198,7 +213,8 @@ export function qcow2Options(request: Omit<CreateRequest, 'path' | 'format'>): Q
     dataFileRaw: bool('data_file_raw'),
   };
   const format = options.get('encrypt.format') ?? (bool('encryption') ? 'aes' : undefined);
-  if (format === 'aes') throw new BlockError('unsupported', 'images with the old AES encryption are not made any more; use encrypt.format=luks');
+  if (format === 'aes')
+    throw new BlockError('unsupported', 'images with the old AES encryption are not made any more; use encrypt.format=luks');
   if (format !== undefined && format !== 'luks') throw new UsageError(`Invalid encryption format '${format}'`);
   if (format === 'luks') {
     const secret = options.get('encrypt.key-secret');
@@ -224,7 +240,13 @@ export function qcow2Options(request: Omit<CreateRequest, 'path' | 'format'>): Q
 export function createTarget(request: CreateRequest): void {
   const { format, options } = request;
   const allowed = format === 'raw' ? RAW_OPTIONS : QCOW2_OPTIONS;
-  if (format !== 'raw' && format !== 'qcow2') throw new BlockError('unsupported', FORMATS.includes(format as never) ? `images of format '${format}' can be read but not created` : `Unknown file format '${format}'`);
+  if (format !== 'raw' && format !== 'qcow2')
+    throw new BlockError(
+      'unsupported',
+      FORMATS.includes(format as never)
+        ? `images of format '${format}' can be read but not created`
+        : `Unknown file format '${format}'`,
+    );
   for (const name of options.keys()) if (!allowed.includes(name)) throw new UsageError(`Invalid parameter '${name}'`);
   const preallocation = options.get('preallocation') ?? 'off';
   if (!['off', 'metadata', 'falloc', 'full'].includes(preallocation) || (format === 'raw' && preallocation === 'metadata'))

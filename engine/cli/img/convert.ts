@@ -4,7 +4,19 @@ import { openImage } from '../../block/open.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
 import { findSnapshot } from '../../block/qcow2/snapshot.ts';
 import { parseArgs, parseKeyValues, parseSize, Secrets, UsageError } from './args.ts';
-import { asQcow2, cacheMode, chainStatus, COMMON_FLAGS, COMMON_VALUES, createTarget, host, openNamed, out, Progress, withNode } from './common.ts';
+import {
+  asQcow2,
+  COMMON_FLAGS,
+  COMMON_VALUES,
+  cacheMode,
+  chainStatus,
+  createTarget,
+  host,
+  openNamed,
+  out,
+  Progress,
+  withNode,
+} from './common.ts';
 import { optionsHelp } from './create.ts';
 
 const BUFFER = 2 << 20;
@@ -77,7 +89,8 @@ function writeCompressed(target: BlockNode, offset: number, part: Uint8Array, op
     return;
   }
   const node = target as Qcow2Node;
-  if (offset % node.clusterSize === 0 && (part.length === node.clusterSize || offset + part.length === node.size)) node.writeCompressed(offset, part);
+  if (offset % node.clusterSize === 0 && (part.length === node.clusterSize || offset + part.length === node.size))
+    node.writeCompressed(offset, part);
   else node.write(offset, part);
 }
 
@@ -143,15 +156,19 @@ export function convert(argv: string[]): number {
   if (compress && encrypted) throw new UsageError('Compression and encryption not supported at the same time');
   const backingFile = parsed.values.backing ?? options.get('backing_file') ?? null;
   const backingFormat = parsed.values.backingFormat ?? options.get('backing_fmt') ?? null;
-  if (backingFile !== null && backingFormat === null && !noCreate) throw new UsageError('backing file specified without backing format');
-  if (backingFile !== null && sources.length > 1) throw new UsageError('Having a backing file for the target makes no sense when concatenating multiple input images');
+  if (backingFile !== null && backingFormat === null && !noCreate)
+    throw new UsageError('backing file specified without backing format');
+  if (backingFile !== null && sources.length > 1)
+    throw new UsageError('Having a backing file for the target makes no sense when concatenating multiple input images');
   const sparse = parsed.values.sparse === undefined ? 4096 : parseSize(parsed.values.sparse);
-  if (sparse % 512 !== 0) throw new UsageError('Invalid buffer size for sparse output specified. Valid sizes are multiples of 512.');
+  if (sparse % 512 !== 0)
+    throw new UsageError('Invalid buffer size for sparse output specified. Valid sizes are multiples of 512.');
   for (const name of ['size', 'backing_file', 'backing_fmt']) options.delete(name);
 
   const opened: BlockNode[] = [];
   try {
-    for (const source of sources) opened.push(openNamed(parsed, source, { cache: cacheMode(parsed.values.sourceCache, 'writeback') }));
+    for (const source of sources)
+      opened.push(openNamed(parsed, source, { cache: cacheMode(parsed.values.sourceCache, 'writeback') }));
     const snapshot = parsed.values.snapshot;
     if (snapshot !== undefined) {
       if (opened.length > 1) throw new UsageError('No support for concatenating multiple snapshot');

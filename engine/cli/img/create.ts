@@ -41,15 +41,24 @@ export function create(argv: string[]): number {
   for (const name of ['size', 'backing_file', 'backing_fmt']) options.delete(name);
   if (!parsed.flags.has('quiet')) {
     const shown: string[] = [];
-    for (const [name, value] of options) if (!['cluster_size', 'extended_l2', 'compression_type', 'lazy_refcounts', 'refcount_bits'].includes(name)) shown.push(`${name}=${value}`);
+    for (const [name, value] of options)
+      if (!['cluster_size', 'extended_l2', 'compression_type', 'lazy_refcounts', 'refcount_bits'].includes(name))
+        shown.push(`${name}=${value}`);
     if (format === 'qcow2') {
       shown.push(`cluster_size=${options.has('cluster_size') ? parseSize(options.get('cluster_size')!) : 65536}`);
-      shown.push(`extended_l2=${options.get('extended_l2') ?? 'off'}`, `compression_type=${options.get('compression_type') ?? 'zlib'}`);
+      shown.push(
+        `extended_l2=${options.get('extended_l2') ?? 'off'}`,
+        `compression_type=${options.get('compression_type') ?? 'zlib'}`,
+      );
     }
     shown.push(`size=${size}`);
     if (backingFile !== null) shown.push(`backing_file=${backingFile}`);
     if (backingFormat !== null) shown.push(`backing_fmt=${backingFormat}`);
-    if (format === 'qcow2') shown.push(`lazy_refcounts=${options.get('lazy_refcounts') ?? 'off'}`, `refcount_bits=${options.get('refcount_bits') ?? 16}`);
+    if (format === 'qcow2')
+      shown.push(
+        `lazy_refcounts=${options.get('lazy_refcounts') ?? 'off'}`,
+        `refcount_bits=${options.get('refcount_bits') ?? 16}`,
+      );
     out(`Formatting '${path}', fmt=${format} ${shown.join(' ')}\n`);
   }
   createTarget({ format, path, size, options, backingFile, backingFormat, secrets: new Secrets(parsed.lists.object ?? []) });
@@ -67,7 +76,8 @@ function sameFile(a: string, b: string): boolean {
 }
 
 export function optionsHelp(format: string): string {
-  if (format === 'raw') return 'Supported raw options:\n  preallocation=<str>    - Preallocation mode (allowed values: off, falloc, full)\n  size=<size>            - Virtual disk size\n';
+  if (format === 'raw')
+    return 'Supported raw options:\n  preallocation=<str>    - Preallocation mode (allowed values: off, falloc, full)\n  size=<size>            - Virtual disk size\n';
   if (format !== 'qcow2') throw new UsageError(`Unknown file format '${format}'`);
   const lines: [string, string][] = [
     ['backing_file=<str>', 'the image this one is based on'],

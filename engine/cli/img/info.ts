@@ -1,6 +1,6 @@
-import { type BlockNode } from '../../block/node.ts';
 import { BlockError } from '../../block/errors.ts';
 import { readLuksHeader } from '../../block/luks.ts';
+import type { BlockNode } from '../../block/node.ts';
 import { AUTOCLEAR_RAW_DATA, COMPAT_LAZY_REFCOUNTS, INCOMPAT_CORRUPT, INCOMPAT_DIRTY } from '../../block/qcow2/header.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
 import type { Snapshot } from '../../block/qcow2/snapshot.ts';
@@ -42,10 +42,11 @@ function luksInfo(node: Qcow2Node): Json | null {
     uuid: luks.uuid,
     format: 'luks',
     'cipher-mode': mode,
-    slots: luks.slots.map((slot): Json =>
-      slot.active
-        ? { active: true, iters: slot.iterations, 'key-offset': slot.keyOffset * 512, stripes: slot.stripes }
-        : { active: false, 'key-offset': slot.keyOffset * 512 },
+    slots: luks.slots.map(
+      (slot): Json =>
+        slot.active
+          ? { active: true, iters: slot.iterations, 'key-offset': slot.keyOffset * 512, stripes: slot.stripes }
+          : { active: false, 'key-offset': slot.keyOffset * 512 },
     ),
     'payload-offset': luks.payloadOffset * 512,
     'master-key-iters': luks.digestIterations,
@@ -120,7 +121,7 @@ function human(value: Json, indent: string): string {
     if (typeof item === 'object') text += `${indent}${key}:\n${human(item, `${indent}    `)}`;
     else text += `${indent}${key}: ${String(item)}\n`;
   };
-  if (Array.isArray(value)) value.forEach((item, i) => show(`[${i}]`, item));
+  if (Array.isArray(value)) for (const [i, item] of value.entries()) show(`[${i}]`, item);
   else if (typeof value === 'object') for (const [key, item] of Object.entries(value)) show(key.replaceAll('-', ' '), item);
   return text;
 }
@@ -152,7 +153,8 @@ export function info(argv: string[]): number {
   const [path, ...extra] = parsed.rest;
   if (path === undefined || extra.length > 0) throw new UsageError('Expecting one image file name');
   const json = parsed.values.output === 'json';
-  if (!json && (parsed.values.output ?? 'human') !== 'human') throw new UsageError('--output must be used with human or json as argument.');
+  if (!json && (parsed.values.output ?? 'human') !== 'human')
+    throw new UsageError('--output must be used with human or json as argument.');
   const chain = parsed.flags.has('chain');
   const all: { [key: string]: Json }[] = [];
   const texts: string[] = [];

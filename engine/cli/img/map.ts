@@ -1,7 +1,7 @@
-import { isZero } from '../../block/node.ts';
 import type { BlockNode } from '../../block/node.ts';
+import { isZero } from '../../block/node.ts';
 import { parseArgs, parseSize, UsageError } from './args.ts';
-import { type ChainRun, chainStatus, COMMON_FLAGS, COMMON_VALUES, openNamed, out, Progress } from './common.ts';
+import { type ChainRun, COMMON_FLAGS, COMMON_VALUES, chainStatus, openNamed, out, Progress } from './common.ts';
 
 interface MapRun {
   start: number;
@@ -44,7 +44,14 @@ function continues(a: MapRun, b: MapRun): boolean {
 /** `map [--output=json] [--start-offset=N] [--max-length=N] filename` */
 export function map(argv: string[]): number {
   const parsed = parseArgs(argv, {
-    values: { ...COMMON_VALUES, '--output': 'output', '--start-offset': 'start', '-s': 'start', '--max-length': 'max', '-l': 'max' },
+    values: {
+      ...COMMON_VALUES,
+      '--output': 'output',
+      '--start-offset': 'start',
+      '-s': 'start',
+      '--max-length': 'max',
+      '-l': 'max',
+    },
     flags: COMMON_FLAGS,
   });
   const [path, ...extra] = parsed.rest;
@@ -122,7 +129,12 @@ export function compare(argv: string[]): number {
   const a = openNamed(parsed, parsed.rest[0]);
   let b: BlockNode;
   try {
-    b = openNamed({ ...parsed, values: { ...parsed.values, format: parsed.values.second } }, parsed.rest[1], {}, parsed.values.second);
+    b = openNamed(
+      { ...parsed, values: { ...parsed.values, format: parsed.values.second } },
+      parsed.rest[1],
+      {},
+      parsed.values.second,
+    );
   } catch (error) {
     a.close();
     throw error;

@@ -4,7 +4,19 @@ import { isZero } from '../../block/node.ts';
 import { openImage } from '../../block/open.ts';
 import { findSnapshot } from '../../block/qcow2/snapshot.ts';
 import { parseArgs, parseKeyValues, parseSize, Secrets, UsageError } from './args.ts';
-import { asQcow2, cacheMode, chainStatus, COMMON_FLAGS, COMMON_VALUES, createTarget, host, openNamed, out, qcow2Options, withNode } from './common.ts';
+import {
+  asQcow2,
+  COMMON_FLAGS,
+  COMMON_VALUES,
+  cacheMode,
+  chainStatus,
+  createTarget,
+  host,
+  openNamed,
+  out,
+  qcow2Options,
+  withNode,
+} from './common.ts';
 
 /** Bytes of refcount tables for so many clusters, their own included. */
 function refcountBytes(clusters: number, clusterSize: number, refcountBits: number): number {
@@ -29,7 +41,8 @@ export function measure(argv: string[]): number {
   const format = parsed.values.target ?? 'raw';
   const options = parseKeyValues((parsed.lists.options ?? []).join(','));
   const [path] = parsed.rest;
-  if ((path === undefined) === (parsed.values.size === undefined)) throw new UsageError('Either --size N or one filename must be specified.');
+  if ((path === undefined) === (parsed.values.size === undefined))
+    throw new UsageError('Either --size N or one filename must be specified.');
   const secrets = new Secrets(parsed.lists.object ?? []);
   let size = parsed.values.size === undefined ? 0 : parseSize(parsed.values.size);
   const wanted = format === 'qcow2' ? qcow2Options({ size, options, secrets: secrets }) : null;
@@ -39,7 +52,8 @@ export function measure(argv: string[]): number {
   if (path !== undefined) {
     const node = openNamed(parsed, path);
     try {
-      if (parsed.values.snapshot) asQcow2(node, 'snapshots').selectSnapshot(findSnapshot(asQcow2(node, 'snapshots'), parsed.values.snapshot));
+      if (parsed.values.snapshot)
+        asQcow2(node, 'snapshots').selectSnapshot(findSnapshot(asQcow2(node, 'snapshots'), parsed.values.snapshot));
       size = node.size;
       let counted = 0;
       for (let at = 0; at < size; ) {
@@ -66,7 +80,8 @@ export function measure(argv: string[]): number {
     const l1Entries = Math.ceil((l2Entries * entry) / cluster / (cluster / 8)) * (cluster / 8);
     let meta = cluster + l2Entries * entry + l1Entries * 8;
     meta += refcountBytes(Math.ceil((meta + aligned) / cluster), cluster, wanted.refcountBits ?? 16);
-    if (wanted.luks) meta += Math.ceil(((8 + Math.ceil((wanted.luks.keyBytes! * 4000) / 4096) * 8 * 8) * 512) / cluster) * cluster;
+    if (wanted.luks)
+      meta += Math.ceil(((8 + Math.ceil((wanted.luks.keyBytes! * 4000) / 4096) * 8 * 8) * 512) / cluster) * cluster;
     const preallocated = (options.get('preallocation') ?? 'off') === 'falloc' || options.get('preallocation') === 'full';
     full = meta + aligned;
     required = meta + (preallocated ? aligned : Math.min(aligned, data));
@@ -111,7 +126,9 @@ export function bench(argv: string[]): number {
   return withNode(node, () => {
     if (size <= 0 || offset + size > node.size) throw new UsageError('the requests lie outside the image');
     if (!parsed.flags.has('quiet')) {
-      out(`Sending ${count} ${write ? 'write' : 'read'} requests, ${size} bytes each, ${depth} in parallel (starting at offset ${offset}, step size ${step})\n`);
+      out(
+        `Sending ${count} ${write ? 'write' : 'read'} requests, ${size} bytes each, ${depth} in parallel (starting at offset ${offset}, step size ${step})\n`,
+      );
       if (flush) out(`Sending flush every ${flush} requests\n`);
     }
     const buf = new Uint8Array(size).fill(number('pattern', 0));
@@ -132,11 +149,14 @@ export function bench(argv: string[]): number {
 /** `dd [-f fmt] [-O fmt] [bs=N] [count=N] [skip=N] if=input of=output` */
 export function dd(argv: string[]): number {
   const parsed = parseArgs(argv, { values: { ...COMMON_VALUES, '-O': 'target' }, flags: COMMON_FLAGS });
-  const words = new Map(parsed.rest.map((word) => {
-    const equals = word.indexOf('=');
-    if (equals < 0 || !['bs', 'count', 'skip', 'if', 'of'].includes(word.slice(0, equals))) throw new UsageError(`invalid operand: ${word}`);
-    return [word.slice(0, equals), word.slice(equals + 1)] as const;
-  }));
+  const words = new Map(
+    parsed.rest.map((word) => {
+      const equals = word.indexOf('=');
+      if (equals < 0 || !['bs', 'count', 'skip', 'if', 'of'].includes(word.slice(0, equals)))
+        throw new UsageError(`invalid operand: ${word}`);
+      return [word.slice(0, equals), word.slice(equals + 1)] as const;
+    }),
+  );
   const input = words.get('if');
   const output = words.get('of');
   if (!input || !output) throw new UsageError('Must specify both input and output file names');
@@ -145,7 +165,10 @@ export function dd(argv: string[]): number {
   const source = openNamed(parsed, input);
   try {
     const skip = Math.min(source.size, parseSize(words.get('skip') ?? '0') * block);
-    const size = Math.min(source.size - skip, words.has('count') ? parseSize(words.get('count')!) * block : Number.POSITIVE_INFINITY);
+    const size = Math.min(
+      source.size - skip,
+      words.has('count') ? parseSize(words.get('count')!) * block : Number.POSITIVE_INFINITY,
+    );
     createTarget({ format, path: output, size, options: new Map(), secrets: new Secrets([]) });
     const target = openImage(host, output, { format, write: true, cache: 'unsafe' });
     withNode(target, () => {
@@ -161,4 +184,3 @@ export function dd(argv: string[]): number {
   }
   return 0;
 }
-
