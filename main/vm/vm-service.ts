@@ -207,7 +207,7 @@ export class VmService {
         await this.#launch(entry, definition, paused);
       } catch (error) {
         // Its process is about to end; until then the VM could not be started again.
-        await entry.run?.gone;
+        await this.#entry(id).run?.gone;
         entry.problem = {
           at: Date.now(),
           error: { ...envelopeOf(error), code: startCode(error) },
