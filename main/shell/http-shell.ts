@@ -170,12 +170,10 @@ export class HttpShell {
   }
 
   #headers(host: string): Record<string, string> {
-    // Vite puts scripts and styles into its pages.
-    const development = this.#options.middleware === undefined ? '' : " 'unsafe-inline'";
     return {
       'Content-Security-Policy': [
         "default-src 'none'",
-        `script-src 'self'${development}`,
+        "script-src 'self'",
         // xterm.js and noVNC set styles on elements.
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
