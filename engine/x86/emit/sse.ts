@@ -1,7 +1,17 @@
-/** The emitters of all rows of `decode/tables-sse.ts`, by mnemonic. */
+/** The emitters of all rows of `decode/tables-sse.ts`, by mnemonic. Their helpers are in `fpu/sse-helpers`. */
 import type { Emitter } from './context.ts';
+import { sseConversions } from './sse-convert.ts';
+import { sseFloats } from './sse-float.ts';
 import { sseInteger } from './sse-integer.ts';
 import { sseMoves } from './sse-move.ts';
 import { sseShuffles } from './sse-shuffle.ts';
+import { sseSpecial } from './sse-special.ts';
 
-export const sse: Record<string, Emitter> = { ...sseMoves, ...sseInteger, ...sseShuffles };
+export const sse: Record<string, Emitter> = {
+  ...sseMoves,
+  ...sseInteger,
+  ...sseShuffles,
+  ...sseFloats,
+  ...sseConversions,
+  ...sseSpecial,
+};

@@ -283,7 +283,13 @@ function one(f: Format, kind: number, lane: number, x: bigint, y: bigint, imm: n
       // LT and LE signal for quiet NaNs, EQ and UNORD do not; nor do their opposites.
       const order = context.compare(f, x, y, predicate === 1 || predicate === 2);
       const holds =
-        predicate === 0 ? order === 0 : predicate === 1 ? order === -1 : predicate === 2 ? order === -1 || order === 0 : order === 2;
+        predicate === 0
+          ? order === 0
+          : predicate === 1
+            ? order === -1
+            : predicate === 2
+              ? order === -1 || order === 0
+              : order === 2;
       return holds === ((imm & 4) === 0) ? f.signBit * 2n - 1n : 0n;
     }
     default: {
@@ -311,4 +317,3 @@ function dot(f: Format, first: (lane: number) => bigint, second: (lane: number) 
   }
   return products.map((_, lane) => ((imm & (1 << lane)) !== 0 ? sum : 0n));
 }
-

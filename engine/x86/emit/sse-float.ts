@@ -1,0 +1,264 @@
+/** Floating-point arithmetic, compares, minima, square roots, rounding (SDM 1, 10.4.1, 11.4.1, 12; SDM 2 for each). */
+import type { Value } from '../../ir/builder.ts';
+import { MXCSR } from '../../memory/vcpu-state.ts';
+import type { SseFloatName } from '../fpu/sse-float.ts';
+import type { Emitter, Instruction } from './context.ts';
+import { immediate, lanes, readVector, vectors, writeVector } from './sse-context.ts';
+import { asBits, callFloat, lane0, noDaz, Numbers, plainMode, type Precision, RESULT } from './sse-float-context.ts';
+import { pick } from './sse-integer.ts';
+
+interface Shape {
+  readonly bits: Precision;
+  readonly packed: boolean;
+}
+const PS: Shape = { bits: 32, packed: true };
+const PD: Shape = { bits: 64, packed: true };
+const SS: Shape = { bits: 32, packed: false };
+const SD: Shape = { bits: 64, packed: false };
+const SHAPES = { PS, PD, SS, SD } as const;
+
+const countOf = (shape: Shape): number => (shape.packed ? 128 / shape.bits : 1);
+
+/** Writes the destination: all of it, or the low lane. */
+function put(i: Instruction, shape: Shape, value: Value): void {
+  if (shape.packed) writeVector(i, 0, value);
+  else i.b.putSlot(i.slot(0), shape.bits, asBits(i.b, value));
+}
+
+/** Writes `value` where `sure` holds, else what the helper makes of the operands. */
+function settle(
+  i: Instruction,
+  shape: Shape,
+  sure: Value,
+  value: Value,
+  name: SseFloatName,
+  x: Value,
+  y: Value,
+  imm?: Value,
+): void {
+  const { b } = i;
+  b.if(
+    sure,
+    () => put(i, shape, value),
+    () => {
+      callFloat(i, name, shape.bits, countOf(shape), x, y, imm);
+      put(i, shape, b.state(RESULT, shape.packed ? 128 : shape.bits));
+    },
+  );
+}
+
+const arithmeticOn = (i: Instruction, shape: Shape, name: 'ADD' | 'SUB' | 'MUL' | 'DIV', x: Value, y: Value): void => {
+  const { b } = i;
+  const n = new Numbers(b, shape.bits, shape.packed);
+  const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
+  const result = n.op(name.toLowerCase(), u, v);
+  const zero = n.isZero(result);
+  // A sum of zero is exact; a product or quotient only where an operand is zero.
+  const exactZero =
+    name === 'MUL' ? n.and(zero, n.or(n.isZero(u), n.isZero(v))) : name === 'DIV' ? n.and(zero, n.isZero(u)) : zero;
+  const good = n.and(n.and(n.clean(u), n.clean(v)), n.or(n.normal(result), exactZero));
+  settle(i, shape, b.and(n.holds(good), plainMode(b)), result, name, x, y);
+};
+
+const arithmetic =
+  (name: 'ADD' | 'SUB' | 'MUL' | 'DIV', shape: Shape): Emitter =>
+  (i) => {
+    const y = readVector(i, 1);
+    arithmeticOn(i, shape, name, readVector(i, 0), y);
+  };
+
+const squareRoot =
+  (shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, shape.packed);
+    const y = readVector(i, 1);
+    const v = shape.packed ? y : lane0(b, shape.bits, y);
+    const good = n.or(n.and(n.normal(v), n.op('gt', v, n.constant(0n))), n.isZero(v));
+    settle(i, shape, b.and(n.holds(good), plainMode(b)), n.op('sqrt', v), 'SQRT', y, y);
+  };
+
+/** The second operand unless the first is strictly less (or greater). */
+const extreme =
+  (name: 'MIN' | 'MAX', shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, shape.packed);
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
+    const first = n.op(name === 'MIN' ? 'lt' : 'gt', u, v);
+    const result = shape.packed ? b.op('v128.bitselect', [u, v, first]) : b.select(first, u, v);
+    settle(i, shape, b.and(n.holds(n.and(n.clean(u), n.clean(v))), noDaz(b)), result, name, x, y);
+  };
+
+/** Masks by a predicate of the immediate: EQ LT LE UNORD NEQ NLT NLE ORD. */
+const compare =
+  (shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, shape.packed);
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    const imm = b.and(immediate(i), b.i32(7));
+    const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
+    const clean = b.and(n.holds(n.and(n.clean(u), n.clean(v))), noDaz(b));
+    // Clean operands are ordered: predicate 3 is never true.
+    const bit = (k: number): Value => b.and(imm, b.i32(1 << k));
+    const flip = b.neg(b.op('i32.shr_u', [imm, b.i32(2)]));
+    let result: Value;
+    if (shape.packed) {
+      const none = b.v128(0n, 0n);
+      const less = b.op('v128.select', [n.op('lt', u, v), n.op('eq', u, v), bit(0)]);
+      const upper = b.op('v128.select', [none, n.op('le', u, v), bit(0)]);
+      const chosen = b.op('v128.select', [upper, less, bit(1)]);
+      result = b.op('v128.xor', [chosen, b.op('i32x4.splat', [flip])]);
+    } else {
+      const less = b.select(bit(0), n.op('lt', u, v), n.op('eq', u, v));
+      const upper = b.select(bit(0), b.i32(0), n.op('le', u, v));
+      const mask = b.xor(b.neg(b.select(bit(1), upper, less)), flip);
+      result = shape.bits === 64 ? b.sext(mask) : mask;
+    }
+    settle(i, shape, clean, result, 'CMP', x, y, imm);
+  };
+
+/** COMIS and UCOMIS: ZF, PF, CF; the others are cleared. */
+const compareFlags =
+  (shape: Shape, signal: boolean): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, false);
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    const [u, v] = [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
+    const image = b.variable('i32');
+    b.set(image, b.or(n.op('lt', u, v), b.shl(n.op('eq', u, v), b.i32(6))));
+    b.if(b.eqz(b.and(n.and(n.clean(u), n.clean(v)), noDaz(b))), () => {
+      callFloat(i, 'COMI', shape.bits, 1, x, y, b.i32(signal ? 1 : 0));
+      b.set(image, b.state(RESULT, 32));
+    });
+    b.putFlags(b.get(image));
+  };
+
+/** Neighbours added or subtracted, of the destination and then of the source. */
+const horizontal =
+  (name: 'ADD' | 'SUB', shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    const bytes = shape.bits / 8;
+    const order = shape.bits === 64 ? [0, 2] : [0, 2, 4, 6];
+    const odd = order.map((lane) => lane + 1);
+    arithmeticOn(
+      i,
+      shape,
+      name,
+      b.op('i8x16.shuffle', [x, y], pick(bytes, order)),
+      b.op('i8x16.shuffle', [x, y], pick(bytes, odd)),
+    );
+  };
+
+const addSubtract =
+  (shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, true);
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    const signs = shape.bits === 64 ? lanes(b, 64, [1n << 63n, 0n]) : lanes(b, 32, [1n << 31n, 0n, 1n << 31n, 0n]);
+    const result = n.op('add', x, b.op('v128.xor', [y, signs]));
+    const good = n.and(n.and(n.clean(x), n.clean(y)), n.or(n.normal(result), n.isZero(result)));
+    settle(i, shape, b.and(n.holds(good), plainMode(b)), result, 'ADDSUB', x, y);
+  };
+
+/** To integral values: the mode is the immediate's or MXCSR's; bit 3 keeps the precision flag as it is. */
+const round =
+  (shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const n = new Numbers(b, shape.bits, shape.packed);
+    const y = readVector(i, 1);
+    const x = shape.packed ? y : readVector(i, 0);
+    const imm = immediate(i);
+    const v = shape.packed ? y : lane0(b, shape.bits, y);
+    const mxcsr = b.state(MXCSR, 32);
+    const mode = b.and(b.select(b.and(imm, b.i32(4)), b.shrU(mxcsr, b.i32(13)), imm), b.i32(3));
+    const low = b.and(mode, b.i32(1));
+    const upward = b.select(low, n.op('trunc', v), n.op('ceil', v));
+    const downward = b.select(low, n.op('floor', v), n.op('nearest', v));
+    const result = b.select(b.and(mode, b.i32(2)), upward, downward);
+    const quiet = b.and(b.ne(b.and(imm, b.i32(8)), b.i32(0)), noDaz(b));
+    const ordered = b.and(n.holds(n.op('eq', v, v)), b.or(plainMode(b), quiet));
+    settle(i, shape, b.or(n.holds(n.op('eq', v, result)), ordered), result, 'ROUND', x, y, imm);
+  };
+
+const dot =
+  (shape: Shape): Emitter =>
+  (i) => {
+    const y = readVector(i, 1);
+    const x = readVector(i, 0);
+    callFloat(i, 'DOT', shape.bits, countOf(shape), x, y, immediate(i));
+    writeVector(i, 0, i.b.state(RESULT, 128));
+  };
+
+/**
+ * RCP and RSQRT. The SDM bounds the relative error by 1.5 * 2^-12 and leaves the rest to the processor; Intel's and
+ * AMD's tables differ. Here it is the correctly rounded quotient, to nearest whatever MXCSR says: denormal operands
+ * count as zeros, denormal results become zeros, and no flag is touched.
+ */
+const approximate =
+  (root: boolean, shape: Shape): Emitter =>
+  (i) => {
+    const { b } = i;
+    const y = readVector(i, 1);
+    const splat = (pattern: bigint): Value => lanes(b, 32, [pattern, pattern, pattern, pattern]);
+    const and = (p: Value, q: Value): Value => b.op('v128.and', [p, q]);
+    const signs = splat(0x80000000n);
+    const flush = (x: Value): Value => {
+      const small = b.op('f32x4.lt', [b.op('f32x4.abs', [x]), splat(0x00800000n)]);
+      return b.op('v128.bitselect', [and(x, signs), x, small]);
+    };
+    const operand = flush(y);
+    const divisor = root ? b.op('f32x4.sqrt', [operand]) : operand;
+    let result = flush(b.op('f32x4.div', [splat(0x3f800000n), divisor]));
+    if (root) {
+      const negative = b.op('f32x4.lt', [operand, splat(0n)]);
+      result = b.op('v128.bitselect', [splat(0xffc00000n), result, negative]);
+    }
+    const unordered = b.op('f32x4.ne', [y, y]);
+    result = b.op('v128.bitselect', [b.op('v128.or', [y, splat(0x00400000n)]), result, unordered]);
+    if (shape.packed) writeVector(i, 0, result);
+    else b.putSlot(i.slot(0), 32, b.op('i32x4.extract_lane', [result], [0]));
+  };
+
+const each = (mnemonic: string, make: (shape: Shape) => Emitter): Record<string, Emitter> =>
+  Object.fromEntries(Object.entries(SHAPES).map(([suffix, shape]) => [mnemonic + suffix, make(shape)]));
+
+export const sseFloats: Record<string, Emitter> = vectors({
+  ...each('ADD', (shape) => arithmetic('ADD', shape)),
+  ...each('SUB', (shape) => arithmetic('SUB', shape)),
+  ...each('MUL', (shape) => arithmetic('MUL', shape)),
+  ...each('DIV', (shape) => arithmetic('DIV', shape)),
+  ...each('SQRT', squareRoot),
+  ...each('MIN', (shape) => extreme('MIN', shape)),
+  ...each('MAX', (shape) => extreme('MAX', shape)),
+  ...each('CMP', compare),
+  ...each('ROUND', round),
+  UCOMISS: compareFlags(SS, false),
+  UCOMISD: compareFlags(SD, false),
+  COMISS: compareFlags(SS, true),
+  COMISD: compareFlags(SD, true),
+  HADDPS: horizontal('ADD', PS),
+  HADDPD: horizontal('ADD', PD),
+  HSUBPS: horizontal('SUB', PS),
+  HSUBPD: horizontal('SUB', PD),
+  ADDSUBPS: addSubtract(PS),
+  ADDSUBPD: addSubtract(PD),
+  DPPS: dot(PS),
+  DPPD: dot(PD),
+  RCPPS: approximate(false, PS),
+  RCPSS: approximate(false, SS),
+  RSQRTPS: approximate(true, PS),
+  RSQRTSS: approximate(true, SS),
+});
