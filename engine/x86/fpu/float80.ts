@@ -240,7 +240,12 @@ export class FloatContext {
     this.flags |= OE;
     if ((this.masks & OE) === 0) {
       out.exp = exp - WRAP;
-      if (out.exp >= EXP_MAX) out.infinity(sign);
+      // FSCALE can go too far for the wrapped exponent.
+      if (out.exp >= EXP_MAX) {
+        out.infinity(sign);
+        this.flags |= PE;
+        this.up = 1;
+      }
       return;
     }
     this.flags |= PE;
@@ -266,7 +271,11 @@ export class FloatContext {
     if (tiny && (this.masks & UE) === 0) {
       this.flags |= this.inexact !== 0 ? UE | PE : UE;
       out.exp = exp + carry + WRAP;
-      if (out.exp <= 0) out.zero(sign);
+      if (out.exp <= 0) {
+        out.zero(sign);
+        this.flags |= PE;
+        this.up = 0;
+      }
       return;
     }
     this.shiftRight(hi, lo, ext, 1 - exp);

@@ -330,20 +330,20 @@ export class SoftFloat80 extends FloatContext {
 
   /**
    * Partial remainder: truncating (FPREM) or to nearest (FPREM1). Returns the condition codes: C2 set where the
-   * reduction is incomplete, else the low bits of the quotient in C0, C3, C1.
+   * reduction is incomplete, else the low bits of the quotient in C0, C3, C1; -1 where there is no quotient.
    */
   remainder(a: Float80, b: Float80, out: Float80, nearest: boolean): number {
     const ka = classify(a);
     const kb = classify(b);
     if (ka >= Kind.QNAN || kb >= Kind.QNAN) {
       this.nan(a, b, out);
-      return 0;
+      return -1;
     }
     if (ka === Kind.INFINITY || kb === Kind.ZERO) {
       this.invalid(out);
-      return 0;
+      return -1;
     }
-    if ((ka === Kind.DENORMAL || kb === Kind.DENORMAL) && this.denormal()) return 0;
+    if ((ka === Kind.DENORMAL || kb === Kind.DENORMAL) && this.denormal()) return -1;
     if (ka === Kind.ZERO) {
       out.copy(a);
       return 0;

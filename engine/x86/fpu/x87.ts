@@ -29,6 +29,7 @@ import {
   initialize,
   isPending,
   OE,
+  PE,
   SF,
   summarize,
   TOP_MASK,
@@ -154,6 +155,11 @@ export class X87 {
     this.moveTop(1);
   }
 
+  private free(i: number): void {
+    this.state.status &= ~C1;
+    this.state.valid &= ~(1 << this.physical(i));
+  }
+
   private push(value: Float80): void {
     this.moveTop(-1);
     this.put(0, value);
@@ -185,9 +191,18 @@ export class X87 {
     return this.raise(IE | SF, 1);
   }
 
-  /** Whether any flag of the unit is unmasked that keeps a result from memory: all but precision. */
-  private get withheld(): boolean {
-    return this.unit.stopped || (this.unit.flags & ~this.unit.masks & (OE | UE)) !== 0;
+  /**
+   * Raises what a store of a float or double raised; true where an unmasked exception keeps it from memory: any but
+   * precision. Nothing was rounded then, so PE and C1 are not set.
+   */
+  private settleStore(): boolean {
+    const { unit } = this;
+    if ((unit.flags & ~unit.masks & (IE | OE | UE)) === 0) {
+      this.settle();
+      return false;
+    }
+    this.raise(unit.flags & ~PE);
+    return true;
   }
 
   // ---- Register forms -----------------------------------------------------------------------------------------
@@ -238,7 +253,11 @@ export class X87 {
         if (i !== 0) return Outcome.UNDEFINED;
         return Outcome.DONE;
       case 3:
-        return this.storeRegister(i, true);
+        // FSTP1 differs from FSTP: an empty ST(0) is popped without a word.
+        if (!this.isEmpty(0)) return this.storeRegister(i, true);
+        this.state.status &= ~C1;
+        this.pop();
+        return Outcome.DONE;
       case 4:
         return this.unary(i);
       case 5:
@@ -253,7 +272,7 @@ export class X87 {
   private registerDD(reg: number, i: number): number {
     switch (reg) {
       case 0:
-        this.state.valid &= ~(1 << this.physical(i));
+        this.free(i);
         return Outcome.DONE;
       case 1:
         return this.exchange(i);
@@ -274,7 +293,7 @@ export class X87 {
     switch (reg) {
       case 0:
         // FFREEP
-        this.state.valid &= ~(1 << this.physical(i));
+        this.free(i);
         this.pop();
         return Outcome.DONE;
       case 1:
@@ -350,14 +369,16 @@ export class X87 {
   private compareWith(underflow: boolean, pops: number, quiet: boolean): number {
     const { state, unit } = this;
     let codes = C3 | C2 | C0;
-    if (underflow) {
-      if (this.underflow()) return Outcome.DONE;
-    } else {
+    let stopped: boolean;
+    if (underflow) stopped = this.underflow();
+    else {
       codes = unit.compare(this.get(0, this.a), this.b, quiet);
       this.settle();
-      if (unit.stopped) return Outcome.DONE;
+      stopped = unit.stopped;
     }
+    // Processors set the codes even where an unmasked exception keeps the stack as it is.
     state.status = (state.status & ~(C3 | C2 | C0)) | codes;
+    if (stopped) return Outcome.DONE;
     for (let n = 0; n < pops; n++) this.pop();
     return Outcome.DONE;
   }
@@ -371,15 +392,15 @@ export class X87 {
   private compareFlags(i: number, quiet: boolean, pops: boolean): number {
     const { unit } = this;
     let codes = C3 | C2 | C0;
-    if (this.isEmpty(0) || this.isEmpty(i)) {
-      if (this.underflow()) return Outcome.DONE;
-    } else {
+    let stopped: boolean;
+    if (this.isEmpty(0) || this.isEmpty(i)) stopped = this.underflow();
+    else {
       codes = unit.compare(this.get(0, this.a), this.get(i, this.b), quiet);
       this.settle();
-      if (unit.stopped) return Outcome.DONE;
+      stopped = unit.stopped;
     }
     this.eflags = (codes & C0 ? CF : 0) | (codes & C2 ? PF : 0) | (codes & C3 ? ZF : 0);
-    if (pops) this.pop();
+    if (pops && !stopped) this.pop();
     return Outcome.FLAGS;
   }
 
@@ -388,18 +409,17 @@ export class X87 {
       if (!this.underflow()) this.put(0, this.r.indefinite());
       return Outcome.DONE;
     }
-    this.state.status &= ~C1;
     if (condition) this.put(0, this.get(i, this.a));
     return Outcome.DONE;
   }
 
   private loadRegister(i: number): number {
-    if (!this.isEmpty(7)) {
-      if (!this.overflow()) this.push(this.r.indefinite());
-      return Outcome.DONE;
-    }
     if (this.isEmpty(i)) {
       if (!this.underflow()) this.push(this.r.indefinite());
+      return Outcome.DONE;
+    }
+    if (!this.isEmpty(7)) {
+      if (!this.overflow()) this.push(this.r.indefinite());
       return Outcome.DONE;
     }
     this.get(i, this.a);
@@ -483,6 +503,7 @@ export class X87 {
     const binary = i === 1 || i === 3 || i === 5;
     const pushes = i === 2 || i === 4;
     if (this.isEmpty(0) || (binary && this.isEmpty(1))) {
+      if (i === 5) state.status &= ~C2;
       if (this.underflow()) return Outcome.DONE;
       r.indefinite();
       if (i === 5) this.put(0, r);
@@ -554,9 +575,9 @@ export class X87 {
     const { unit, state } = this;
     const codes = unit.remainder(this.a, this.b, this.r, nearest);
     this.settle();
-    if (unit.stopped) return;
-    this.put(0, this.r);
-    state.status = (state.status & ~CC) | codes;
+    // Without a remainder C2 tells that it is complete, and C0 and C3 stay.
+    state.status = codes < 0 ? state.status & ~C2 : (state.status & ~CC) | codes;
+    if (!unit.stopped) this.put(0, this.r);
   }
 
   /** D9 F8 to FF: FPREM, FYL2XP1, FSQRT, FSINCOS, FRNDINT, FSCALE, FSIN, FCOS. */
@@ -564,6 +585,7 @@ export class X87 {
     const { unit, a, b, r, r2, state } = this;
     const binary = i === 0 || i === 1 || i === 5;
     if (this.isEmpty(0) || (binary && this.isEmpty(1))) {
+      if (i === 0) state.status &= ~C2;
       if (this.underflow()) return Outcome.DONE;
       r.indefinite();
       if (i === 1) {
@@ -777,7 +799,8 @@ export class X87 {
     if (b.small === 1) unit.denormal();
     else if (b.exp === 0x7fff && (b.hi << 1 !== 0 || b.lo !== 0)) unit.nan(b, b, b);
     this.settle();
-    if (!unit.stopped) this.push(b);
+    // An unmasked DE is told after the load; an unmasked IE instead of it.
+    if ((unit.flags & ~unit.masks & IE) === 0) this.push(b);
     return Outcome.DONE;
   }
 
@@ -794,8 +817,7 @@ export class X87 {
       unit.low = 0xffc00000 | 0;
     } else {
       unit.toFloat32(this.get(0, this.a), this.r);
-      this.settle();
-      if (this.withheld) return this.withhold();
+      if (this.settleStore()) return this.withhold();
     }
     this.data.setInt32(0, unit.low, true);
     if (pops) this.pop();
@@ -810,8 +832,7 @@ export class X87 {
       unit.low = 0;
     } else {
       unit.toFloat64(this.get(0, this.a), this.r);
-      this.settle();
-      if (this.withheld) return this.withhold();
+      if (this.settleStore()) return this.withhold();
     }
     this.data.setInt32(0, unit.low, true);
     this.data.setInt32(4, unit.high, true);
