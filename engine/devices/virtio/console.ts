@@ -43,14 +43,15 @@ const CHAIN_MAX = 2 ** 20;
 const PIECE = 4096;
 
 export const virtioConsoleState = struct('virtio-console', 1, {
+  /** Of the terminal; 0 for 80 by 25. */
   columns: u32,
   rows: u32,
   /** The driver said that it knows about ports. */
   deviceReady: u32,
   portReady: bytes(CONSOLE_PORTS_MAX + 1),
   guestOpen: bytes(CONSOLE_PORTS_MAX + 1),
-  /** The outside has the port open; no reset changes this. */
-  hostOpen: bytes(CONSOLE_PORTS_MAX + 1),
+  /** The outside has the port closed; no reset changes this, and nor those of the columns and rows. */
+  hostClosed: bytes(CONSOLE_PORTS_MAX + 1),
   /** `TELL_` bits. */
   tell: bytes(CONSOLE_PORTS_MAX + 1),
   /** Bytes that the back end took of the chain at the head of the transmit queue. */
@@ -103,13 +104,6 @@ export class VirtioConsole implements VirtioDevice {
     this.#transport = transport;
   }
 
-  /** To be called once when the struct is made: a port is open towards the host until a back end says otherwise. */
-  initialise(): void {
-    this.#s.columns = 80;
-    this.#s.rows = 25;
-    this.#s.hostOpen.fill(1);
-  }
-
   reset(): void {
     const s = this.#s;
     s.deviceReady = 0;
@@ -122,8 +116,8 @@ export class VirtioConsole implements VirtioDevice {
   config(): Uint8Array {
     const config = new Uint8Array(12);
     const view = new DataView(config.buffer);
-    view.setUint16(0, this.#s.columns, true);
-    view.setUint16(2, this.#s.rows, true);
+    view.setUint16(0, this.#columns, true);
+    view.setUint16(2, this.#rows, true);
     view.setUint32(4, this.#ports.length, true);
     return config;
   }
@@ -131,6 +125,13 @@ export class VirtioConsole implements VirtioDevice {
   /** Emergency write: one character that needs no queue. virtio 1.2, 5.3.4. */
   writeConfig(offset: number, _size: number, value: number): void {
     if (offset === 8) this.#ports[0]?.sink.write(Uint8Array.of(value & 0xff));
+  }
+
+  get #columns(): number {
+    return this.#s.columns || 80;
+  }
+  get #rows(): number {
+    return this.#s.rows || 25;
   }
 
   /** The terminal behind the console has this many columns and rows. */
@@ -156,8 +157,8 @@ export class VirtioConsole implements VirtioDevice {
       receive: (data) => this.#receive(number, data),
       drained: () => this.#transmit(number),
       setOpen: (open) => {
-        if (this.#s.hostOpen[number] === (open ? 1 : 0)) return;
-        this.#s.hostOpen[number] = open ? 1 : 0;
+        if (this.#s.hostClosed[number] === (open ? 0 : 1)) return;
+        this.#s.hostClosed[number] = open ? 0 : 1;
         if (this.#s.portReady[number] === 0) return;
         this.#s.tell[number] |= TELL_OPEN;
         this.#flushControl();
@@ -276,7 +277,7 @@ export class VirtioConsole implements VirtioDevice {
       s.portReady[number] = 1;
       if (port.kind === 'console') s.tell[number] |= TELL_CONSOLE | TELL_RESIZE;
       if (port.name !== undefined) s.tell[number] |= TELL_NAME;
-      if (s.hostOpen[number] !== 0) s.tell[number] |= TELL_OPEN;
+      if (s.hostClosed[number] === 0) s.tell[number] |= TELL_OPEN;
     } else if (event === PORT_OPEN) this.#setGuestOpen(number, value !== 0);
   }
 
@@ -318,11 +319,11 @@ export class VirtioConsole implements VirtioDevice {
     };
     if (what === TELL_ADD) put(PORT_ADD, 0);
     else if (what === TELL_CONSOLE) put(CONSOLE_PORT, 1);
-    else if (what === TELL_OPEN) put(PORT_OPEN, s.hostOpen[number]);
+    else if (what === TELL_OPEN) put(PORT_OPEN, s.hostClosed[number] === 0 ? 1 : 0);
     else if (what === TELL_RESIZE) {
       put(RESIZE, 0);
-      view.setUint16(8, s.columns, true);
-      view.setUint16(10, s.rows, true);
+      view.setUint16(8, this.#columns, true);
+      view.setUint16(10, this.#rows, true);
     } else {
       put(PORT_NAME, 1);
       message.set(name, 8);
