@@ -1,6 +1,6 @@
 /**
- * The long runs. Not part of the default tests; how many is said by VIVARIUM_BLOCK_LONG (default 1: the counts of the
- * project's bars are 10).  VIVARIUM_BLOCK_LONG=10 node --test test/block/block.long.test.ts
+ * The long runs: skipped unless VIVARIUM_BLOCK_LONG says how long (10 gives the counts of the project's bars).
+ *   VIVARIUM_BLOCK_LONG=10 node --test test/block/block.long.test.ts
  */
 
 import assert from 'node:assert/strict';
@@ -18,27 +18,28 @@ import { haveQemu, qemuImg, runSequence, scratch } from './harness.ts';
 import { foreignSamples, hostileCase, qcow2Samples } from './hostile.ts';
 import { powerCuts } from './power-cut.ts';
 
-const factor = Number(process.env.VIVARIUM_BLOCK_LONG ?? 1);
+const factor = Number(process.env.VIVARIUM_BLOCK_LONG ?? 0);
+const off = factor > 0 ? false : 'long: set VIVARIUM_BLOCK_LONG';
 const start = Number(process.env.VIVARIUM_BLOCK_SEED ?? 1_000_000);
 
-it(`${1000 * factor} random sequences judged by qemu-img`, { skip: !haveQemu && 'no qemu-img' }, () => {
+it(`${1000 * factor} random sequences judged by qemu-img`, { skip: off || (!haveQemu && 'no qemu-img') }, () => {
   for (let i = 0; i < 1000 * factor; i++) runSequence(start + i, 50);
 });
 
-it(`${200 * factor} traces cut after every write`, () => {
+it(`${200 * factor} traces cut after every write`, { skip: off }, () => {
   for (let i = 0; i < 200 * factor; i++) powerCuts(start + i, 50, 3);
 });
 
-it(`${100_000 * factor} hostile images`, () => {
+it(`${100_000 * factor} hostile images`, { skip: off }, () => {
   const samples = [...qcow2Samples(), ...foreignSamples()];
   for (let i = 0; i < 100_000 * factor; i++) hostileCase(start + i, samples);
 });
 
-it(`${2000 * factor} sequences on a failing disk`, () => {
+it(`${2000 * factor} sequences on a failing disk`, { skip: off }, () => {
   for (let i = 0; i < 2000 * factor; i++) faultSequence(start + i, 50);
 });
 
-it(`${50 * factor} processes killed at random under load`, async () => {
+it(`${50 * factor} processes killed at random under load`, { skip: off }, async () => {
   const { dir, remove } = scratch();
   try {
     const path = join(dir, 'killed.qcow2');
