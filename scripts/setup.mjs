@@ -180,9 +180,9 @@ export function stale(output, sources) {
 
 export const rendererSources = ['renderer', 'main/contract', 'engine/contract', 'package-lock.json'];
 
-/** The pages in dist/renderer, built when a source is newer. */
+/** The pages in dist/renderer, built when a source is newer; false where they could not be built. */
 export async function ensureRenderer() {
-  if (!stale('dist/renderer/index.html', rendererSources)) return;
+  if (!stale('dist/renderer/index.html', rendererSources)) return true;
   console.log('Building the pages ...');
   const status = await run(node24, [
     join(root, 'node_modules', 'vite', 'bin', 'vite.js'),
@@ -194,7 +194,7 @@ export async function ensureRenderer() {
     '--logLevel',
     'warn',
   ]);
-  if (status !== 0) fail('The pages could not be built: see above.');
+  return status === 0;
 }
 
 /** The commit that is checked out, or undefined. */

@@ -6,7 +6,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ensureGuest, ensurePackages, ensureRenderer, ensureSystem, node24, root, run, stale } from './setup.mjs';
+import { ensureGuest, ensurePackages, ensureRenderer, ensureSystem, fail, node24, root, run, stale } from './setup.mjs';
 
 /** After an attempt that failed, the next is made no sooner than this, in ms. */
 const retryAfter = 7 * 86_400_000;
@@ -70,7 +70,7 @@ const rest = args.filter((argument) => argument !== '--serve');
 await ensurePackages();
 ensureSystem({ seabios: '/usr/share/seabios/bios-256k.bin' }, 'VMs that start by firmware');
 if (!(await ensureGuest())) console.log('Without the sample guest the app begins without a VM.');
-await ensureRenderer();
+if (!(await ensureRenderer())) fail('The pages could not be built: see above.');
 
 let reason = 'it was asked for';
 let binary;

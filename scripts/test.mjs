@@ -52,7 +52,10 @@ ensureSystem(
 );
 if (!(await ensureGuest())) console.log('Missing for tests of whole machines: the sample guest.');
 if (!existsSync(join(root, 'renderer', 'index.html'))) console.log('There are no pages yet.');
-else await ensureRenderer();
+else if (!(await ensureRenderer())) {
+  failed++;
+  console.log('FAILED   the pages could not be built');
+}
 
 if (!long && only.length === 0) {
   await check('layers', node24, [join(root, 'scripts', 'check-imports.mjs')]);
