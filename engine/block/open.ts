@@ -88,6 +88,7 @@ export function parseFilename(name: string): Name {
   }
   if (name.startsWith('file://')) return { path: decodeURIComponent(name.slice(7)) };
   if (name.startsWith('file:')) return { path: name.slice(5) };
+  if (/^nbd(\+unix)?:/.test(name)) return { path: name };
   const protocol = /^([a-zA-Z][a-zA-Z0-9+.-]*):/.exec(name);
   // A single letter is a drive on Windows; a slash before the colon makes it a path.
   if (protocol && protocol[1].length > 1) throw new BlockError('unsupported', `Unknown protocol '${protocol[1]}'`);

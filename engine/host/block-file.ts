@@ -5,6 +5,7 @@ import { type BlockFile, type BlockHost, type FileExtent, type OpenFileOptions, 
 import { codecs } from './block-codecs.ts';
 import { crypto } from './block-crypto.ts';
 import { type LinuxFile, linuxFile } from './block-linux.ts';
+import { openNbd } from './block-nbd.ts';
 
 const CODES: Record<string, BlockErrorCode> = {
   ENOENT: 'not-found',
@@ -236,9 +237,11 @@ class NodeFile implements BlockFile {
   }
 }
 
+const isNbd = (path: string) => /^nbd(\+unix)?:/.test(path);
+
 /** The block layer's outside, on Node. */
 export const nodeBlockHost: BlockHost = {
-  openFile: (path, options) => new NodeFile(path, options),
+  openFile: (path, options) => (isNbd(path) ? openNbd(path, options.write ?? false) : new NodeFile(path, options)),
   resolvePath: (base, path) => (isAbsolute(path) || /^[a-z]+:/.test(path) ? path : join(dirname(base), path)),
   exists: (path) => fs.existsSync(path),
   codecs,

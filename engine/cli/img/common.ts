@@ -1,6 +1,6 @@
 import { BlockError } from '../../block/errors.ts';
 import type { OpenFileOptions } from '../../block/file.ts';
-import type { BlockNode, BlockRun } from '../../block/node.ts';
+import type { BlockNode } from '../../block/node.ts';
 import { FORMATS, type OpenImageOptions, openImage, parseFilename } from '../../block/open.ts';
 import { createQcow2, type Qcow2CreateOptions } from '../../block/qcow2/create.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
@@ -108,27 +108,7 @@ export function withNode<T>(node: BlockNode, run: (node: BlockNode) => T): T {
   return result;
 }
 
-/** A run of a disk seen through its whole backing chain. */
-export interface ChainRun extends BlockRun {
-  /** 0 is the top. */
-  depth: number;
-  node: BlockNode;
-}
-
-export function chainStatus(top: BlockNode, offset: number, length: number): ChainRun {
-  let node = top;
-  let depth = 0;
-  let most = length;
-  for (;;) {
-    const run = node.blockStatus(offset, most);
-    most = run.length;
-    if (run.kind !== 'unallocated' || node.backing === null) return { ...run, depth, node };
-    if (offset >= node.backing.size) return { kind: 'unallocated', length: most, depth, node };
-    depth++;
-    node = node.backing;
-    most = Math.min(most, node.size - offset);
-  }
-}
+export { type ChainRun, chainStatus } from '../../block/chain.ts';
 
 /** Progress as qemu-img prints it; silent unless asked for. */
 export class Progress {
