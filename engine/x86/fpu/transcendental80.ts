@@ -5,7 +5,8 @@
  * whatever the host's processor does; the result is the function of the reduced argument. Everything is computed with
  * some 120 bits or more and rounded once by RC, so results are correctly rounded but for one case in 2^50; hardware is
  * within one unit in the last place of that. Beyond the domains the SDM defines: F2XM1 outside [-1, 1] gives its
- * operand, FYL2XP1 at or below -1 is invalid, between its bounds and infinity it gives the true value.
+ * operand, and so does FYL2XP1 at or below -1, as AMD processors do; between its bounds and infinity FYL2XP1 gives the
+ * true value.
  *
  * Fixed-point numbers are BigInts; a suffix names their fractional bits. These instructions are rare, and take a few
  * microseconds.
@@ -13,7 +14,7 @@
 import { CONSTANT_BITS, LN2, LOG2_E, PI, PI66, PI66_BITS } from './constants.ts';
 import { Convert80 } from './convert80.ts';
 import { BIAS, classify, type Float80, Kind, TOP_BIT } from './float80.ts';
-import { C2, ZE } from './fpu-state.ts';
+import { C2, PE, UE, ZE } from './fpu-state.ts';
 
 /** Fractional bits of sine and cosine, and of the other functions. */
 const TRIG = 128n;
@@ -356,7 +357,6 @@ export class Transcendental80 extends Convert80 {
         this.invalid(out);
         return;
       }
-      if (ky === Kind.DENORMAL && (this.masks & ZE) !== 0 && this.denormal()) return;
       if (ky !== Kind.INFINITY) this.flags |= ZE;
       out.infinity(y.sign ^ 1);
       return;
@@ -395,6 +395,8 @@ export class Transcendental80 extends Convert80 {
       n.exp - BIAS - 63 - Number(LOG_BITS),
       exact ? 0 : 1,
     );
+    // Processors do not tell exact results apart, and take them for inexact.
+    this.flags |= out.exp === 0 ? PE | UE : PE;
   }
 
   /** y * log2(x + 1). SDM 2, table 3-48 (FYL2XP1). */
@@ -406,15 +408,16 @@ export class Transcendental80 extends Convert80 {
       return;
     }
     const sign = x.sign ^ y.sign;
-    if (
-      (kx === Kind.ZERO && ky === Kind.INFINITY) ||
-      (kx === Kind.INFINITY && ky === Kind.ZERO) ||
-      (x.sign === 1 && kx !== Kind.ZERO && x.exp >= BIAS)
-    ) {
+    if ((kx === Kind.ZERO && ky === Kind.INFINITY) || (kx === Kind.INFINITY && (ky === Kind.ZERO || x.sign === 1))) {
       this.invalid(out);
       return;
     }
     if ((kx === Kind.DENORMAL || ky === Kind.DENORMAL) && this.denormal()) return;
+    if (x.sign === 1 && x.exp >= BIAS && kx !== Kind.INFINITY && (ky === Kind.NORMAL || ky === Kind.DENORMAL)) {
+      this.flags |= PE;
+      out.copy(x);
+      return;
+    }
     if (kx === Kind.INFINITY || ky === Kind.INFINITY) {
       out.infinity(sign);
       return;
@@ -472,6 +475,7 @@ export class Transcendental80 extends Convert80 {
       const isOne = a.exp === BIAS && a.hi === TOP_BIT && a.lo === 0;
       if (isOne && sign === 1) out.set(1, BIAS - 1, TOP_BIT, 0);
       else out.copy(a);
+      this.flags |= PE;
       return;
     }
     const n = this.normalize(a, this.x);

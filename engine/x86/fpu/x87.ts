@@ -503,7 +503,7 @@ export class X87 {
     const binary = i === 1 || i === 3 || i === 5;
     const pushes = i === 2 || i === 4;
     if (this.isEmpty(0) || (binary && this.isEmpty(1))) {
-      if (i === 5) state.status &= ~C2;
+      if (i === 5 || i === 2) state.status &= ~C2;
       if (this.underflow()) return Outcome.DONE;
       r.indefinite();
       if (i === 5) this.put(0, r);
@@ -517,6 +517,7 @@ export class X87 {
       return Outcome.DONE;
     }
     if (pushes && !this.isEmpty(7)) {
+      if (i === 2) state.status &= ~C2;
       if (this.overflow()) return Outcome.DONE;
       this.put(0, r.indefinite());
       this.push(r);
@@ -585,7 +586,7 @@ export class X87 {
     const { unit, a, b, r, r2, state } = this;
     const binary = i === 0 || i === 1 || i === 5;
     if (this.isEmpty(0) || (binary && this.isEmpty(1))) {
-      if (i === 0) state.status &= ~C2;
+      if (i === 0 || i === 3 || i >= 6) state.status &= ~C2;
       if (this.underflow()) return Outcome.DONE;
       r.indefinite();
       if (i === 1) {
@@ -598,6 +599,7 @@ export class X87 {
       return Outcome.DONE;
     }
     if (i === 3 && !this.isEmpty(7)) {
+      state.status &= ~C2;
       if (this.overflow()) return Outcome.DONE;
       this.put(0, r.indefinite());
       this.push(r);

@@ -166,7 +166,9 @@ export function writeRaw(to: DataView, at: number, [top, high, low]: Raw): void 
 /** A float's bits: edges, or random. */
 export function float32(random: Random): number {
   return random.chance(40)
-    ? (random.pick([0, 1, 0x7fffff, 0x800000, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fbfffff, 0x7fc00000, 0x7fffffff, 0x3f800000]) |
+    ? (random.pick([
+        0, 1, 0x7fffff, 0x800000, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fbfffff, 0x7fc00000, 0x7fffffff, 0x3f800000,
+      ]) |
         (random.below(2) << 31)) >>>
         0
     : random.chance(10)
@@ -296,16 +298,20 @@ export function instructions(): Instruction[] {
       if (!form) return;
       const [name, memory] = form;
       list.push({ name, opcode: Number(key), modrm: (reg << 3) | 6, memory });
-      if (/ENV|RSTOR|SAVE/.test(name)) list.push({ name: `${name} 16`, opcode: Number(key), modrm: (reg << 3) | 6, memory, narrow: true });
+      if (/ENV|RSTOR|SAVE/.test(name))
+        list.push({ name: `${name} 16`, opcode: Number(key), modrm: (reg << 3) | 6, memory, narrow: true });
     });
   for (const [key, row] of Object.entries(ROWS))
     row.forEach((name, reg) => {
-      if (name) for (const i of [0, 1, 2, 7]) list.push({ name: `${name} ${i}`, opcode: Number(key), modrm: 0xc0 | (reg << 3) | i });
+      if (name)
+        for (const i of [0, 1, 2, 7]) list.push({ name: `${name} ${i}`, opcode: Number(key), modrm: 0xc0 | (reg << 3) | i });
     });
   for (const [modrm, name] of Object.entries(D9)) list.push({ name, opcode: 0xd9, modrm: Number(modrm) });
-  for (const [modrm, name] of Object.entries(TRANSCENDENTAL)) list.push({ name, opcode: 0xd9, modrm: Number(modrm), transcendental: true });
+  for (const [modrm, name] of Object.entries(TRANSCENDENTAL))
+    list.push({ name, opcode: 0xd9, modrm: Number(modrm), transcendental: true });
   list.push({ name: 'FUCOMPP', opcode: 0xda, modrm: 0xe9 }, { name: 'FCOMPP', opcode: 0xde, modrm: 0xd9 });
-  for (const [i, name] of ['FNENI', 'FNDISI', 'FNCLEX', 'FNINIT', 'FNSETPM'].entries()) list.push({ name, opcode: 0xdb, modrm: 0xe0 | i });
+  for (const [i, name] of ['FNENI', 'FNDISI', 'FNCLEX', 'FNINIT', 'FNSETPM'].entries())
+    list.push({ name, opcode: 0xdb, modrm: 0xe0 | i });
   list.push({ name: 'FNSTSW AX', opcode: 0xdf, modrm: 0xe0 });
   return list;
 }

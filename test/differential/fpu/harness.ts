@@ -22,7 +22,8 @@ export interface Harness {
 
 /** Builds the harness, or says why there is none. */
 export function buildHarness(): Harness | string {
-  if (process.arch !== 'x64' || process.platform !== 'linux') return `no x87 to compare with on ${process.platform} ${process.arch}`;
+  if (process.arch !== 'x64' || process.platform !== 'linux')
+    return `no x87 to compare with on ${process.platform} ${process.arch}`;
   const directory = mkdtempSync(join(tmpdir(), 'vivarium-fpu-'));
   const binary = join(directory, 'harness');
   const close = (): void => rmSync(directory, { recursive: true, force: true });
