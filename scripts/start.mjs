@@ -81,7 +81,7 @@ if (!wantsServe) {
 if (binary !== undefined && reason === undefined) {
   if (stale('dist/main/electron.js', ['main', 'engine', 'assets'])) await run(node24, [join(root, 'scripts', 'build.mjs')]);
   const sandbox = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
-  process.exitCode = await run(binary, [...sandbox, join(root, 'dist'), ...rest]);
+  process.exitCode = await run(binary, [...sandbox, join(root, 'dist'), '--cache', join(root, '.cache'), ...rest]);
 } else {
   console.log(`Vivarium runs in the browser: ${reason}.`);
   // Ctrl-C is for the app, which ends its VMs before it goes.

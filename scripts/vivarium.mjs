@@ -11,7 +11,9 @@ import { ensurePackages, node24, root } from './setup.mjs';
 
 if (!existsSync(node24)) await ensurePackages();
 const args = process.argv.slice(2);
-const program = ['run', 'img', 'version', '--version'].includes(args[0]) ? ['engine', 'cli', 'main.ts'] : ['main', 'cli', 'main.ts'];
+const program = ['run', 'img', 'version', '--version'].includes(args[0])
+  ? ['engine', 'cli', 'main.ts']
+  : ['main', 'cli', 'main.ts'];
 const child = spawn(node24, [join(root, ...program), ...args], { stdio: 'inherit' });
 // The terminal sends Ctrl-C to the program as well; what others send to this one is passed on.
 process.on('SIGINT', () => {});
