@@ -79,3 +79,43 @@ export function serveAll(transport: VirtioTransport, index: number, serve: (chai
   }
   transport.signal(index);
 }
+
+/**
+ * What an I/O thread does with a queue: takes chains, carries each out without the lock, gives it back. The lock is held
+ * once for each chain: to give the last back, interrupt, and take the next. `carryOut` returns the bytes it wrote and must
+ * not throw. Returns whether chains may be left because the `budget` of chains was used up.
+ */
+export function serveOffThread(
+  transport: VirtioTransport,
+  locked: Locked,
+  index: number,
+  budget: number,
+  carryOut: (chain: Chain) => number,
+): boolean {
+  const queue = transport.queues[index];
+  if (queue === undefined) return false;
+  let done: Chain | undefined;
+  let written = 0;
+  for (let left = budget; ; left--) {
+    const next: Chain | undefined = locked(() => {
+      if (done !== undefined) {
+        queue.push(done, written);
+        transport.signal(index);
+        transport.ended();
+      }
+      if (left <= 0) return undefined;
+      let chain = queue.pop();
+      if (chain === undefined) {
+        queue.wantNotifications(true);
+        chain = queue.pop(); // one may have come before the driver saw that
+      }
+      if (chain === undefined) return undefined;
+      queue.wantNotifications(false);
+      transport.began();
+      return chain;
+    });
+    if (next === undefined) return left <= 0;
+    written = carryOut(next);
+    done = next;
+  }
+}
