@@ -35,8 +35,8 @@ export const vector =
   (i) => {
     const { operands } = i.form.row;
     const usesXmm = operands.some(({ kind }) => 'VWU'.includes(kind));
-    // CVTPI2PD from memory leaves the x87 alone; CVTPI2PS does not.
-    const usesMmx = isMmx(i) && !(i.form.row.mnemonic === 'CVTPI2PD' && i.form.memory);
+    // Conversions from memory touch no MMX register, and leave the x87 alone.
+    const usesMmx = isMmx(i) && !(i.form.row.mnemonic.startsWith('CVTPI2') && i.form.memory);
     if (usesXmm) checkAvailable(i, SSE_UD);
     else checkAvailable(i, MMX_UD);
     if (usesMmx) mmxCheck(i.b);

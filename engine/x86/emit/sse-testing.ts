@@ -83,6 +83,11 @@ export class SseMachine {
     this.view.setUint32(STATE_AT + S.CR4, 0x600, true);
   }
 
+  /** Adds helpers, which as a rule want the machine's memory. */
+  use(helpers: Record<string, Helper>): void {
+    Object.assign(this.#helpers, helpers);
+  }
+
   #translate(address: number): number {
     if (address >= GUEST_AT && address <= GUEST_AT + GUEST_BYTES - 16) return address;
     this.view.setUint32(STATE_AT + S.EXCEPTION, 14, true);

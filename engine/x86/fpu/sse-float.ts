@@ -91,12 +91,14 @@ export function sseFloat(state: SseState, operation: number, imm: number): numbe
   }
   context.load(mxcsr);
   exact(state, kind, double, lanes, imm & 0xff);
-  let { flags } = context;
+  const flags = kind === SseFloat.DOT ? context.flags : reported(context.flags);
   const unmasked = ~context.masked;
-  if ((flags & BEFORE & unmasked) !== 0) flags &= BEFORE;
   state.u32[MXCSR / 4] = mxcsr | flags;
   return (flags & unmasked) !== 0 ? 1 : 0;
 }
+
+/** The flags that a step reports: an unmasked exception found before the computation keeps it from being done. */
+const reported = (flags: number): number => ((flags & BEFORE & ~context.masked) !== 0 ? flags & BEFORE : flags);
 
 // --- quick paths ------------------------------------------------------------------------------------------------
 
@@ -301,19 +303,27 @@ function one(f: Format, kind: number, lane: number, x: bigint, y: bigint, imm: n
   }
 }
 
-/** DPPS, DPPD: products of the lanes that imm[7:4] chooses, added in pairs, to the lanes that imm[3:0] chooses. */
+/**
+ * DPPS, DPPD: products of the lanes that imm[7:4] chooses, added in pairs, to the lanes that imm[3:0] chooses. Each
+ * step reports its exceptions by itself; after an unmasked one there is no next.
+ */
 function dot(f: Format, first: (lane: number) => bigint, second: (lane: number) => bigint, count: number, imm: number): bigint[] {
-  const stop = (): boolean => (context.flags & ~context.masked) !== 0;
-  const products: bigint[] = [];
-  for (let lane = 0; lane < count; lane++)
-    products.push((imm & (16 << lane)) !== 0 ? context.mul(f, first(lane), second(lane)) : 0n);
-  let sum = 0n;
-  if (!stop()) {
-    sum = context.add(f, products[0], products[1]);
-    if (count === 4) {
-      const upper = context.add(f, products[2], products[3]);
-      if (!stop()) sum = context.add(f, sum, upper);
-    }
+  let flags = 0;
+  const step = (compute: () => bigint[]): bigint[] => {
+    if ((flags & ~context.masked) !== 0) return [];
+    context.flags = 0;
+    const results = compute();
+    flags |= reported(context.flags);
+    return results;
+  };
+  let terms = step(() =>
+    Array.from({ length: count }, (_, lane) => ((imm & (16 << lane)) !== 0 ? context.mul(f, first(lane), second(lane)) : 0n)),
+  );
+  while (terms.length > 1) {
+    const from = terms;
+    terms = step(() => Array.from({ length: from.length / 2 }, (_, n) => context.add(f, from[2 * n], from[2 * n + 1])));
   }
-  return products.map((_, lane) => ((imm & (1 << lane)) !== 0 ? sum : 0n));
+  context.flags = flags;
+  const sum = terms[0] ?? 0n;
+  return Array.from({ length: count }, (_, lane) => ((imm & (1 << lane)) !== 0 ? sum : 0n));
 }

@@ -164,7 +164,8 @@ export class FloatContext {
         this.flags |= UE | PE;
         return sign;
       }
-      if ((this.masked & UE) === 0) this.flags |= lost || inexact ? UE | PE : UE;
+      // Unmasked, the bits that a denormal has no room for do not count as lost.
+      if ((this.masked & UE) === 0) this.flags |= inexact ? UE | PE : UE;
       else if (lost) this.flags |= UE | PE;
       return sign | denormal;
     }
