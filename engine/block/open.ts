@@ -33,7 +33,7 @@ export interface OpenImageOptions {
   /** For the checker. */
   check?: boolean;
   cacheSizes?: CacheSizes;
-  /** Let a backing file be a host device. Off, because an image from elsewhere could name any device. */
+  /** Let a backing file be a host device or an NBD server. Off, because an image from elsewhere could name any. */
   allowDeviceBacking?: boolean;
   /** What a discard does to the host file; default on. */
   unmap?: boolean;
@@ -170,6 +170,8 @@ function openBackingFile(
   options: OpenImageOptions,
 ): BlockNode {
   const name = parseFilename(wanted.file);
+  if (/^nbd(\+unix)?:/.test(name.path) && !options.allowDeviceBacking)
+    throw new BlockError('unsupported', `'${base}' names the server '${name.path}' as its backing file, which is not allowed`);
   const path = host.resolvePath(base, name.path);
   let file: BlockFile;
   try {

@@ -112,6 +112,8 @@ export class BitmapTracker {
     const extension = meta.header.bitmaps!;
     meta.claim(extension.directoryOffset, extension.directorySize, 'the bitmap directory');
     for (const bitmap of list) {
+      // One overlap is enough to refuse the image; a directory made to keep us busy ends here.
+      if (meta.overlap !== null) return;
       if (bitmap.tableSize) meta.claim(bitmap.tableOffset, bitmap.tableSize * 8, 'a bitmap table');
       for (const offset of readBitmapTable(meta.file, meta, bitmap)) if (offset > 1) meta.claim(offset, 1, 'bitmap data');
     }

@@ -186,7 +186,13 @@ function scan(node: Qcow2Node): Scan {
   count(0, 1, 'header');
   count(header.l1Offset, header.l1Size * 8, 'active L1 table');
   countTables(meta.l1Offsets, meta.l1Copied, 'active');
+  const l1Tables = new Set<number>();
   for (const snapshot of node.snapshots) {
+    if (snapshot.l1Size > 0 && l1Tables.has(snapshot.l1Offset)) {
+      bad(`snapshot '${snapshot.name}' shares its L1 table with another`);
+      continue;
+    }
+    l1Tables.add(snapshot.l1Offset);
     if (!count(snapshot.l1Offset, snapshot.l1Size * 8, 'snapshot L1 table')) continue;
     countTables(meta.readL1(snapshot.l1Offset, snapshot.l1Size).offsets, null, `snapshot '${snapshot.name}'`);
   }
@@ -194,7 +200,13 @@ function scan(node: Qcow2Node): Scan {
   if (header.crypto) count(header.crypto.offset, header.crypto.length, 'encryption header');
   if (header.bitmaps && node.bitmaps) {
     count(header.bitmaps.directoryOffset, header.bitmaps.directorySize, 'bitmap directory');
+    const bitmapTables = new Set<number>();
     for (const bitmap of node.bitmaps.list) {
+      if (bitmap.tableSize > 0 && bitmapTables.has(bitmap.tableOffset)) {
+        bad(`bitmap '${bitmap.name}' shares its table with another`);
+        continue;
+      }
+      bitmapTables.add(bitmap.tableOffset);
       count(bitmap.tableOffset, bitmap.tableSize * 8, 'bitmap table');
       try {
         for (const offset of readBitmapTable(meta.file, meta, bitmap)) if (offset > 1) count(offset, size, 'bitmap data');
@@ -229,9 +241,13 @@ function scan(node: Qcow2Node): Scan {
   const end = Math.max(counts.highest + 1, meta.reftableLength * meta.blockEntries);
   for (let block = 0; block * meta.blockEntries < end; block++) {
     const first = block * meta.blockEntries;
-    const has = meta.blockOffset(block) !== 0;
+    const offset = meta.blockOffset(block);
+    // A block in a hole of the file counts nothing: only what was counted there matters. That keeps a sparse giant quick.
+    const has =
+      offset !== 0 && (meta.refs.anyDirty || meta.file.extent(offset, size).data || meta.file.extent(offset, size).length < size);
     const stop = Math.min(end, first + meta.blockEntries);
     for (let c = has ? first : counts.next(first); c < stop; c++) {
+      if (!has && counts.get(c) === 0) continue;
       const used = counts.get(c);
       const value = has ? meta.refcount(c) : 0;
       if (value !== 0) result.imageEndOffset = (c + 1) * size;
@@ -243,7 +259,7 @@ function scan(node: Qcow2Node): Scan {
       } else {
         result.corruptions++;
         found.missing.push(c);
-        if (!has) found.structural = true;
+        if (offset === 0) found.structural = true;
         say(`ERROR cluster ${c} refcount=${value} reference=${used}`);
       }
       if (found.leaked.length + found.missing.length > 1 << 24) {
@@ -281,7 +297,9 @@ function rebuild(node: Qcow2Node, counts: Counts): void {
   let tableClusters = 0;
   for (;;) {
     for (let c = start; c < start + total; c++) needed.add(Math.floor(c / meta.blockEntries));
-    tableClusters = Math.max(1, Math.ceil(((Math.max(...needed) + 1) * 8) / size));
+    let last = 0;
+    for (const index of needed) if (index > last) last = index;
+    tableClusters = Math.ceil(((last + 1) * 8) / size);
     if (needed.size + tableClusters === total) break;
     total = needed.size + tableClusters;
   }
@@ -361,7 +379,8 @@ export function recollect(node: Qcow2Node): void {
   meta.recollect();
   if (header.snapshotCount) meta.claim(header.snapshotsOffset, encodedSnapshotBytes(node.snapshots), 'the snapshot table');
   for (const snapshot of node.snapshots)
-    if (snapshot.l1Size) meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, 'the L1 table of a snapshot');
+    if (snapshot.l1Size && meta.overlap === null)
+      meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, 'the L1 table of a snapshot');
   node.bitmaps?.claim();
 }
 

@@ -49,7 +49,8 @@ export function openQcow2(file: BlockFile, host: BlockHost, options: Qcow2OpenOp
   if (options.write) {
     if (header.snapshotCount) meta.claim(header.snapshotsOffset, bytes, 'the snapshot table');
     for (const snapshot of list)
-      if (snapshot.l1Size) meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, `the L1 table of snapshot '${snapshot.name}'`);
+      if (snapshot.l1Size && meta.overlap === null)
+        meta.claim(snapshot.l1Offset, snapshot.l1Size * 8, `the L1 table of snapshot '${snapshot.name}'`);
   }
   const bitmaps = header.bitmaps ? new BitmapTracker(meta) : null;
   if (options.write && !options.check && meta.overlap !== null && !(header.incompatible & INCOMPAT_DIRTY))
