@@ -22,7 +22,6 @@ export const ACPI_ENABLE = 0xf1;
 export const ACPI_DISABLE = 0xf0;
 
 const PM1_STATUS = 0x00;
-const PM1_ENABLE = 0x02;
 const PM1_CONTROL = 0x04;
 const PM_TIMER = 0x08;
 const GPE = 0x0c;
@@ -212,7 +211,7 @@ export class AcpiPm {
     if ((offset & 3) + size > 4 || offset >= ACPI_PM_PORTS) return allOnes(size);
     // Reading these stops the clock for a moment, which nobody sees.
     if (size === 1 && (offset === LEVEL2 || offset === LEVEL3)) return 0;
-    return (this.#dword(offset & ~3) >>> ((offset & 3) * 8)) & allOnes(size);
+    return ((this.#dword(offset & ~3) >>> ((offset & 3) * 8)) & allOnes(size)) >>> 0;
   }
 
   #writeBlock(offset: number, size: AccessSize, value: number): void {
