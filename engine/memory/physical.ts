@@ -44,6 +44,8 @@ export class PhysicalMemory implements GuestMemory {
   #lowRam = 0;
   #lowRamHost = 0;
   #last: Region | undefined;
+  #holeBase = 0;
+  #holeEnd = 0;
   /** Set by the machine: what a device's write to translated code leads to. */
   codeWritten: CodeWritten = () => {};
 
@@ -58,9 +60,11 @@ export class PhysicalMemory implements GuestMemory {
     this.#start = backing.start;
   }
 
-  /** Replaces the map. Later regions win over earlier ones where they overlap. */
-  setRegions(regions: readonly Region[]): void {
+  /** Replaces the map. Later regions win over earlier ones where they overlap; `hole` is a range that no memory backs. */
+  setRegions(regions: readonly Region[], hole?: { readonly base: number; readonly length: number }): void {
     const ram = regions[0];
+    this.#holeBase = hole?.base ?? 0;
+    this.#holeEnd = hole === undefined ? 0 : hole.base + hole.length;
     this.#regions = [...regions].reverse();
     this.#last = undefined;
     // RAM from 1 MiB up is never overlaid.
@@ -76,6 +80,7 @@ export class PhysicalMemory implements GuestMemory {
   region(address: number): Region | undefined {
     const last = this.#last;
     if (last !== undefined && address >= 0x100000 && address >= last.base && address < last.base + last.length) return last;
+    if (address < this.#holeEnd && address >= this.#holeBase) return undefined;
     for (const region of this.#regions)
       if (address >= region.base && address < region.base + region.length) {
         this.#last = region;

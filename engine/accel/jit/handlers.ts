@@ -13,12 +13,14 @@ import type { Type } from '../../ir/ops.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { FORM_BITS, type Form, formBits, formsOf, parseRows, type Row } from '../../x86/decode/rows.ts';
 import { INTEGER, X87 } from '../../x86/decode/tables.ts';
+import { SSE } from '../../x86/decode/tables-sse.ts';
 import { arithmetic } from '../../x86/emit/arithmetic.ts';
 import { type Emitter, Instruction } from '../../x86/emit/context.ts';
 import { control } from '../../x86/emit/control.ts';
 import { moves } from '../../x86/emit/move.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../../x86/emit/prelude.ts';
 import { shifts } from '../../x86/emit/shift.ts';
+import { sse } from '../../x86/emit/sse.ts';
 
 /** Table indices of the handlers that stand for no instruction. */
 export const Handler = {
@@ -40,11 +42,12 @@ export const Handler = {
 } as const;
 const FIRST_FORM = Handler.PRELUDE + PRELUDE_KINDS.length;
 
-const emitters: Record<string, Emitter> = { ...arithmetic, ...shifts, ...moves, ...control };
+const emitters: Record<string, Emitter> = { ...arithmetic, ...shifts, ...moves, ...control, ...sse };
 
 export const rows: readonly Row[] = (() => {
   const list = parseRows(INTEGER);
   list.push(...parseRows(X87, list.length));
+  list.push(...parseRows(SSE, list.length));
   return list;
 })();
 

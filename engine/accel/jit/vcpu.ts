@@ -11,6 +11,7 @@ import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { FORM_BITS } from '../../x86/decode/rows.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
+import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { CodeCache } from './code-cache.ts';
 import { Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
@@ -71,6 +72,7 @@ export class JitVcpu {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: handlers });
     const helpers = {
       ...this.system.helpers,
+      ...sseHelpers(this.cpu.buffer, this.cpu.at),
       check_page2: (record: number): number => this.#checkPage2(record),
       step_end: (record: number): number => this.#stepEnd(record),
     };
@@ -293,6 +295,12 @@ export class JitVcpu {
     this.cache.clear();
     this.#pageOfRecord.clear();
     this.#jumps.fill(-1);
+  }
+
+  /** Drops everything that was translated; outside of translated code only. */
+  dropAll(): void {
+    this.#dropCode();
+    this.cpu.i32[S.STOPPED_AT >> 2] = 0;
   }
 
   /** Code in a page of the backing was written: by this vCPU, another or a device. */

@@ -1,15 +1,19 @@
 /** Glue between instructions and the x87 unit: operand fetch, #NM and #MF, FXSAVE images (SDM 1, 8 and 10.5). */
 import * as S from '../../memory/vcpu-state.ts';
-import { type FpuState, fpuStruct, initialize, isPending } from '../fpu/fpu-state.ts';
-import { CR0, type Cpu, raise } from './cpu.ts';
+import { type FpuState, fpuStruct, isPending } from '../fpu/fpu-state.ts';
+import { Outcome, X87 } from '../fpu/x87.ts';
+import { loadLength, storeLength } from '../fpu/x87-forms.ts';
+import { CR0, type Cpu, highOf, lowOf, raise } from './cpu.ts';
 
 export class FpuUnit {
   readonly #cpu: Cpu;
   readonly state: FpuState;
+  readonly #x87: X87;
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
     this.state = fpuStruct.at(cpu.buffer, cpu.at + S.FPU);
+    this.#x87 = new X87(this.state);
   }
 
   /** FWAIT: #NM with MP and TS set, then pending exceptions. */
@@ -32,25 +36,70 @@ export class FpuUnit {
     this.state.valid = 0;
   }
 
-  register(code: number, _rip: number): void {
-    this.#available();
-    const { state } = this;
-    if (code === 0xdbe3) initialize(state);
-    else if (code === 0xdbe2) state.status &= ~0x80ff;
-    else if (code === 0xdfe0) this.#cpu.u16[S.GPR >> 1] = state.status;
-    else raise(6);
+  #codeSegment(): number {
+    return this.#cpu.is64 ? 0 : this.#cpu.selector(S.CS);
   }
 
-  memory(code: number, address: number, _size: number, _rip: number): void {
+  #outcome(outcome: number): void {
+    const cpu = this.#cpu;
+    switch (outcome) {
+      case Outcome.UNDEFINED:
+        raise(6);
+        break;
+      case Outcome.PENDING:
+        this.#pending();
+        break;
+      case Outcome.FLAGS:
+        cpu.setArithmetic(this.#x87.eflags);
+        break;
+      case Outcome.AX:
+        cpu.u16[S.GPR >> 1] = this.#x87.ax;
+        break;
+    }
+  }
+
+  /** A register form; `code` is the escape opcode and the ModRM byte. */
+  register(code: number, rip: number): void {
+    this.#available();
+    const opcode = code >> 8;
+    const modrm = code & 0xff;
+    if (!this.#x87.pending(opcode, modrm))
+      this.#x87.recordPointers(opcode, modrm, { low: lowOf(rip), high: highOf(rip), selector: this.#codeSegment() });
+    this.#outcome(this.#x87.register(opcode, modrm, this.#cpu.eflags));
+  }
+
+  /** A memory form at a linear address. `size` is the operand size in bits. */
+  memory(code: number, address: number, size: number, rip: number): void {
     this.#available();
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    const { state } = this;
-    const key = `${(code >> 8).toString(16)}/${(code >> 3) & 7}`;
-    if (key === 'd9/7') cpu.write16(address, state.control, user);
-    else if (key === 'dd/7') cpu.write16(address, state.status, user);
-    else if (key === 'd9/5') state.control = cpu.read16(address, user) | 0x40;
-    else raise(6);
+    const opcode = code >> 8;
+    const modrm = code & 0xff;
+    const wide = size !== 16;
+    const x87 = this.#x87;
+    if (x87.pending(opcode, modrm)) {
+      this.#pending();
+      return;
+    }
+    const { scratch } = x87;
+    const loads = loadLength(opcode, modrm, wide);
+    for (let at = 0; at < loads; at++) scratch[at] = cpu.readByte(cpu.wrap(address + at), user);
+    // All that may be stored must be writable before the state changes.
+    const stores = storeLength(opcode, modrm, wide);
+    if (stores > 0) {
+      cpu.translate(address, true, user);
+      cpu.translate(cpu.wrap(address + stores - 1), true, user);
+    }
+    x87.recordPointers(
+      opcode,
+      modrm,
+      { low: lowOf(rip), high: highOf(rip), selector: this.#codeSegment() },
+      { low: lowOf(address), high: highOf(address), selector: 0 },
+    );
+    const real = !cpu.isProtected || cpu.isVirtual8086;
+    const outcome = x87.memory(opcode, modrm, wide, real);
+    for (let at = 0; at < x87.stored; at++) cpu.writeByte(cpu.wrap(address + at), scratch[at], user);
+    this.#outcome(outcome);
   }
 
   fxsave(address: number, wide: boolean): void {

@@ -1,5 +1,6 @@
 /** Control, debug and model-specific registers (SDM 3A 2.5, 3B 18, 4). */
 import * as S from '../../memory/vcpu-state.ts';
+import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { CR0, CR4, type Cpu, EFER, isCanonical, linear, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
@@ -61,6 +62,7 @@ export class Registers {
       writeMsr64(cpu, MSR.PAT, 0x00070406, 0x00070406);
       writeMsr64(cpu, MSR.MISC_ENABLE, 1, 0);
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
+      powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
     this.#paging.flush();
     this.#segments.updateMode();

@@ -1,0 +1,132 @@
+/**
+ * Machine time and its timers in shared memory. Deadlines are doubles; the clock thread sleeps until the earliest and
+ * runs what is due. Machine time stands while the machine is stopped.
+ */
+import type { Clock, Timer } from '../bus/clock.ts';
+import type { SharedState } from '../memory/shared-state.ts';
+import { f64, i32s, struct, u32, type View } from '../memory/struct.ts';
+
+export const clockState = struct('clock', 1, {
+  /** Host time in ns at machine time 0, corrected for the time it stood. */
+  origin: f64,
+  /** Machine time at which it was stopped; meaningful while `running` is 0. */
+  frozen: f64,
+  running: u32,
+  /** Rung when a deadline came nearer or the state changed. */
+  bell: i32s(1),
+  /** Deadline that the clock thread sleeps for. */
+  wake: f64,
+  /** Wall clock, ms since the epoch, at machine time 0. */
+  wallOrigin: f64,
+});
+
+const timerState = struct('timer', 1, { deadline: f64, armed: u32 });
+
+/** Host time in ns; the same on every thread. */
+export function hostNs(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1e9 + nanoseconds;
+}
+
+interface MachineTimer {
+  readonly state: View<typeof timerState.fields>;
+  readonly callback: () => void;
+}
+
+export class MachineClock implements Clock {
+  readonly state: View<typeof clockState.fields>;
+  readonly #shared: SharedState;
+  readonly #timers: MachineTimer[] = [];
+
+  constructor(shared: SharedState) {
+    this.#shared = shared;
+    this.state = shared.struct(clockState);
+  }
+
+  /** Once, by the control thread. */
+  initialize(wallMs: number): void {
+    this.state.origin = hostNs();
+    this.state.frozen = 0;
+    this.state.running = 0;
+    this.state.wallOrigin = wallMs;
+  }
+
+  now(): number {
+    const { state } = this;
+    return state.running !== 0 ? hostNs() - state.origin : state.frozen;
+  }
+  wallTime(): number {
+    return this.state.wallOrigin + this.now() / 1e6;
+  }
+
+  start(): void {
+    const { state } = this;
+    if (state.running !== 0) return;
+    state.origin = hostNs() - state.frozen;
+    state.running = 1;
+    this.#ring();
+  }
+  stop(): void {
+    const { state } = this;
+    if (state.running === 0) return;
+    state.frozen = hostNs() - state.origin;
+    state.running = 0;
+  }
+
+  timer(name: string, callback: () => void): Timer {
+    const state = this.#shared.struct(timerState, `timer:${name}`);
+    this.#timers.push({ state, callback });
+    const clock = this;
+    return {
+      arm(deadline: number): void {
+        state.deadline = deadline;
+        state.armed = 1;
+        if (deadline < clock.state.wake) clock.#ring();
+      },
+      disarm(): void {
+        state.armed = 0;
+      },
+      get deadline(): number {
+        return state.armed !== 0 ? state.deadline : Infinity;
+      },
+    };
+  }
+
+  #ring(): void {
+    const { bell } = this.state;
+    Atomics.add(bell, 0, 1);
+    Atomics.notify(bell, 0);
+  }
+
+  /** The clock thread's loop: runs due timers with the lock held, then sleeps. Returns when `ended` says so. */
+  serve(ended: () => boolean): void {
+    const { state } = this;
+    while (!ended()) {
+      const seen = Atomics.load(state.bell, 0);
+      let next = Infinity;
+      if (state.running !== 0) {
+        this.#shared.lock.acquire();
+        // While this runs, arming must not ring for itself.
+        state.wake = -Infinity;
+        const now = this.now();
+        for (const { state: timer, callback } of this.#timers) {
+          if (timer.armed !== 0 && timer.deadline <= now) {
+            timer.armed = 0;
+            callback();
+          }
+        }
+        for (const { state: timer } of this.#timers) if (timer.armed !== 0 && timer.deadline < next) next = timer.deadline;
+        state.wake = next;
+        this.#shared.lock.release();
+        if (Atomics.load(state.bell, 0) !== seen) continue;
+      } else state.wake = Infinity;
+      const wait = next === Infinity ? 1000 : Math.min(1000, (next - this.now()) / 1e6);
+      if (wait > 0) Atomics.wait(state.bell, 0, seen, wait);
+    }
+  }
+
+  /** Wakes the clock thread, so that it sees that it has ended. */
+  wakeUp(): void {
+    this.#ring();
+  }
+}

@@ -1,0 +1,444 @@
+/**
+ * The parts list of the `pc` machine. Every thread of a VM process makes one: the objects are its own, the state
+ * behind them is shared.
+ */
+import { IoMap } from '../bus/io.ts';
+import type { IrqLine } from '../bus/irq.ts';
+import { PciBus, pciBusState, PciFunction, pciFunctionState } from '../bus/pci.ts';
+import type { MachineConfig } from '../contract/machine-config.ts';
+import { AcpiPm, acpiPmState } from '../devices/acpi-pm.ts';
+import { Cmos, cmosState } from '../devices/cmos.ts';
+import { DebugExit } from '../devices/debug-exit.ts';
+import { Debugcon, debugconState } from '../devices/debugcon.ts';
+import { I8042, i8042State } from '../devices/i8042.ts';
+import { I8254, i8254State } from '../devices/i8254.ts';
+import { I8259, i8259State } from '../devices/i8259.ts';
+import { IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, IoApic, ioapicState } from '../devices/ioapic.ts';
+import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
+import { ApicBus } from '../devices/lapic-bus.ts';
+import { I440fx, PAM_RANGES, Piix3, Piix4Pm, piix3State } from '../devices/pci-host.ts';
+import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
+import { Ps2Mouse, ps2MouseState } from '../devices/ps2-mouse.ts';
+import { Uart16550, uart16550State } from '../devices/uart16550.ts';
+import { buildEdid } from '../devices/vga-edid.ts';
+import { Vga, VGA_WINDOW, vgaState } from '../devices/vga.ts';
+import { PhysicalMemory, type Region } from '../memory/physical.ts';
+import { ByteRing } from '../memory/ring.ts';
+import { SharedState } from '../memory/shared-state.ts';
+import { struct, u32, type View } from '../memory/struct.ts';
+import * as S from '../memory/vcpu-state.ts';
+import { MachineClock } from './clock.ts';
+import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
+import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout } from './layout.ts';
+
+/** I/O base and interrupt of COM1 to COM4. */
+export const SERIAL_PORTS: readonly { port: number; irq: number }[] = [
+  { port: 0x3f8, irq: 4 },
+  { port: 0x2f8, irq: 3 },
+  { port: 0x3e8, irq: 4 },
+  { port: 0x2e8, irq: 3 },
+];
+/** Where the ACPI ports are without firmware, and the SCI. */
+export const PM_BASE = 0x600;
+export const SCI = 9;
+const RING_BYTES = 64 * 1024;
+
+const a20State = struct('a20', 1, { enabled: u32 });
+
+/** What the machine needs of the host on each thread. */
+export interface MachineHost {
+  fillRandom(target: Uint8Array): void;
+}
+
+export class Machine {
+  readonly config: MachineConfig;
+  readonly layout: MachineLayout;
+  readonly buffer: ArrayBufferLike;
+  readonly shared: SharedState;
+  readonly control: View<typeof machineState.fields>;
+  readonly memory: PhysicalMemory;
+  readonly clock: MachineClock;
+  readonly ports = new IoMap('ports');
+  readonly mmio = new IoMap('memory');
+  readonly pic: I8259;
+  readonly pit: I8254;
+  readonly cmos: Cmos;
+  readonly ioapic: IoApic;
+  readonly apics = new ApicBus();
+  readonly pci: PciBus;
+  readonly piix3: Piix3;
+  readonly piix4: Piix4Pm;
+  readonly host440: I440fx;
+  readonly pm: AcpiPm;
+  readonly keyboard: Ps2Keyboard;
+  readonly mouse: Ps2Mouse;
+  readonly i8042: I8042;
+  readonly vga: Vga | undefined;
+  readonly vram: Uint8Array;
+  readonly uarts: Uart16550[] = [];
+  /** Output of each serial port, and of the debug console last. */
+  readonly serialRings: ByteRing[] = [];
+  readonly debugRings: ByteRing[] = [];
+  /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
+  readonly tscToNs: ((ticks: number) => number)[] = [];
+  /** On a vCPU's thread: drops what that vCPU translated from a page of the backing. */
+  dropOwnCode: ((page: number) => void) | undefined;
+  /** Index of the vCPU whose thread this is, or -1. */
+  readonly ownCpu: number;
+  #vramAt: number | undefined;
+  readonly #host: MachineHost;
+  readonly #a20: { enabled: number };
+  readonly #vcpuStates: Int32Array[] = [];
+  readonly #tlbs: Int32Array[] = [];
+  #romBytes = 0;
+
+  constructor(config: MachineConfig, layout: MachineLayout, buffer: ArrayBufferLike, owner: number, ownCpu: number, host: MachineHost) {
+    this.config = config;
+    this.layout = layout;
+    this.buffer = buffer;
+    this.ownCpu = ownCpu;
+    this.#host = host;
+    this.shared = new SharedState(buffer, layout.state, layout.stateBytes, owner);
+    const { shared } = this;
+    this.control = shared.struct(machineState);
+    this.memory = new PhysicalMemory({
+        buffer,
+        start: layout.backing,
+        end: layout.end,
+        codePages: layout.codePages,
+        codeGranules: layout.codeGranules,
+        dirtyPages: layout.dirtyPages,
+      }, layout.ramBytes);
+    this.memory.codeWritten = (page) => this.codeWritten(page);
+    this.vram = new Uint8Array(buffer, layout.vram, layout.vramBytes);
+    this.clock = new MachineClock(shared);
+    this.#a20 = shared.struct(a20State);
+    for (let n = 0; n < layout.cpus; n++) {
+      const at = layout.vcpus + n * S.VCPU_BYTES;
+      this.#vcpuStates.push(new Int32Array(buffer, at, S.STATE_BYTES / 4));
+      this.#tlbs.push(new Int32Array(buffer, at + S.TLB_SUPERVISOR_AT, (S.TLB_BYTES * S.TLB_COUNT) / 4));
+    }
+
+    // Interrupt controllers.
+    const { clock } = this;
+    for (let n = 0; n < layout.cpus; n++)
+      new LocalApic(
+        shared.struct(lapicState, `lapic${n}`),
+        {
+          cpuIndex: n,
+          apicId: n,
+          bootstrap: n === 0,
+          clock,
+          tscToNs: (ticks) => this.tscToNs[n]?.(ticks) ?? ticks,
+          signal: (cpu, what, vector) => this.signal(cpu, what, vector ?? 0),
+          broadcastEoi: (vector) => this.ioapic.eoi(vector),
+        },
+        this.apics,
+      );
+    this.ioapic = new IoApic(shared.struct(ioapicState), {
+      id: layout.cpus,
+      deliver: (destination, logical, delivery, vector, level) => this.apics.deliver(destination, logical, delivery, vector, level),
+    });
+    this.mmio.map(IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, this.ioapic, 'ioapic');
+    this.pic = new I8259(shared.struct(i8259State), { intr: this.apics.apics[0].lint0 });
+    this.ports.map(0x20, 2, this.pic.master, 'pic-master');
+    this.ports.map(0xa0, 2, this.pic.slave, 'pic-slave');
+    this.ports.map(0x4d0, 2, this.pic.elcr, 'elcr');
+
+    // Timers and clock chips.
+    this.pit = new I8254(shared.struct(i8254State), { clock, irq: this.irq(0) });
+    this.ports.map(0x40, 4, this.pit, 'pit');
+    this.ports.map(0x61, 1, this.pit.port61, 'port61');
+    this.cmos = new Cmos(shared.struct(cmosState), { clock, irq: this.irq(8) });
+    this.ports.map(0x70, 2, this.cmos, 'rtc');
+
+    // PCI: host bridge, ISA bridge, power management.
+    const intx: IrqLine[] = [];
+    this.pci = new PciBus(shared.struct(pciBusState), {
+      ports: this.ports,
+      memory: this.mmio,
+      intx,
+      deliverMsi: (address, data) => this.apics.deliverMsi(address, data),
+      mappingChanged: () => this.flushAllTlbs(),
+      synced: () => this.#remap(),
+    });
+    const pciState = (name: string): View<typeof pciFunctionState.fields> => shared.struct(pciFunctionState, `pci:${name}`);
+    this.host440 = new I440fx(pciState('i440fx'), this.pci);
+    this.piix3 = new Piix3(shared.struct(piix3State), pciState('piix3'), this.pci, {
+      irqs: Array.from({ length: 16 }, (_, n) => this.irq(n)),
+      reset: () => this.request(Request.RESET),
+    });
+    intx.push(...this.piix3.pirqs);
+    this.pm = new AcpiPm(shared.struct(acpiPmState), {
+      clock,
+      sci: this.irq(SCI),
+      // The DSDT's _S5 says that type 0 turns the machine off; no other state is offered.
+      sleep: (type) => {
+        if (type === 0) this.request(Request.POWEROFF);
+      },
+    });
+    this.piix4 = new Piix4Pm(pciState('piix4-pm'), this.pci, { pm: this.pm.block });
+    this.ports.map(0xcf8, 8, this.pci.mechanism1(this.piix3.resetControl), 'pci-config');
+    this.ports.map(0xb2, 2, this.pm.apm, 'apm');
+
+    // Keyboard and mouse.
+    const changed = (): void => this.i8042.update();
+    this.keyboard = new Ps2Keyboard(shared.struct(ps2KeyboardState), { changed });
+    this.mouse = new Ps2Mouse(shared.struct(ps2MouseState), { changed });
+    const a20 = {
+      get: () => this.#a20.enabled !== 0,
+      set: (enabled: boolean) => {
+        this.#a20.enabled = enabled ? 1 : 0;
+      },
+    };
+    const reset = (): void => this.request(Request.RESET);
+    this.i8042 = new I8042(shared.struct(i8042State), {
+      keyboard: this.keyboard,
+      mouse: this.mouse,
+      keyboardIrq: this.irq(1),
+      mouseIrq: this.irq(12),
+      a20,
+      reset,
+    });
+    this.ports.map(0x60, 1, this.i8042.data, 'i8042-data');
+    this.ports.map(0x64, 1, this.i8042.command, 'i8042-command');
+    this.ports.map(
+      0x92,
+      1,
+      {
+        read: () => (a20.get() ? 2 : 0),
+        write: (_offset, _size, value) => {
+          a20.set((value & 2) !== 0);
+          if ((value & 1) !== 0) reset();
+        },
+      },
+      'port92',
+    );
+
+    // Serial ports.
+    for (const [n, serial] of config.serial.entries()) {
+      const ring = this.#ring(`serial${n}`);
+      this.serialRings.push(ring);
+      const { port, irq } = SERIAL_PORTS[n];
+      const uart = new Uart16550(shared.struct(uart16550State, `uart${n}`), {
+        name: `uart${n}`,
+        clock,
+        irq: this.irq(irq),
+        sink: serial.connect === 'none' ? { write: (data: Uint8Array) => data.length } : ring,
+        roomMade: () => this.ringControl(),
+      });
+      this.uarts.push(uart);
+      this.ports.map(port, 8, uart, `serial${n}`);
+    }
+
+    // Display.
+    if (config.display.adapter === 'std') {
+      this.vga = new Vga(shared.struct(vgaState), {
+        clock,
+        vram: this.vram,
+        edid: buildEdid({ width: config.display.width ?? 1024, height: config.display.height ?? 768 }),
+      });
+      for (const { base, length, handler } of this.vga.ports) this.ports.map(base, length, handler, 'vga');
+      this.ports.map(0x1ce, 4, this.vga.dispiPorts, 'vbe');
+      this.mmio.map(VGA_WINDOW.base, VGA_WINDOW.length, this.vga.window, 'vga-window');
+      new PciFunction(
+        pciState('vga'),
+        this.vga.pciSpec((address) => {
+          this.#vramAt = address;
+        }),
+        this.pci,
+        2,
+        0,
+      );
+    }
+
+    // Debug devices.
+    for (const device of config.devices) {
+      const number = (name: string, fallback: number): number => Number(device.properties[name] ?? fallback);
+      if (device.driver === 'isa-debug-exit')
+        this.ports.map(
+          number('iobase', 0x501),
+          number('iosize', 2),
+          new DebugExit({
+            exit: (status) => {
+              this.control.debugExit = status;
+              this.request(Request.DEBUG_EXIT);
+            },
+          }),
+          'isa-debug-exit',
+        );
+      else if (device.driver === 'isa-debugcon') {
+        const ring = this.#ring(`debugcon${this.debugRings.length}`);
+        this.debugRings.push(ring);
+        this.ports.map(number('iobase', 0xe9), 1, new Debugcon(shared.struct(debugconState, `debugcon${this.debugRings.length}`), { sink: ring }), 'isa-debugcon');
+      }
+    }
+    this.#remap();
+  }
+
+  #ring(id: string): ByteRing {
+    const at = this.shared.allocate(id, ByteRing.bytes(RING_BYTES));
+    return new ByteRing(this.buffer, at, RING_BYTES, () => this.ringControl());
+  }
+
+  /** ISA interrupt `n`: PIC input and IOAPIC pin (IRQ 0 is on pin 2). */
+  irq(n: number): IrqLine {
+    const pin = n === 0 ? 2 : n;
+    return {
+      set: (level) => {
+        this.pic.lines[n].set(level);
+        this.ioapic.pins[pin].set(level);
+      },
+    };
+  }
+
+  // --- memory map -------------------------------------------------------------------------------------------------
+
+  /** Bytes of firmware at the start of the ROM area that appear below 4 GiB; its last 128 KiB also below 1 MiB. */
+  setRomBytes(bytes: number): void {
+    this.#romBytes = bytes;
+    this.#remap();
+  }
+
+  #remap(): void {
+    const { layout } = this;
+    const low = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+    const regions: Region[] = [{ base: 0, length: low, host: layout.ram, readOnly: false, name: 'ram-low' }];
+    if (layout.ramBytes > low)
+      regions.push({
+        base: HIGH_RAM_BASE,
+        length: layout.ramBytes - low,
+        host: layout.ram + low,
+        readOnly: false,
+        name: 'ram-high',
+      });
+    if (this.#romBytes > 0) {
+      const shadow = Math.min(this.#romBytes, 128 * 1024);
+      regions.push({ base: 0x100000000 - this.#romBytes, length: this.#romBytes, host: layout.rom, readOnly: true, name: 'rom' });
+      for (const [n, range] of PAM_RANGES.entries()) {
+        const setting = this.host440.pam(n);
+        if (setting.read) {
+          if (!setting.write)
+            regions.push({ ...range, host: layout.ram + range.base, readOnly: true, name: `pam${n}-ram` });
+          continue;
+        }
+        if (range.base + range.length > 0x100000 - shadow) {
+          const host = layout.rom + this.#romBytes - (0x100000 - range.base);
+          regions.push({ ...range, host, readOnly: true, name: `pam${n}-rom` });
+        }
+      }
+    }
+    if (this.#vramAt !== undefined && this.vga !== undefined)
+      regions.push({ base: this.#vramAt, length: layout.vramBytes, host: layout.vram, readOnly: false, name: 'vram' });
+    this.memory.setRegions(regions, this.vga === undefined ? undefined : { base: VGA_WINDOW.base, length: VGA_WINDOW.length });
+  }
+
+  // --- what threads tell each other -------------------------------------------------------------------------------
+
+  /** Sets request bits of a vCPU and wakes it. */
+  notifyCpu(index: number, bits: number): void {
+    const state = this.#vcpuStates[index];
+    Atomics.or(state, S.PENDING >> 2, bits);
+    if (index === this.ownCpu) return;
+    Atomics.add(state, S.WAKE >> 2, 1);
+    Atomics.notify(state, S.WAKE >> 2);
+  }
+
+  signal(index: number, what: ApicSignal, vector: number): void {
+    switch (what) {
+      case 'intr':
+        this.notifyCpu(index, S.Pending.INTR);
+        break;
+      case 'nmi':
+        this.notifyCpu(index, S.Pending.NMI);
+        break;
+      case 'init':
+        this.notifyCpu(index, S.Pending.INIT);
+        break;
+      case 'sipi':
+        this.control.sipiVector[index] = vector;
+        this.notifyCpu(index, S.Pending.SIPI);
+        break;
+      case 'smi':
+        break;
+    }
+  }
+
+  flushAllTlbs(): void {
+    for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.FLUSH);
+  }
+
+  get allTlbs(): readonly Int32Array[] {
+    return this.#tlbs;
+  }
+
+  /** Code in a page was written, on this thread: all vCPUs drop what they translated from it. */
+  codeWritten(page: number): void {
+    Atomics.store(this.memory.granules, page, 0);
+    Atomics.store(this.memory.code, page, 0);
+    const { control } = this;
+    for (let n = 0; n < this.layout.cpus; n++) {
+      if (n === this.ownCpu) {
+        this.dropOwnCode?.(page);
+        continue;
+      }
+      this.shared.lock.hold(() => {
+        const count = control.inboxCount[n];
+        // A full inbox means: drop everything.
+        if (count < INBOX_ENTRIES) control.inbox[n * INBOX_ENTRIES + count] = page;
+        control.inboxCount[n] = Math.min(count + 1, INBOX_ENTRIES + 1);
+      });
+      this.notifyCpu(n, S.Pending.INVALIDATE);
+    }
+  }
+
+  /** Pages that vCPU `index` must drop; undefined: all. Empties its inbox. */
+  takeInvalidations(index: number): number[] | undefined {
+    return this.shared.lock.hold(() => {
+      const { inbox, inboxCount } = this.control;
+      const count = inboxCount[index];
+      inboxCount[index] = 0;
+      if (count > INBOX_ENTRIES) return undefined;
+      return Array.from(inbox.subarray(index * INBOX_ENTRIES, index * INBOX_ENTRIES + count));
+    });
+  }
+
+  /** Asks the control thread for something (bits of `Request`); the vCPUs stop until it has answered. */
+  request(bits: number): void {
+    Atomics.or(this.control.requests, 0, bits);
+    Atomics.store(this.control.running, 0, 0);
+    for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.STOP);
+    this.ringControl();
+  }
+
+  ringControl(): void {
+    Atomics.add(this.control.bell, 0, 1);
+    Atomics.notify(this.control.bell, 0);
+  }
+
+  random(): number {
+    const word = new Uint8Array(4);
+    this.#host.fillRandom(word);
+    return (word[0] | (word[1] << 8) | (word[2] << 16) | (word[3] << 24)) >>> 0;
+  }
+
+  /** Power-on and system reset of all devices; under the lock, with all vCPUs parked. */
+  resetDevices(): void {
+    this.#a20.enabled = 1;
+    this.pic.reset();
+    this.pit.reset();
+    this.cmos.reset();
+    this.ioapic.reset();
+    for (const apic of this.apics.apics) apic.reset();
+    this.pci.reset();
+    this.piix3.reset();
+    this.pm.reset();
+    this.keyboard.reset();
+    this.mouse.reset();
+    this.i8042.reset();
+    for (const uart of this.uarts) uart.reset();
+    this.vga?.reset();
+    this.pci.sync();
+  }
+
+}

@@ -1,0 +1,147 @@
+/** What the worker threads of a VM process do. */
+import { JitVcpu } from '../accel/jit/vcpu.ts';
+import type { MachineConfig } from '../contract/machine-config.ts';
+import * as S from '../memory/vcpu-state.ts';
+import { Cpu } from '../x86/system/cpu.ts';
+import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
+import { System } from '../x86/system/helpers.ts';
+import type { MachineLayout } from './layout.ts';
+import { Machine, type MachineHost } from './machine.ts';
+import { VcpuBus } from './vcpu-bus.ts';
+
+export interface ThreadData {
+  readonly role: 'clock' | 'vcpu';
+  /** Index of the vCPU. */
+  readonly index: number;
+  readonly config: MachineConfig;
+  readonly layout: MachineLayout;
+  readonly memory: WebAssembly.Memory;
+  /** The baseline module and the size of its table. */
+  readonly module: WebAssembly.Module | undefined;
+  readonly handlers: number;
+}
+
+export interface ThreadHost extends MachineHost {
+  threadId(): number;
+}
+
+/** Lock owner numbers: the control thread is 1. */
+const CLOCK_OWNER = 2;
+const FIRST_VCPU_OWNER = 16;
+
+/** Makes a machine with the buses of all its vCPUs, on any thread. */
+export function makeMachine(config: MachineConfig, layout: MachineLayout, buffer: ArrayBufferLike, owner: number, ownCpu: number, host: MachineHost): { machine: Machine; buses: VcpuBus[] } {
+  const machine = new Machine(config, layout, buffer, owner, ownCpu, host);
+  const buses = Array.from({ length: layout.cpus }, (_, n) => {
+    const bus = new VcpuBus(machine, n);
+    machine.tscToNs[n] = (ticks) => bus.tscToNs(ticks);
+    return bus;
+  });
+  return { machine, buses };
+}
+
+export function makeSystem(machine: Machine, bus: VcpuBus): System {
+  const { config, layout } = machine;
+  const chosen = cpuFeatures(config.cpus.model, config.cpus.features);
+  if (chosen === undefined) throw new Error(`CPU model '${config.cpus.model}' is not known`);
+  const cpu = new Cpu(bus, machine.memory, machine.buffer, layout.vcpus + bus.index * S.VCPU_BYTES);
+  return new System(cpu, new Cpuid({ ...chosen.config, cpus: layout.cpus }));
+}
+
+export function runClock(data: ThreadData, host: ThreadHost): void {
+  const { machine } = makeMachine(data.config, data.layout, data.memory.buffer, CLOCK_OWNER, -1, host);
+  machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
+}
+
+export function runVcpu(data: ThreadData, host: ThreadHost): void {
+  const { index, layout } = data;
+  const { machine, buses } = makeMachine(data.config, layout, data.memory.buffer, FIRST_VCPU_OWNER + index, index, host);
+  const { control } = machine;
+  const bus = buses[index];
+  const system = makeSystem(machine, bus);
+  const { cpu } = system;
+  const state = cpu.i32;
+  control.threadIds[index] = host.threadId();
+  const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
+
+  const sleep = (): void => {
+    const seen = Atomics.load(state, S.WAKE >> 2);
+    if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
+  };
+  /** Stands still until the machine runs again. */
+  const park = (): void => {
+    Atomics.add(control.parked, 0, 1);
+    machine.ringControl();
+    while (Atomics.load(control.running, 0) === 0 && !ending()) Atomics.wait(control.running, 0, 0, 1000);
+    Atomics.sub(control.parked, 0, 1);
+    // State may have been replaced meanwhile.
+    system.paging.flush();
+    system.segments.updateMode();
+    system.registers.updateFpuBlock();
+  };
+  const take = (bit: number): boolean => (Atomics.and(state, S.PENDING >> 2, ~bit) & bit) !== 0;
+
+  const vcpu = new JitVcpu(
+    system,
+    { records: layout.records + index * layout.recordBytes, recordBytes: layout.recordBytes },
+    {
+      service: (pending) => {
+        if ((pending & S.Pending.INVALIDATE) !== 0 && take(S.Pending.INVALIDATE)) {
+          const pages = machine.takeInvalidations(index);
+          if (pages === undefined) vcpu.dropAll();
+          else for (const page of pages) vcpu.invalidate(page);
+        }
+        if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP)) {
+          if (Atomics.load(control.running, 0) === 0) {
+            park();
+            if (ending()) return false;
+            return Atomics.load(control.waitsForSipi, index) === 0;
+          }
+        }
+        take(S.Pending.CALL);
+        take(S.Pending.SMI);
+        if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
+          machine.shared.lock.hold(() => machine.apics.apics[index].init());
+          system.registers.reset(true);
+          state[S.HALTED >> 2] = 0;
+          if (index !== 0) {
+            Atomics.store(control.waitsForSipi, index, 1);
+            return false;
+          }
+        }
+        // A SIPI counts only for a vCPU that waits for one.
+        if ((pending & S.Pending.SIPI) !== 0) take(S.Pending.SIPI);
+        return !ending();
+      },
+      idle: sleep,
+    },
+    machine.allTlbs,
+  );
+  machine.dropOwnCode = (page) => vcpu.invalidate(page);
+  if (data.module === undefined) throw new Error('a vCPU thread needs the baseline module');
+  vcpu.link(data.module, data.memory, data.handlers);
+
+  if (Atomics.load(control.running, 0) === 0) park();
+  while (!ending()) {
+    if (Atomics.load(control.waitsForSipi, index) === 0) {
+      vcpu.run();
+      continue;
+    }
+    // Wait-for-SIPI (SDM 3A, 8.4.3).
+    sleep();
+    const pending = Atomics.load(state, S.PENDING >> 2);
+    if ((pending & S.Pending.INVALIDATE) !== 0) {
+      take(S.Pending.INVALIDATE);
+      const pages = machine.takeInvalidations(index);
+      if (pages === undefined) vcpu.dropAll();
+      else for (const page of pages) vcpu.invalidate(page);
+    }
+    if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP) && Atomics.load(control.running, 0) === 0) park();
+    if ((pending & S.Pending.INIT) !== 0) take(S.Pending.INIT);
+    if ((pending & S.Pending.SIPI) !== 0 && take(S.Pending.SIPI)) {
+      Atomics.store(control.waitsForSipi, index, 0);
+      system.registers.startup(control.sipiVector[index] & 0xff);
+    }
+    take(S.Pending.INTR | S.Pending.NMI | S.Pending.FLUSH | S.Pending.CALL | S.Pending.SMI);
+  }
+}

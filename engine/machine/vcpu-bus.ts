@@ -1,0 +1,167 @@
+/** A vCPU's way to the machine around it: ports, MMIO, its local APIC, clocks. Runs on the vCPU's own thread. */
+import { MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_LAST } from '../devices/lapic.ts';
+import { f64, struct } from '../memory/struct.ts';
+import * as S from '../memory/vcpu-state.ts';
+import type { CpuBus } from '../x86/system/cpu.ts';
+import { MSR } from '../x86/system/msr-numbers.ts';
+import { CounterIndex, Request } from './control-words.ts';
+import type { Machine } from './machine.ts';
+
+const tscState = struct('tsc', 1, { offset: f64 });
+
+export class VcpuBus implements CpuBus {
+  readonly index: number;
+  readonly count: number;
+  readonly #machine: Machine;
+  readonly #tsc: { offset: number };
+  readonly #counts: Float64Array;
+  readonly #state: Int32Array;
+  readonly #pair = new Uint32Array(2);
+
+  constructor(machine: Machine, index: number) {
+    this.#machine = machine;
+    this.index = index;
+    this.count = machine.layout.cpus;
+    this.#tsc = machine.shared.struct(tscState, `tsc${index}`);
+    const at = machine.layout.vcpus + index * S.VCPU_BYTES;
+    this.#counts = new Float64Array(machine.buffer, at + S.EXIT_COUNTS, 16);
+    this.#state = new Int32Array(machine.buffer, at, S.STATE_BYTES / 4);
+  }
+
+  readPort(port: number, size: 1 | 2 | 4): number {
+    const { machine } = this;
+    this.#counts[CounterIndex.PIO]++;
+    machine.shared.lock.acquire();
+    machine.pci.sync();
+    const value = machine.ports.read(port, size);
+    machine.shared.lock.release();
+    return value;
+  }
+  writePort(port: number, size: 1 | 2 | 4, value: number): void {
+    const { machine } = this;
+    this.#counts[CounterIndex.PIO]++;
+    machine.shared.lock.acquire();
+    machine.pci.sync();
+    machine.ports.write(port, size, value);
+    machine.shared.lock.release();
+  }
+  readMmio(address: number, size: 1 | 2 | 4): number {
+    const { machine } = this;
+    this.#counts[CounterIndex.MMIO]++;
+    machine.shared.lock.acquire();
+    machine.pci.sync();
+    const apic = machine.apics.apics[this.index];
+    const offset = address - (apic.mmioBase ?? -1e15);
+    const value = offset >= 0 && offset < 0x1000 ? apic.read(offset, size) : machine.mmio.read(address, size);
+    machine.shared.lock.release();
+    return value >>> 0;
+  }
+  writeMmio(address: number, size: 1 | 2 | 4, value: number): void {
+    const { machine } = this;
+    this.#counts[CounterIndex.MMIO]++;
+    machine.shared.lock.acquire();
+    machine.pci.sync();
+    const apic = machine.apics.apics[this.index];
+    const offset = address - (apic.mmioBase ?? -1e15);
+    if (offset >= 0 && offset < 0x1000) apic.write(offset, size, value);
+    else machine.mmio.write(address, size, value);
+    machine.shared.lock.release();
+  }
+
+  get machine(): Machine {
+    return this.#machine;
+  }
+
+  acknowledge(): number {
+    const { machine } = this;
+    machine.shared.lock.acquire();
+    const apic = machine.apics.apics[this.index];
+    let vector: number;
+    if (apic.extIntPending()) {
+      vector = machine.pic.acknowledge();
+      apic.acknowledgeExtInt();
+    } else vector = apic.acknowledge();
+    if (apic.interruptPending()) Atomics.or(this.#state, S.PENDING >> 2, S.Pending.INTR);
+    machine.shared.lock.release();
+    return vector;
+  }
+
+  tsc(): number {
+    return Math.floor(this.#machine.clock.now() + this.#tsc.offset);
+  }
+  setTsc(value: number): void {
+    const { machine } = this;
+    machine.shared.lock.hold(() => {
+      this.#tsc.offset = value - machine.clock.now();
+      machine.apics.apics[this.index].tscChanged();
+    });
+  }
+  tscToNs(ticks: number): number {
+    return ticks - this.#tsc.offset;
+  }
+
+  readApicMsr(index: number): { low: number; high: number } | undefined | false {
+    if (!isApicMsr(index)) return undefined;
+    const { machine } = this;
+    return machine.shared.lock.hold(() => {
+      const good = machine.apics.apics[this.index].readMsr(index, this.#pair);
+      return good ? { low: this.#pair[0] | 0, high: this.#pair[1] | 0 } : false;
+    });
+  }
+  writeApicMsr(index: number, low: number, high: number): boolean | undefined {
+    if (!isApicMsr(index)) return undefined;
+    const { machine } = this;
+    return machine.shared.lock.hold(() => machine.apics.apics[this.index].writeMsr(index, low >>> 0, high >>> 0));
+  }
+  readTpr(): number {
+    const { machine } = this;
+    return machine.shared.lock.hold(() => machine.apics.apics[this.index].cr8 << 4);
+  }
+  writeTpr(value: number): void {
+    const { machine } = this;
+    machine.shared.lock.hold(() => {
+      machine.apics.apics[this.index].cr8 = value >> 4;
+    });
+  }
+
+  /** The structures of KVM's paravirtual clock: the TSC counts nanoseconds, so the scale is one. */
+  kvmClock(msr: number, low: number, high: number): void {
+    const { memory, clock } = this.#machine;
+    const address = (high >>> 0) * 4294967296 + (low & ~3 & 0xffffffff) + (low < 0 ? 4294967296 : 0);
+    if (msr === MSR.KVM_SYSTEM_TIME) {
+      if ((low & 1) === 0) return;
+      const at = address;
+      const version = (memory.read32(at) + 1) | 1;
+      memory.write32(at, version >>> 0);
+      const tsc = this.tsc();
+      memory.write64(at + 8, tsc);
+      memory.write64(at + 16, Math.floor(clock.now()));
+      memory.write32(at + 24, 0x80000000);
+      memory.write8(at + 28, 1);
+      memory.write8(at + 29, 1);
+      memory.write32(at, (version + 1) >>> 0);
+      return;
+    }
+    const boot = clock.wallTime() - clock.now() / 1e6;
+    memory.write32(address, 1);
+    memory.write32(address + 4, Math.floor(boot / 1000) >>> 0);
+    memory.write32(address + 8, Math.floor((boot % 1000) * 1e6));
+    memory.write32(address, 2);
+  }
+
+  tripleFault(): void {
+    this.#machine.request(Request.TRIPLE_FAULT);
+  }
+  random(): number {
+    return this.#machine.random();
+  }
+  lockBus(): void {
+    this.#machine.shared.busLock.acquire();
+  }
+  unlockBus(): void {
+    this.#machine.shared.busLock.release();
+  }
+}
+
+const isApicMsr = (index: number): boolean =>
+  index === MSR_APIC_BASE || index === MSR_TSC_DEADLINE || (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST);
