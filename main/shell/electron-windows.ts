@@ -157,8 +157,13 @@ export class Windows implements WindowHost {
       if (!webContents.isDestroyed()) webContents.send('vivarium:event', { event, payload });
   }
 
-  get count(): number {
-    return this.#all().length;
+  /** Tells an event to the list's page alone, which is made when it is not there. */
+  tellMain<N extends EventName>(event: N, payload: Events[N]): void {
+    this.showMain().webContents.send('vivarium:event', { event, payload });
+  }
+
+  isMain(page: WebContents): boolean {
+    return this.#main?.webContents === page;
   }
 
   #all(): BrowserWindow[] {

@@ -67,8 +67,8 @@ class ElectronShell {
   /** A file was opened with the app: the wizard begins with it, once there is a page. */
   openFile(path: string): void {
     this.#files.push(path);
-    this.#windows.showMain();
-    if (this.#pages.size > 0) this.#tellFiles();
+    const page = this.#windows.showMain().webContents;
+    if (this.#pages.has(page)) this.#tellFiles();
   }
 
   closed(page: WebContents): void {
@@ -77,7 +77,7 @@ class ElectronShell {
   }
 
   #tellFiles(): void {
-    for (const path of this.#files.splice(0)) this.#services.bus.emit('app.openFile', { path });
+    for (const path of this.#files.splice(0)) this.#windows.tellMain('app.openFile', { path });
   }
 
   async #receive({ sender, senderFrame }: IpcMainInvokeEvent, message: RequestMessage | PortRequest): Promise<unknown> {
@@ -85,19 +85,20 @@ class ElectronShell {
     if (senderFrame === null || !senderFrame.url.startsWith(`${pageOrigin}/`)) throw new Error('Not a page of Vivarium');
     if (!this.#pages.has(sender)) {
       this.#pages.add(sender);
-      setImmediate(() => this.#tellFiles());
+      if (this.#windows.isMain(sender)) setImmediate(() => this.#tellFiles());
     }
     if ('port' in message) return this.#givePort(sender, message);
     return this.#services.dispatch(message, sender);
   }
 
   #givePort(page: WebContents, { port: token, vm, kind, index }: PortRequest): void {
+    const { port1, port2 } = new MessageChannelMain();
     try {
       if (!['rfb', 'serial', 'qmp'].includes(kind)) throw new TypeError('no such kind of port');
-      const { port1, port2 } = new MessageChannelMain();
       this.#services.vms.handPort(String(vm), { type: 'port', kind, index: Number(index) }, port2);
       page.postMessage('vivarium:port', { vivariumPort: token }, [port1]);
     } catch (error) {
+      for (const port of [port1, port2]) port.close();
       page.postMessage('vivarium:port', { vivariumPort: token, error: envelopeOf(error) });
     }
   }
@@ -166,7 +167,7 @@ async function main(): Promise<void> {
     const control = new HttpShell({ services, renderer: paths.renderer });
     await control.listenControl(socket);
     shell = new ElectronShell(services, windows, control);
-    setMenu((command) => windows.tell('app.command', { command }), development);
+    setMenu((command) => windows.tellMain('app.command', { command }), development);
     app.on('second-instance', (_, argv, folder) => {
       windows.showMain();
       for (const path of mediaOf(argv.slice(1), folder)) shell?.openFile(path);

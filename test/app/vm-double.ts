@@ -3,6 +3,7 @@
  * The kernel command line tells it what to do wrong: `double=fail`, `double=exit`, `double=hang`, `double=deaf` (takes no
  * notice of the power button), `double=stuck` (does not end on quit).
  */
+import type { EventEmitter } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -11,7 +12,10 @@ import { WebSocketServer } from 'ws';
 import type { MachineConfig, ParentMessage, ProcessMessage, QmpRequest } from '../../engine/contract/index.ts';
 
 const sockets = new WebSocketServer({ noServer: true });
-const send = (message: ProcessMessage): void => void process.send?.(message);
+const send = (message: ProcessMessage): void => {
+  if (parentPort === undefined) process.send?.(message);
+  else parentPort.postMessage(message);
+};
 let config: MachineConfig;
 let status: 'running' | 'paused' = 'running';
 let samples = 0;
@@ -91,18 +95,32 @@ function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
   }
 }
 
-/** Streams answer what they are sent, with their kind in front. */
-function port(message: Extract<ParentMessage, { type: 'port' }>, socket: Socket): void {
-  const { upgrade, kind, index } = message;
-  if (upgrade === undefined) return;
-  const request = { ...upgrade, headers: { ...upgrade.headers } } as unknown as IncomingMessage;
-  sockets.handleUpgrade(request, socket, Buffer.from(upgrade.head, 'base64'), (client) => {
-    client.send(Buffer.from(`${kind}${index} of ${config.name}\n`));
-    client.on('message', (data) => client.send(Buffer.concat([Buffer.from('echo '), data as Buffer])));
-  });
+/** A port of Electron's, as far as it is used here. */
+interface Port {
+  on(event: 'message', listener: (event: { data: ArrayBuffer }) => void): void;
+  postMessage(message: unknown): void;
+  start(): void;
 }
 
-process.on('message', (message: ParentMessage, handle?: Socket) => {
+/** Streams answer what they are sent, with their kind in front. */
+function stream(message: Extract<ParentMessage, { type: 'port' }>, socket?: Socket, messagePort?: Port): void {
+  const { upgrade, kind, index } = message;
+  const greeting = Buffer.from(`${kind}${index} of ${config.name}\n`);
+  const echo = (data: Uint8Array): Buffer => Buffer.concat([Buffer.from('echo '), data]);
+  if (messagePort !== undefined) {
+    messagePort.on('message', ({ data }) => messagePort.postMessage(Uint8Array.from(echo(new Uint8Array(data))).buffer));
+    messagePort.start();
+    messagePort.postMessage(Uint8Array.from(greeting).buffer);
+  } else if (upgrade !== undefined && socket !== undefined) {
+    const request = { ...upgrade, headers: { ...upgrade.headers } } as unknown as IncomingMessage;
+    sockets.handleUpgrade(request, socket, Buffer.from(upgrade.head, 'base64'), (client) => {
+      client.send(greeting);
+      client.on('message', (data) => client.send(echo(data as Buffer)));
+    });
+  }
+}
+
+function receive(message: ParentMessage, handle?: Socket, messagePort?: Port): void {
   if (message.type === 'start') {
     config = message.config;
     console.log(`double of ${config.name} begins`);
@@ -126,6 +144,12 @@ process.on('message', (message: ParentMessage, handle?: Socket) => {
     const { id, execute } = message.message;
     if (execute === 'send-key') send({ type: 'qmp', message: { error: { class: 'GenericError', desc: 'no keyboard' }, id } });
     else send({ type: 'qmp', message: { return: answer(message.message), id } });
-  } else if (message.type === 'port' && handle !== undefined) port(message, handle);
-});
-process.on('disconnect', () => process.exit(0));
+  } else if (message.type === 'port') stream(message, handle, messagePort);
+}
+
+// A utility process has a parent port, a forked process the channel of fork.
+const { parentPort } = process as unknown as { parentPort?: EventEmitter & { postMessage(message: unknown): void } };
+if (parentPort === undefined) {
+  process.on('message', (message: ParentMessage, handle?: Socket) => receive(message, handle));
+  process.on('disconnect', () => process.exit(0));
+} else parentPort.on('message', ({ data, ports }: { data: ParentMessage; ports: Port[] }) => receive(data, undefined, ports[0]));
