@@ -85,7 +85,8 @@ export function loadEnvironment(state: FpuState, from: DataView, { wide, real }:
   } else {
     state.ipLow = offset(3);
     state.ipSelector = word(4);
-    if (wide) state.opcode = (from.getUint16(18, true) & 0x7ff) as number;
+    // The 16-bit protected format has no room for the opcode.
+    state.opcode = wide ? from.getUint16(18, true) & 0x7ff : 0;
     state.dpLow = offset(5);
     state.dpSelector = word(6);
   }

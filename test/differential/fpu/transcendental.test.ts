@@ -6,7 +6,7 @@
  * FPU_CASES sets the number of cases for each instruction, FPU_SEED the seed.
  */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { instructions, operand, Random, type Raw, writeRaw } from './cases.ts';
 import { buildHarness, MEMORY, RECORD } from './harness.ts';
 import { describe, makeCase, runOurs } from './judge.ts';
@@ -81,6 +81,7 @@ const word = (bytes: Uint8Array, at: number): number => bytes[at] | (bytes[at + 
 const harness = buildHarness();
 if (typeof harness === 'string') test('transcendentals against this processor', { skip: harness }, () => {});
 else {
+  after(() => harness.close());
   const list = instructions().filter(({ transcendental }) => transcendental);
 
   test('special operands, flags and the stack as this processor has them', (t) => {
@@ -108,7 +109,6 @@ else {
   });
 
   test('values within one unit in the last place', (t) => {
-    t.after(() => harness.close());
     for (const instruction of list.filter(({ name }) => name in FUNCTION)) {
       const { name } = instruction;
       const random = new Random(SEED * 77 + instruction.modrm);
