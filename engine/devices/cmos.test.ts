@@ -29,6 +29,7 @@ test('time in BCD and 24 hours, day of the week, as the host has it', () => {
   assert.equal(get(rtc, 6), 6, 'a Friday');
   clock.advance(3600e9 * 21);
   assert.equal(time(rtc), '20 26 01 03 00 04 05');
+  assert.equal(get(rtc, 0x37), 0x20, 'the century again');
   assert.equal(get(rtc, 0x0d), 0x80);
 });
 

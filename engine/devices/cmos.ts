@@ -27,6 +27,8 @@ const REG_B = 0x0b;
 const REG_C = 0x0c;
 const REG_D = 0x0d;
 const CENTURY = 0x32;
+/** Where the PS/2 has the century: the same byte here. */
+const CENTURY_PS2 = 0x37;
 
 const A_UIP = 0x80;
 const A_DIVIDER = 0x70;
@@ -156,10 +158,17 @@ export class Cmos implements IoHandler {
     return this.#s.offset;
   }
 
+  /** The register that the index port chose. */
+  get #index(): number {
+    const { index } = this.#s;
+    return index === CENTURY_PS2 ? CENTURY : index;
+  }
+
   read(offset: number, size: AccessSize): number {
     if (offset !== 1 || size !== 1) return allOnes(size);
     const s = this.#s;
-    const { index, ram } = s;
+    const { ram } = s;
+    const index = this.#index;
     switch (index) {
       case REG_A:
         return (ram[REG_A] & ~A_UIP) | (this.#updating() ? A_UIP : 0);
@@ -193,7 +202,8 @@ export class Cmos implements IoHandler {
 
   #writeRegister(value: number): void {
     const s = this.#s;
-    const { index, ram } = s;
+    const { ram } = s;
+    const index = this.#index;
     this.#sync();
     switch (index) {
       case REG_A:

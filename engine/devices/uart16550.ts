@@ -128,6 +128,8 @@ export class Uart16550 implements IoHandler, CharFrontend {
   }
 
   receive(data: Uint8Array): void {
+    // The guest may have closed the loop since the caller asked for the room: then the line leads nowhere.
+    if ((this.#s.mcr & MCR_LOOP) !== 0) return;
     for (let i = 0; i < data.length; i++) this.#push(data[i], 0);
     this.#received();
   }
