@@ -23,7 +23,8 @@ const SLOTS = 8;
 const DIGEST_LENGTH = 20;
 export const LUKS_HEADER_BYTES = 592;
 /** Above this a header is made to keep us busy, not to keep secrets. */
-const MAX_ITERATIONS = 100_000_000;
+const MAX_ITERATIONS = 20_000_000;
+const MAX_TOTAL_ITERATIONS = 40_000_000;
 const MAX_STRIPES = 10_000;
 
 export interface LuksSlot {
@@ -95,6 +96,8 @@ export function readLuksHeader(bytes: Uint8Array): LuksHeader {
     }
     header.slots.push(slot);
   }
+  const total = header.slots.reduce((sum, slot) => sum + (slot.active ? slot.iterations + header.digestIterations : 0), 0);
+  sane(total <= MAX_TOTAL_ITERATIONS, 'LUKS key slots ask for more work than is plausible');
   return header;
 }
 

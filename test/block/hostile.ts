@@ -14,7 +14,7 @@ import { Qcow2Node } from '../../engine/block/qcow2/node.ts';
 import { openQcow2 } from '../../engine/block/qcow2/open.ts';
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../../engine/block/qcow2/snapshot.ts';
 import { nodeBlockHost } from '../../engine/host/block-file.ts';
-import { haveQemu, qemuImg, Random, scratch } from './harness.ts';
+import { haveQemu, password, qemuImg, Random, scratch } from './harness.ts';
 
 /** No file outside: names inside images lead nowhere. */
 export const closedHost: BlockHost = {
@@ -23,6 +23,14 @@ export const closedHost: BlockHost = {
     throw new BlockError('not-found', `Could not open '${path}'`);
   },
   exists: () => false,
+  crypto: {
+    ...nodeBlockHost.crypto,
+    // Honest images ask for millions of rounds, so a damaged one may too; that is slow, not endless, and not for a test.
+    pbkdf2: (word, salt, iterations, length, hash) => {
+      if (iterations > 50_000) throw new BlockError('unsupported', 'too many rounds for a test');
+      return nodeBlockHost.crypto.pbkdf2(word, salt, iterations, length, hash);
+    },
+  },
 };
 
 export interface Sample {
@@ -56,6 +64,7 @@ export function qcow2Samples(): Sample[] {
     { clusterSize: 4096, refcountBits: 8, compression: 'zstd' as const },
     { clusterSize: 16384, extendedL2: true, refcountBits: 64 },
     { clusterSize: 1024, version: 2 as const },
+    { clusterSize: 65536, luks: { password: password(), iterTime: 1 } },
   ]) {
     const file = new MemoryFile('sample');
     createQcow2(file, nodeBlockHost, { size: 300 * 1024, ...options });
@@ -65,12 +74,13 @@ export function qcow2Samples(): Sample[] {
       openDataFile: () => {
         throw new Error('none');
       },
+      password: password(),
     });
     const random = new Random(5);
     node.write(0, random.bytes(50_000));
     createSnapshot(node, { name: 'one' });
     node.write(20_000, random.bytes(30_000));
-    for (let i = 0; i < 3; i++)
+    for (let i = 0; i < 3 && !node.cipher; i++)
       node.writeCompressed(
         Math.ceil(100_000 / node.clusterSize + i) * node.clusterSize,
         new Uint8Array(node.clusterSize).fill(i),
@@ -100,11 +110,46 @@ export function qcow2Samples(): Sample[] {
         header.l1Offset,
         header.reftableOffset,
         header.snapshotsOffset,
+        ...(header.crypto ? [header.crypto.offset, header.crypto.offset + 104, header.crypto.offset + 208] : []),
         ...[...node.meta.metadata].map((c) => c * node.clusterSize),
       ],
     });
   }
+  if (haveQemu) samples.push(bitmapSample());
   return samples;
+}
+
+/** An image with persistent bitmaps, which only QEMU makes. */
+function bitmapSample(): Sample {
+  const { dir, remove } = scratch();
+  try {
+    const path = join(dir, 'image');
+    for (const argv of [
+      ['create', '-f', 'qcow2', '-o', 'cluster_size=512', path, '300k'],
+      ['bitmap', '--add', '-g', '512', path, 'first'],
+      ['bitmap', '--add', '-g', '64k', path, 'second'],
+    ])
+      assert.equal(qemuImg(...argv).status, 0);
+    const node = openImage(nodeBlockHost, path, { write: true }) as Qcow2Node;
+    node.write(1000, new Uint8Array(100_000).fill(3));
+    node.close();
+    const again = openImage(nodeBlockHost, path, { write: true }) as Qcow2Node;
+    const { header } = again.meta;
+    const hot = [
+      0,
+      88,
+      104,
+      112,
+      130,
+      header.bitmaps!.directoryOffset,
+      header.bitmaps!.directoryOffset + 12,
+      ...again.bitmaps!.list.map((b) => b.tableOffset),
+    ];
+    again.close();
+    return { format: 'qcow2', bytes: new Uint8Array(readFileSync(path)), hot };
+  } finally {
+    remove();
+  }
 }
 
 /** Small images of the formats we only read, made by qemu-img; none where it is missing. */
@@ -201,7 +246,7 @@ export function hostileCase(seed: number, samples: Sample[]): boolean {
       throw new Error(`seed ${seed}: ${what}: ${(error as Error).message}`, { cause: error });
     }
   };
-  const node = allow('open', () => openInFile(closedHost, file, { format: sample.format, write, check }));
+  const node = allow('open', () => openInFile(closedHost, file, { format: sample.format, write, check, password }));
   // A dirty image is repaired at open; that writes, by design.
   const dirty = bytes.length > 80 && (bytes[79] & 1) !== 0 && write;
   if (!node) {
