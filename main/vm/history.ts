@@ -151,14 +151,14 @@ export class History {
     await this.#flush();
   }
 
-  /** At most `limit` points between two times, from the finest tier that has them all. */
+  /** At most `limit` points between two times, from a tier that goes back so far. */
   async query(from: number, to: number, limit: number): Promise<{ step: number; points: StatsPoint[] }> {
     const now = Date.now();
     const wanted = Math.max(1, (to - from) / limit);
-    let index = this.#tiers.findIndex(({ step, keep }) => now - from <= keep && step * 2 > wanted);
-    if (index < 0) index = this.#tiers.length - 1;
+    // The coarsest tier that is still fine enough, among those that go back so far.
+    const covering = this.#tiers.filter(({ keep }) => now - from <= keep);
+    const tier = covering.findLast(({ step }) => step <= wanted) ?? covering[0] ?? this.#tiers[this.#tiers.length - 1];
     await this.#flush();
-    const tier = this.#tiers[index];
     const data = await readFile(tier.file).catch(() => Buffer.alloc(0));
     const points = [...decodePoints(data, from, to), ...tier.pending.filter(({ time }) => time >= from && time <= to)];
     if (points.length <= limit) return { step: tier.step, points };
