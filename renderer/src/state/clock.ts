@@ -1,4 +1,4 @@
-import { readable, type Readable } from 'svelte/store';
+import { type Readable, readable } from 'svelte/store';
 
 /** The time, told every second while somebody looks. */
 export const clock = (): Readable<number> =>

@@ -39,7 +39,13 @@ export class ReleaseKeys {
   /** `Ctrl + Alt`. */
   words(): string {
     return this.#wanted()
-      .map((code) => code.replace(/^Control/, 'Ctrl ').replace(/(Left|Right)$/, '').replace(/^Key|^Digit/, '').trim())
+      .map((code) =>
+        code
+          .replace(/^Control/, 'Ctrl ')
+          .replace(/(Left|Right)$/, '')
+          .replace(/^Key|^Digit/, '')
+          .trim(),
+      )
       .join(' + ');
   }
 }

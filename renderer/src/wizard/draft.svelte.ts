@@ -239,7 +239,8 @@ export class WizardDraftState {
       } else if (step === 'summary' && !this.#nameTouched) {
         this.name = await client.request('wizard.suggestName', {
           os: this.os,
-          ...(this.os === null && this.kind === 'kernel' ? { hint: t.wizard.linuxVm } : {}),
+          // A kernel by itself says no more than that it is Linux.
+          ...(this.kind === 'kernel' && (this.os === null || this.os === this.detection?.os) ? { hint: t.wizard.linuxVm } : {}),
         });
       }
     } catch (error) {
