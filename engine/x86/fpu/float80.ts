@@ -103,15 +103,19 @@ export class FloatContext {
   protected w1 = 0;
   protected w2 = 0;
   private inexact = 0;
+  /** Control word that the fields above come from. */
+  private control = -1;
 
   /** Sets the context from a control word; clears flags. PC = 01 is reserved and taken as 64 bits. */
   begin(control: number): void {
+    this.flags = 0;
+    this.up = 0;
+    if (control === this.control) return;
+    this.control = control;
     this.rounding = (control >> 10) & 3;
     const pc = (control >> 8) & 3;
     this.precision = pc === 0 ? 24 : pc === 2 ? 53 : 64;
     this.masks = control & 0x3f;
-    this.flags = 0;
-    this.up = 0;
   }
 
   /** Whether an unmasked exception keeps the operation from giving a result. */

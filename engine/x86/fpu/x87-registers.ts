@@ -155,14 +155,16 @@ export class X87Registers extends X87Stack {
   }
 
   protected arithmeticRegisters(op: number, i: number, to: number, pops: boolean): number {
-    if (this.isEmpty(0) || this.isEmpty(i)) {
+    const top = this.physical(0);
+    const other = (top + i) & 7;
+    if (((this.valid >> top) & (this.valid >> other) & 1) === 0) {
       if (this.underflow()) return Outcome.DONE;
       this.put(to, this.r.indefinite());
     } else {
-      this.operate(op, this.get(0, this.a), this.get(i, this.b), this.r);
+      this.operate(op, this.getPhysical(top, this.a), this.getPhysical(other, this.b), this.r);
       this.settle();
       if (this.unit.stopped) return Outcome.DONE;
-      this.put(to, this.r);
+      this.putPhysical((top + to) & 7, this.r);
     }
     if (pops) this.pop();
     return Outcome.DONE;

@@ -111,7 +111,11 @@ export class X87Stack {
   }
 
   protected get(i: number, into: Float80): Float80 {
-    const at = this.physical(i) * 4;
+    return this.getPhysical(this.physical(i), into);
+  }
+
+  protected getPhysical(n: number, into: Float80): Float80 {
+    const at = n * 4;
     const { words } = this;
     into.lo = words[at];
     into.hi = words[at + 1];
@@ -124,16 +128,20 @@ export class X87Stack {
 
   protected put(i: number, value: Float80): void {
     const n = this.physical(i);
+    this.putPhysical(n, value);
+    this.valid |= 1 << n;
+  }
+
+  /** Writes a register that is not empty. */
+  protected putPhysical(n: number, value: Float80): void {
     const { words } = this;
     words[n * 4] = value.lo;
     words[n * 4 + 1] = value.hi;
     words[n * 4 + 2] = (value.sign << 15) | value.exp;
-    this.valid |= 1 << n;
   }
 
   protected moveTop(by: number): void {
-    const { state } = this;
-    const { status } = state;
+    const { status } = this;
     this.status = (status & ~TOP_MASK) | ((((status >> TOP_SHIFT) + by) & 7) << TOP_SHIFT);
   }
 
