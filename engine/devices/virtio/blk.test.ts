@@ -3,51 +3,9 @@ import { test } from 'node:test';
 import { fresh, snapshotSuite } from '../testing.ts';
 import { VirtioBlk, type VirtioBlkOptions, virtioBlkState } from './blk.ts';
 import type { Locked } from './device.ts';
-import type { Disk } from './disk.ts';
 import { LegacyDriver, ModernDriver, RING_VARIANTS, TestMachine, type TestQueue } from './testing-driver.ts';
+import { MemoryDisk } from './testing-disk.ts';
 import type { VirtioPciOptions } from './transport-pci.ts';
-
-class MemoryDisk implements Disk {
-  readonly data: Uint8Array;
-  readOnly = false;
-  flushes = 0;
-  discarded: string[] = [];
-  failures = 0;
-  constructor(size: number) {
-    this.data = Uint8Array.from({ length: size }, (_, i) => (i >> 9) ^ i);
-  }
-  get size(): number {
-    return this.data.length;
-  }
-  #check(offset: number, length: number): void {
-    assert.ok(offset >= 0 && offset + length <= this.size, `access at ${offset}+${length}`);
-    if (this.failures > 0) {
-      this.failures--;
-      throw new Error('the host failed');
-    }
-  }
-  read(offset: number, buffer: Uint8Array): void {
-    this.#check(offset, buffer.length);
-    buffer.set(this.data.subarray(offset, offset + buffer.length));
-  }
-  write(offset: number, buffer: Uint8Array): void {
-    this.#check(offset, buffer.length);
-    this.data.set(buffer, offset);
-  }
-  flush(): void {
-    this.#check(0, 0);
-    this.flushes++;
-  }
-  discard(offset: number, length: number): void {
-    this.#check(offset, length);
-    this.discarded.push(`${offset}+${length}`);
-  }
-  writeZeroes(offset: number, length: number, unmap?: boolean): void {
-    this.#check(offset, length);
-    this.data.fill(0, offset, offset + length);
-    this.discarded.push(`zero ${offset}+${length}${unmap ? ' unmap' : ''}`);
-  }
-}
 
 let held = 0;
 const locked: Locked = (body) => {
@@ -193,14 +151,14 @@ test('flush, identification, discard, write zeroes, unknown requests', () => {
   assert.equal(new TextDecoder().decode(ask(header(8, 0), 20).data()), 'a serial that is far');
   assert.equal(ask(header(11, 0, [...range(8, 8), ...range(100, 1)])).status(), 0);
   assert.equal(ask(header(13, 0, range(4, 2, 1))).status(), 0);
-  assert.deepEqual(disk.discarded, ['4096+4096', '51200+512', 'zero 2048+1024 unmap']);
+  assert.deepEqual(disk.log, ['4096+4096', '51200+512', 'zero 2048+1024 unmap']);
   assert.ok(disk.data.subarray(2048, 3072).every((byte) => byte === 0));
   assert.equal(ask(header(11, 0, range(0, 1, 1))).status(), 2);
   assert.equal(ask(header(13, 0, range(0, 1, 2))).status(), 2);
   assert.equal(ask(header(11, 0, [...range(0, 1), ...range(2047, 2)])).status(), 1);
   assert.equal(ask(header(11, 0, [1, 2, 3])).status(), 1);
   assert.equal(ask(header(77, 0)).status(), 2);
-  assert.equal(disk.discarded.length, 3);
+  assert.equal(disk.log.length, 3);
 });
 
 test('ranges: past the end, odd lengths, far sectors; read-only; the host fails', () => {

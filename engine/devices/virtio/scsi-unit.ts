@@ -330,7 +330,9 @@ export function reportLuns(cdb: Uint8Array, data: ScsiData, luns: readonly numbe
   const list = cdb[2] === 1 ? [] : luns;
   const bytes = new Uint8Array(8 + list.length * 8);
   putBe32(bytes, 0, list.length * 8);
-  list.forEach((lun, i) => putBe16(bytes, 8 + i * 8, lun < 256 ? lun : 0x4000 | lun));
+  list.forEach((lun, i) => {
+    putBe16(bytes, 8 + i * 8, lun < 256 ? lun : 0x4000 | lun);
+  });
   return good(data.writeIn(0, bytes.subarray(0, Math.min(allocation, bytes.length))));
 }
 

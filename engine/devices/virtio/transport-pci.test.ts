@@ -5,6 +5,7 @@ import { PciBus, pciBusState, pciFunctionState } from '../../bus/pci.ts';
 import { IoMap } from '../../bus/io.ts';
 import { VirtioRng } from './rng.ts';
 import { F_RING_RESET, F_VERSION_1, hasBit, virtioState } from './state.ts';
+import { random } from './testing-disk.ts';
 import { LegacyDriver, ModernDriver, RING_VARIANTS, TestMachine } from './testing-driver.ts';
 import { VirtioPci } from './transport-pci.ts';
 
@@ -199,14 +200,6 @@ test('a modern driver waits for requests that are being carried out', () => {
   machine.pci.ended();
   assert.equal(driver.status, 0);
 });
-
-const random = (seed: number): ((below: number) => number) => {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-};
 
 test('hostile drivers: random registers and random rings neither throw nor run on', () => {
   for (let seed = 1; seed <= 60; seed++) {
