@@ -2,7 +2,7 @@
 import type { Value } from '../../ir/builder.ts';
 import type { Emitter, Instruction } from './context.ts';
 import { lanes, readVector, vectors, writeVector, zero } from './sse-context.ts';
-import { asBits, callFloat, fromInteger, lane0, noDaz, Numbers, plainMode, type Precision, RESULT } from './sse-float-context.ts';
+import { asBits, callFloat, fromInteger, lane0, Numbers, plainMode, type Precision, RESULT } from './sse-float-context.ts';
 import { join, pick } from './sse-integer.ts';
 
 /** CVTxS2SI and CVTTxS2SI. A result that converts back to what was truncated is right; 2^63 is the one that lies. */
@@ -153,7 +153,7 @@ export const sseConversions: Record<string, Emitter> = vectors({
     const n = new Numbers(b, 32, false);
     const v = lane0(b, 32, y);
     b.if(
-      b.and(n.clean(v), noDaz(b)),
+      n.clean(v),
       () => b.putSlot(i.slot(0), 64, asBits(b, b.op('f64.promote_f32', [v]))),
       () => {
         callFloat(i, 'CONVERT', 32, 1, y, y);
@@ -183,7 +183,7 @@ export const sseConversions: Record<string, Emitter> = vectors({
     const whole = readVector(i, 1);
     const y = b.op('i8x16.shuffle', [whole, whole], pick(8, [0, 0]));
     const n = new Numbers(b, 32, true);
-    const sure = b.and(n.holds(n.clean(y)), noDaz(b));
+    const sure = n.holds(n.clean(y));
     settle(i, sure, b.op('f64x2.promote_low_f32x4', [y]), () => callFloat(i, 'CONVERT', 32, 2, y, y));
   },
   CVTPD2PS(i) {

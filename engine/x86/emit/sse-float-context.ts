@@ -3,8 +3,8 @@
  * operands, the result and MXCSR show that this is the whole truth it is written, else a helper does it again.
  *
  * It is the whole truth when no exception flag can change and the rounding is WebAssembly's: all exceptions masked,
- * rounding to nearest, neither DAZ nor FTZ, the precision flag already set, no operand a NaN or denormal, and each
- * result a normal number or an exact zero.
+ * rounding to nearest, the precision flag already set, no operand a NaN or denormal, and each result a normal number
+ * or an exact zero. DAZ and FTZ are of no account then.
  */
 import type { Builder, Value } from '../../ir/builder.ts';
 import { CR4, MXCSR, TEMP } from '../../memory/vcpu-state.ts';
@@ -15,8 +15,8 @@ import { lanes, zero } from './sse-context.ts';
 export type Precision = 32 | 64;
 const OSXMMEXCPT = 0x400;
 
-/** MXCSR leaves nothing but the common case: the precision flag is set too. */
-export const plainMode = (b: Builder): Value => b.eq(b.and(b.state(MXCSR, 32), b.i32(0xffe0)), b.i32(0x1fa0));
+/** All exceptions masked, rounding to nearest, the precision flag set. */
+export const plainMode = (b: Builder): Value => b.eq(b.and(b.state(MXCSR, 32), b.i32(0x7fa0)), b.i32(0x1fa0));
 /** Denormal operands count as they are. */
 export const noDaz = (b: Builder): Value => b.eqz(b.and(b.state(MXCSR, 32), b.i32(0x40)));
 

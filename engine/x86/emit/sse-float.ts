@@ -89,7 +89,7 @@ const extreme =
     const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
     const first = n.op(name === 'MIN' ? 'lt' : 'gt', u, v);
     const result = shape.packed ? b.op('v128.bitselect', [u, v, first]) : b.select(first, u, v);
-    settle(i, shape, b.and(n.holds(n.and(n.clean(u), n.clean(v))), noDaz(b)), result, name, x, y);
+    settle(i, shape, n.holds(n.and(n.clean(u), n.clean(v))), result, name, x, y);
   };
 
 /** Masks by a predicate of the immediate: EQ LT LE UNORD NEQ NLT NLE ORD. */
@@ -102,7 +102,7 @@ const compare =
     const x = readVector(i, 0);
     const imm = b.and(immediate(i), b.i32(7));
     const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
-    const clean = b.and(n.holds(n.and(n.clean(u), n.clean(v))), noDaz(b));
+    const clean = n.holds(n.and(n.clean(u), n.clean(v)));
     // Clean operands are ordered: predicate 3 is never true.
     const bit = (k: number): Value => b.and(imm, b.i32(1 << k));
     const flip = b.neg(b.op('i32.shr_u', [imm, b.i32(2)]));
@@ -133,7 +133,7 @@ const compareFlags =
     const [u, v] = [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
     const image = b.variable('i32');
     b.set(image, b.or(n.op('lt', u, v), b.shl(n.op('eq', u, v), b.i32(6))));
-    b.if(b.eqz(b.and(n.and(n.clean(u), n.clean(v)), noDaz(b))), () => {
+    b.if(b.eqz(n.and(n.clean(u), n.clean(v))), () => {
       callFloat(i, 'COMI', shape.bits, 1, x, y, b.i32(signal ? 1 : 0));
       b.set(image, b.state(RESULT, 32));
     });
@@ -188,8 +188,8 @@ const round =
     const upward = b.select(low, n.op('trunc', v), n.op('ceil', v));
     const downward = b.select(low, n.op('floor', v), n.op('nearest', v));
     const result = b.select(b.and(mode, b.i32(2)), upward, downward);
-    const quiet = b.and(b.ne(b.and(imm, b.i32(8)), b.i32(0)), noDaz(b));
-    const ordered = b.and(n.holds(n.op('eq', v, v)), b.or(plainMode(b), quiet));
+    const quiet = b.ne(b.and(imm, b.i32(8)), b.i32(0));
+    const ordered = b.and(b.and(n.holds(n.op('eq', v, v)), noDaz(b)), b.or(plainMode(b), quiet));
     settle(i, shape, b.or(n.holds(n.op('eq', v, result)), ordered), result, 'ROUND', x, y, imm);
   };
 

@@ -115,7 +115,6 @@ const choose = (i: Instruction, mask: Value, x: Value, y: Value): Value => i.b.o
 const blendImmediate =
   (shape: 'i16x8' | 'i32x4' | 'i64x2'): Emitter =>
   (i) => {
-    const { b } = i;
     const y = readVector(i, 1);
     const x = readVector(i, 0);
     writeVector(i, 0, choose(i, laneMask(i, shape, immediate(i)), x, y));

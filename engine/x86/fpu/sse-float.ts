@@ -3,9 +3,9 @@
  * cannot be sure of result and flags. Operands lie in the vCPU's temporaries: the first at TEMP, the second at
  * TEMP + 16, and the result is put at TEMP + 32; lanes that an operation does not make are zero there.
  *
- * First come quick paths in doubles, for finite normal numbers with all exceptions masked: there the rounding error
- * is computed exactly (Dekker 1971, Knuth TAOCP 2, 4.2.2), which says whether the precision flag must be set. What
- * they leave goes to the exact arithmetic of `sse-round`.
+ * First come quick paths in doubles, for the numbers that programs compute with: there the rounding error is computed
+ * too (Dekker 1971; Knuth, TAOCP 2, 4.2.2), which says whether the precision flag must be set and, where rounding is
+ * not to nearest, which neighbour is meant. What they leave goes to the exact arithmetic of `sse-round`.
  */
 import { MXCSR, STATE_BYTES, TEMP } from '../../memory/vcpu-state.ts';
 import { BEFORE, F32, F64, FloatContext, type Format } from './sse-round.ts';
@@ -68,8 +68,8 @@ const R32 = X32 + 8;
 const X64 = TEMP / 8;
 const Y64 = X64 + 2;
 const R64 = X64 + 4;
-/** MXCSR with the flags left out: all masked, to nearest, neither DAZ nor FTZ. */
-const PLAIN = 0x1f80;
+/** The masks of all six exceptions in MXCSR. */
+const ALL_MASKED = 0x1f80;
 
 const context = new FloatContext();
 
@@ -82,11 +82,12 @@ export function sseFloat(state: SseState, operation: number, imm: number): numbe
   const double = (operation & 0x100) !== 0;
   const lanes = operation >> 12;
   const mxcsr = state.u32[MXCSR / 4];
-  if (kind <= SseFloat.SQRT && (mxcsr & 0xffc0) === PLAIN) {
-    const inexact = double ? quickDoubles(state, kind, lanes) : quickSingles(state, kind, lanes);
-    if (inexact >= 0) {
-      if (inexact === 1) state.u32[MXCSR / 4] = mxcsr | 0x20;
-      return 0;
+  if (kind <= SseFloat.COMI) {
+    const flags =
+      kind >= SseFloat.MIN ? quickCompare(state, kind, double, lanes, mxcsr, imm) : quick(state, kind, double, lanes, mxcsr);
+    if (flags >= 0) {
+      state.u32[MXCSR / 4] = mxcsr | flags;
+      return (flags & ~(mxcsr >> 7)) !== 0 ? 1 : 0;
     }
   }
   context.load(mxcsr);
@@ -103,6 +104,7 @@ const reported = (flags: number): number => ((flags & BEFORE & ~context.masked) 
 // --- quick paths ------------------------------------------------------------------------------------------------
 
 const SPLIT = 134217729; // 2^27 + 1
+const LEAST_DOUBLE = 2 ** -1022;
 const LEAST_SINGLE = 2 ** -126;
 
 /** The error of `product` = fl(x * y), exact where nothing over- or underflows. */
@@ -121,97 +123,185 @@ function sumError(x: number, y: number, sum: number): number {
   return x - (sum - back) + (y - back);
 }
 
-/** -1 where the exact arithmetic must do it, 1 where a result was rounded, else 0. Results are put only when all are made. */
-function quickDoubles(state: SseState, kind: number, lanes: number): number {
-  const { f64 } = state;
-  let inexact = 0;
-  const results = [0, 0];
-  for (let lane = 0; lane < lanes; lane++) {
-    const x = f64[(kind === SseFloat.SQRT ? Y64 : X64) + lane];
-    const y = f64[Y64 + lane];
-    // Error terms must neither overflow nor underflow.
-    if (!(x === 0 || (Math.abs(x) > 2 ** -400 && Math.abs(x) < 2 ** 400))) return -1;
-    if (!(y === 0 || (Math.abs(y) > 2 ** -400 && Math.abs(y) < 2 ** 400))) return -1;
-    let result = 0;
-    let error = 0;
-    switch (kind) {
-      case SseFloat.ADD:
-        result = x + y;
-        error = sumError(x, y, result);
-        break;
-      case SseFloat.SUB:
-        result = x - y;
-        error = sumError(x, -y, result);
-        break;
-      case SseFloat.MUL:
-        result = x * y;
-        error = productError(x, y, result);
-        break;
-      case SseFloat.DIV: {
-        if (y === 0) return -1;
-        result = x / y;
-        const product = result * y;
-        error = product === x ? productError(result, y, product) : 1;
-        break;
-      }
-      default: {
-        if (x < 0) return -1;
-        result = Math.sqrt(x);
-        const product = result * result;
-        error = product === x ? productError(result, result, product) : 1;
-      }
+/** What `step` found: the result to nearest, and a number of the sign of (exact result - result). */
+let nearest = 0;
+let error = 0;
+
+/** One operation in doubles on finite operands. False where it must be left to the exact arithmetic. */
+function step(kind: number, x: number, y: number): boolean {
+  switch (kind) {
+    case SseFloat.ADD:
+      nearest = x + y;
+      error = sumError(x, y, nearest);
+      return true;
+    case SseFloat.SUB:
+      nearest = x - y;
+      error = sumError(x, -y, nearest);
+      return true;
+    case SseFloat.MUL:
+      nearest = x * y;
+      error = productError(x, y, nearest);
+      return true;
+    case SseFloat.DIV: {
+      nearest = x / y;
+      const product = nearest * y;
+      const rest = x - product - productError(nearest, y, product);
+      error = y < 0 ? -rest : rest;
+      return true;
     }
-    if (error !== 0) inexact = 1;
-    results[lane] = result;
+    default: {
+      if (x < 0) return false;
+      nearest = Math.sqrt(x);
+      const product = nearest * nearest;
+      error = x - product - productError(nearest, nearest, product);
+      return true;
+    }
   }
-  f64[R64] = results[0];
-  f64[R64 + 1] = results[1];
-  return inexact;
 }
 
-function quickSingles(state: SseState, kind: number, lanes: number): number {
-  const { f32 } = state;
-  let inexact = 0;
-  const results = [0, 0, 0, 0];
+/** Whether the number to nearest must give way to its neighbour above (1) or below (-1). */
+function direction(rounding: number): number {
+  if (error === 0 || rounding === 0) return 0;
+  if (rounding === 1) return error < 0 ? -1 : 0;
+  if (rounding === 2) return error > 0 ? 1 : 0;
+  if (nearest > 0) return error < 0 ? -1 : 0;
+  return error > 0 ? 1 : 0;
+}
+
+/**
+ * Arithmetic on normal numbers, zeros, infinities and NaNs with all exceptions masked. Puts the result, and gives the
+ * flags; -1 where the exact arithmetic must do it.
+ */
+function quick(state: SseState, kind: number, double: boolean, lanes: number, mxcsr: number): number {
+  if ((mxcsr & ALL_MASKED) !== ALL_MASKED) return -1;
+  const { u32, f32, f64 } = state;
+  const rounding = (mxcsr >> 13) & 3;
+  // Error terms must neither overflow nor underflow.
+  const least = double ? 2 ** -400 : LEAST_SINGLE;
+  const most = double ? 2 ** 400 : 2 ** 128;
+  u32.fill(0, R32, R32 + 4);
+  let flags = 0;
   for (let lane = 0; lane < lanes; lane++) {
-    const x = f32[(kind === SseFloat.SQRT ? Y32 : X32) + lane];
-    const y = f32[Y32 + lane];
-    if (!(x === 0 || (Math.abs(x) >= LEAST_SINGLE && Math.abs(x) < Number.POSITIVE_INFINITY))) return -1;
-    if (!(y === 0 || (Math.abs(y) >= LEAST_SINGLE && Math.abs(y) < Number.POSITIVE_INFINITY))) return -1;
-    // A double has more than twice the bits of a single: rounding twice gives what rounding once would.
-    let wide = 0;
-    let exactly = true;
-    switch (kind) {
-      case SseFloat.ADD:
-        wide = x + y;
-        exactly = sumError(x, y, wide) === 0;
-        break;
-      case SseFloat.SUB:
-        wide = x - y;
-        exactly = sumError(x, -y, wide) === 0;
-        break;
-      case SseFloat.MUL:
-        wide = x * y;
-        break;
-      case SseFloat.DIV:
-        if (y === 0) return -1;
-        wide = x / y;
-        exactly = Math.fround(wide) * y === x;
-        break;
-      default:
-        if (x < 0) return -1;
-        wide = Math.sqrt(x);
-        exactly = Math.fround(wide) ** 2 === x;
+    const y = double ? f64[Y64 + lane] : f32[Y32 + lane];
+    const x = kind === SseFloat.SQRT ? y : double ? f64[X64 + lane] : f32[X32 + lane];
+    const ax = Math.abs(x);
+    const ay = Math.abs(y);
+    const finite = (ax === 0 || (ax >= least && ax < most)) && (ay === 0 || (ay >= least && ay < most));
+    if (!finite || (kind === SseFloat.DIV && y === 0)) {
+      // Denormals and extreme numbers are for the exact arithmetic.
+      const smallest = double ? LEAST_DOUBLE : LEAST_SINGLE;
+      if ((ax < smallest && ax !== 0) || (ay < smallest && ay !== 0)) return -1;
+      const infinite = ax === Number.POSITIVE_INFINITY || ay === Number.POSITIVE_INFINITY;
+      const unordered = ax !== ax || ay !== ay;
+      if (!infinite && !unordered && !(kind === SseFloat.DIV && y === 0)) return -1;
+      flags |= special(state, kind, double, lane, x, y);
+      continue;
     }
-    const result = Math.fround(wide);
-    if (wide === 0) {
-      if (!exactly) return -1;
-    } else if (!(Math.abs(result) > LEAST_SINGLE && Math.abs(result) < Number.POSITIVE_INFINITY)) return -1;
-    if (!exactly || result !== wide) inexact = 1;
-    results[lane] = result;
+    if (!step(kind, x, y)) {
+      flags |= special(state, kind, double, lane, x, y);
+      continue;
+    }
+    if (!double) {
+      // A double has more than twice the bits of a single: rounding twice to nearest gives what rounding once would.
+      const single = Math.fround(nearest);
+      if (single !== nearest) error = nearest - single;
+      nearest = single;
+      const magnitude = Math.abs(single);
+      if (magnitude === 0 ? error !== 0 : !(magnitude > LEAST_SINGLE && magnitude < 2 ** 127)) return -1;
+    }
+    // The sign of an exact cancellation depends on the mode.
+    if (nearest === 0 && rounding === 1 && kind <= SseFloat.SUB) return -1;
+    if (error !== 0) flags |= 0x20;
+    const turn = direction(rounding);
+    if (double) {
+      f64[R64 + lane] = nearest;
+      if (turn !== 0) state.u64[R64 + lane] += turn > 0 === nearest > 0 ? 1n : -1n;
+    } else {
+      f32[R32 + lane] = nearest;
+      if (turn !== 0) u32[R32 + lane] += turn > 0 === nearest > 0 ? 1 : -1;
+    }
   }
-  for (let lane = 0; lane < 4; lane++) f32[R32 + lane] = results[lane];
-  return inexact;
+  return flags;
+}
+
+/** A result that is an infinity or a NaN, or comes from one; no operand is denormal. Gives the flags. */
+function special(state: SseState, kind: number, double: boolean, lane: number, x: number, y: number): number {
+  const { u32, f32, f64 } = state;
+  // The word that has sign and exponent, and the quiet bit in it.
+  const quiet = double ? 0x80000 : 0x400000;
+  const at = double ? 2 * lane + 1 : lane;
+  if (x !== x || y !== y) {
+    const xs = kind === SseFloat.SQRT ? Y32 : X32;
+    const from = x !== x ? xs : Y32;
+    const signaling = (x !== x && (u32[xs + at] & quiet) === 0) || (y !== y && (u32[Y32 + at] & quiet) === 0);
+    u32[R32 + at] = u32[from + at] | quiet;
+    if (double) u32[R32 + at - 1] = u32[from + at - 1];
+    return signaling ? 1 : 0;
+  }
+  let result: number;
+  switch (kind) {
+    case SseFloat.ADD:
+      result = x + y;
+      break;
+    case SseFloat.SUB:
+      result = x - y;
+      break;
+    case SseFloat.MUL:
+      result = x * y;
+      break;
+    case SseFloat.DIV:
+      result = x / y;
+      break;
+    default:
+      result = Math.sqrt(x);
+  }
+  if (result !== result) {
+    u32[R32 + at] = double ? 0xfff80000 : 0xffc00000;
+    if (double) u32[R32 + at - 1] = 0;
+    return 1;
+  }
+  if (double) f64[R64 + lane] = result;
+  else f32[R32 + lane] = result;
+  return kind === SseFloat.DIV && y === 0 && Math.abs(x) !== Number.POSITIVE_INFINITY ? 4 : 0;
+}
+
+/** Compares, MIN and MAX: all their exceptions are found from the operands. -1 where DAZ has something to do. */
+function quickCompare(state: SseState, kind: number, double: boolean, lanes: number, mxcsr: number, imm: number): number {
+  const { u32, f32, f64 } = state;
+  const smallest = double ? LEAST_DOUBLE : LEAST_SINGLE;
+  const quiet = double ? 0x80000 : 0x400000;
+  const predicate = imm & 3;
+  const signal = kind === SseFloat.CMP ? predicate === 1 || predicate === 2 : kind === SseFloat.COMI ? (imm & 1) !== 0 : true;
+  u32.fill(0, R32, R32 + 4);
+  let flags = 0;
+  for (let lane = 0; lane < lanes; lane++) {
+    const x = double ? f64[X64 + lane] : f32[X32 + lane];
+    const y = double ? f64[Y64 + lane] : f32[Y32 + lane];
+    const at = double ? 2 * lane + 1 : lane;
+    const unordered = x !== x || y !== y;
+    if (unordered) {
+      if (signal || (x !== x && (u32[X32 + at] & quiet) === 0) || (y !== y && (u32[Y32 + at] & quiet) === 0)) flags |= 1;
+    }
+    if ((x !== 0 && Math.abs(x) < smallest) || (y !== 0 && Math.abs(y) < smallest)) {
+      if ((mxcsr & 0x40) !== 0) return -1;
+      if (!unordered) flags |= 2;
+    }
+    if (kind === SseFloat.COMI) {
+      u32[R32] = unordered ? 0x45 : x === y ? 0x40 : x < y ? 1 : 0;
+      return flags;
+    }
+    if (kind === SseFloat.CMP) {
+      const holds = predicate === 0 ? x === y : predicate === 1 ? x < y : predicate === 2 ? x <= y : unordered;
+      const mask = holds === ((imm & 4) === 0) ? 0xffffffff : 0;
+      u32[R32 + at] = mask;
+      if (double) u32[R32 + at - 1] = mask;
+      continue;
+    }
+    const from = (kind === SseFloat.MIN ? x < y : x > y) ? X32 : Y32;
+    u32[R32 + at] = u32[from + at];
+    if (double) u32[R32 + at - 1] = u32[from + at - 1];
+  }
+  return flags;
 }
 
 // --- exact ------------------------------------------------------------------------------------------------------
