@@ -116,7 +116,7 @@ export class VirtioScsi implements VirtioDevice {
 
   // Units. Every thread attaches its own instances; one of them announces.
 
-  /** Puts a unit on the bus. Throws where the address is taken or out of range. */
+  /** Puts a unit on the bus; one that is plugged in later wants its `reset` called once. Throws where the address is taken or out of range. */
   attachUnit(target: number, lun: number, unit: ScsiUnit): void {
     if (!(target >= 0 && target < TARGETS && lun >= 0 && lun < SCSI_LUNS_MAX))
       throw new RangeError(`no SCSI address ${target}:${lun}`);
