@@ -34,7 +34,7 @@ export class WizardDraftState {
   kind = $state<InstallSourceKind>('kernel');
   kernel = $state('');
   initrd = $state('');
-  append = $state('console=tty0 console=ttyS0');
+  append = $state('console=ttyS0 console=tty0');
   /** The ISO image or the disk image. */
   path = $state('');
   url = $state('');
