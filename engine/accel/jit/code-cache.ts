@@ -32,7 +32,10 @@ export class CodeCache {
   }
 
   find(page: number, offset: number, mode: number): number {
-    return this.#pages.get(page)?.starts.get((mode << 12) | offset) ?? 0;
+    const start = this.#pages.get(page)?.starts.get((mode << 12) | offset);
+    // A run that straddles pages may have lost its records to a write in the second one.
+    if (start === undefined || this.#records[(start - this.#base) / 4] === Handler.RESYNC) return 0;
+    return start;
   }
 
   /** Bytes of records in use. */
@@ -62,12 +65,6 @@ export class CodeCache {
   }
   commit(count: number): void {
     this.#next += count * S.RECORD_BYTES;
-  }
-
-  /** Makes the run that starts at `record` unfindable. */
-  forget(record: number): void {
-    for (const page of this.#pages.values())
-      for (const [key, start] of page.starts) if (start === record) page.starts.delete(key);
   }
 
   has(page: number): boolean {

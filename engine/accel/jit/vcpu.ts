@@ -384,6 +384,8 @@ export class JitVcpu {
       const { row } = decoder;
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
+      // RIP_BASE is the page's start; the decoder has counted from the instruction's.
+      if (decoder.base === S.RIP_BASE) decoder.disp = (decoder.disp + position) | 0;
       if (decoder.memory && decoder.prelude !== 'NONE') {
         this.#writePrelude(at, position);
         at += S.RECORD_BYTES;
@@ -470,7 +472,6 @@ export class JitVcpu {
     }
     if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
-    this.cache.forget(record);
     this.#data.setInt32(record, Handler.RESYNC, true);
     this.#jumps.fill(-1);
     cpu.i32[S.STOPPED_AT >> 2] = record;
