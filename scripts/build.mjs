@@ -6,9 +6,10 @@
  *     dist/renderer/       the pages
  *     dist/engine/         the engine, file for file: its processes and threads are started from files
  *     dist/assets/         icons, OS catalogue
+ *     dist/firmware/       SeaBIOS and OVMF, where this machine has them
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { commit, ensurePackages, ensureRenderer, fail, root } from './setup.mjs';
 
 const out = join(root, 'dist');
@@ -68,7 +69,7 @@ async function buildEngine(esbuild) {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) look(path);
       else if (/\.ts$/.test(entry.name)) {
-        if (!/\.test\.ts$|(^|-)testing\.ts$/.test(entry.name)) files.push(path);
+        if (!/\.(test|d)\.ts$|(^|-)testing\.ts$/.test(entry.name)) files.push(path);
       } else if (!/\.md$|tsconfig\.json$/.test(entry.name)) {
         mkdirSync(join(out, folder), { recursive: true });
         cpSync(join(root, path), join(out, path));
@@ -112,10 +113,24 @@ await buildMain(esbuild);
 const modules = await buildEngine(esbuild);
 rmSync(join(out, 'assets'), { recursive: true, force: true });
 cpSync(join(root, 'assets'), join(out, 'assets'), { recursive: true });
+// Firmware of the host, with the words of its licences; VMs find the host's own without it.
+rmSync(join(out, 'firmware'), { recursive: true, force: true });
+mkdirSync(join(out, 'firmware'), { recursive: true });
+const firmware = {
+  seabios: ['/usr/share/seabios/bios-256k.bin', '/usr/share/seabios/vgabios-stdvga.bin', '/usr/share/doc/seabios/copyright'],
+  OVMF: ['/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_VARS_4M.fd', '/usr/share/doc/ovmf/copyright'],
+};
+for (const [folder, files] of Object.entries(firmware))
+  for (const file of files)
+    if (existsSync(file)) cpSync(file, join(out, 'firmware', folder, basename(file)), { dereference: true });
 const { name, version, description, license } = own;
+// electron-builder makes no .deb without an author and a homepage; there is no homepage yet (RFC 2606: .invalid).
 const manifest = {
   name,
   productName: 'Vivarium',
+  author: 'The Vivarium authors',
+  desktopName: 'vivarium.desktop',
+  homepage: 'https://vivarium.invalid/',
   version,
   description,
   license,

@@ -25,7 +25,7 @@ const stateNames: Readonly<Record<VmState, string>> = {
 interface Context {
   readonly library: string;
   readonly args: readonly string[];
-  readonly serveEntry: string;
+  readonly serveEntry: string | null;
   readonly serveOptions: readonly string[];
   print(text: string): void;
 }
@@ -298,7 +298,11 @@ function usage(): string {
   return `Usage: vivarium [--library DIR] COMMAND\n\n${rows.map(([text, help]) => `  ${text.padEnd(width)}${help}`).join('\n')}`;
 }
 
-/** Runs a command line; resolves with the exit status. */
+/** Whether a word is a command of the app (`serve` is not for Electron: it is the app itself). */
+export const isCommand = (word: string | undefined): boolean =>
+  word === 'help' || (word !== undefined && Object.hasOwn(commands, word));
+
+/** Runs a command line; resolves with the exit status. `serveEntry` null: there is no way to start an app in the background. */
 export async function main(
   argv: readonly string[],
   serveEntry: string,
@@ -356,7 +360,9 @@ async function execute(command: Command, context: Context): Promise<void> {
       await library.close();
     }
   }
-  const connection = running ?? (await Connection.openOrStart(context.library, context.serveEntry, context.serveOptions));
+  if (running === undefined && context.serveEntry === null)
+    throw new AppError('wrong-state', 'Vivarium is not running. Start it first.');
+  const connection = running ?? (await Connection.openOrStart(context.library, String(context.serveEntry), context.serveOptions));
   try {
     await command.run(context, connection);
   } finally {

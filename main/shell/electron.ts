@@ -4,7 +4,9 @@
  * of a channel whose other end goes to the VM's process, so that no byte of a console passes through here.
  */
 import { extname, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { app, dialog, type IpcMainInvokeEvent, ipcMain, MessageChannelMain, type WebContents } from 'electron';
+import { main as commandMain, isCommand } from '../cli/main.ts';
 import { envelopeOf, type PortKind, type RequestMessage } from '../contract/index.ts';
 import { configFolder, defaultLibrary } from '../host/files.ts';
 import { Services } from '../services.ts';
@@ -123,8 +125,18 @@ class ElectronShell {
   }
 }
 
+/** `vivarium COMMAND` of the packed app: no windows, the command's output and status. */
+async function runCommand(command: string, args: readonly string[]): Promise<void> {
+  await app.whenReady();
+  if (isCommand(command)) return app.exit(await commandMain(args, null));
+  const engine = (await import(pathToFileURL(appPaths().engineCli).href)) as { main(argv: readonly string[]): Promise<number> };
+  app.exit(await engine.main(args));
+}
+
 async function main(): Promise<void> {
   const args = process.argv.slice(app.isPackaged ? 1 : 2);
+  const command = args.find((text, index) => !text.startsWith('--') && args[index - 1] !== '--library');
+  if (isCommand(command) || ['run', 'img', 'version'].includes(command ?? '')) return runCommand(command ?? '', args);
   const waiting = mediaOf(args, process.cwd());
   let shell: ElectronShell | undefined;
   app.on('open-file', (event, path) => {
@@ -161,7 +173,7 @@ async function main(): Promise<void> {
       launcher: new ElectronLauncher(paths.engineEntry),
       controlSocket: socket,
       windows,
-      firmware: findFirmware(paths.assets),
+      firmware: findFirmware(paths.firmware),
       firstVm: true,
     });
     const control = new HttpShell({ services, renderer: paths.renderer });

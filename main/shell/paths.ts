@@ -19,6 +19,8 @@ export interface AppPaths {
   readonly engineEntry: string;
   /** The program of the engine's commands (`run`, `img`). */
   readonly engineCli: string;
+  /** Firmware that was packed with the app; may be empty. */
+  readonly firmware: string;
   readonly cache: string;
   readonly version: string;
 }
@@ -29,8 +31,12 @@ export function appPaths(resources: string | undefined = (process as { resources
   // In a checkout this is main/shell/paths.ts; built, everything is one file in main/.
   const root = fromSource ? dirname(dirname(dirname(here))) : dirname(dirname(here));
   const extension = fromSource ? 'ts' : 'js';
-  const beside = resources === undefined ? undefined : join(resources, 'engine');
-  const engine = beside !== undefined && existsSync(beside) ? beside : join(root, 'engine');
+  /** Packed, it lies beside the archive. */
+  const outside = (name: string): string => {
+    const beside = resources === undefined ? undefined : join(resources, name);
+    return beside !== undefined && existsSync(beside) ? beside : join(root, name);
+  };
+  const engine = outside('engine');
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   return {
     fromSource,
@@ -39,6 +45,7 @@ export function appPaths(resources: string | undefined = (process as { resources
     assets: join(root, 'assets'),
     engineEntry: join(engine, 'host', `vm-process.${extension}`),
     engineCli: join(engine, 'cli', `main.${extension}`),
+    firmware: outside('firmware'),
     cache: fromSource ? join(root, '.cache') : cacheFolder(),
     version,
   };
@@ -50,11 +57,10 @@ const candidates: Readonly<Record<keyof FirmwareFiles, readonly string[]>> = {
 };
 
 /** Firmware of the host, or what was packed with the app. */
-export function findFirmware(assets: string): FirmwareFiles {
+export function findFirmware(packed: string): FirmwareFiles {
   const find = (kind: keyof FirmwareFiles): string | undefined =>
-    [
-      ...candidates[kind].map((name) => join('/usr/share', name)),
-      ...candidates[kind].map((name) => join(assets, 'firmware', name)),
-    ].find((path) => existsSync(path));
+    [...candidates[kind].map((name) => join('/usr/share', name)), ...candidates[kind].map((name) => join(packed, name))].find(
+      (path) => existsSync(path),
+    );
   return { bios: find('bios'), uefi: find('uefi') };
 }

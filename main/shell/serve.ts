@@ -71,7 +71,7 @@ export async function serve(
     shell: 'serve',
     launcher: new ForkLauncher({ entry: options.engineEntry ?? paths.engineEntry }),
     controlSocket: socket,
-    firmware: findFirmware(paths.assets),
+    firmware: findFirmware(paths.firmware),
     firstVm: !options.background,
   });
   try {
