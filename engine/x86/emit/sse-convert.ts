@@ -2,7 +2,7 @@
 import type { Value } from '../../ir/builder.ts';
 import type { Emitter, Instruction } from './context.ts';
 import { lanes, readVector, vectors, writeVector, zero } from './sse-context.ts';
-import { asBits, callFloat, fromInteger, lane0, Numbers, plainMode, type Precision, RESULT } from './sse-float-context.ts';
+import { asBits, callFloat, fromInteger, lane0, Numbers, type Precision, plainMode, RESULT } from './sse-float-context.ts';
 import { join, pick } from './sse-integer.ts';
 
 /** CVTxS2SI and CVTTxS2SI. A result that converts back to what was truncated is right; 2^63 is the one that lies. */

@@ -4,7 +4,7 @@ import { MXCSR } from '../../memory/vcpu-state.ts';
 import type { SseFloatName } from '../fpu/sse-float.ts';
 import type { Emitter, Instruction } from './context.ts';
 import { immediate, lanes, readVector, vectors, writeVector } from './sse-context.ts';
-import { asBits, callFloat, lane0, noDaz, Numbers, plainMode, type Precision, RESULT } from './sse-float-context.ts';
+import { asBits, callFloat, lane0, Numbers, noDaz, type Precision, plainMode, RESULT } from './sse-float-context.ts';
 import { pick } from './sse-integer.ts';
 
 interface Shape {

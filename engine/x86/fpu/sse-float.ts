@@ -192,7 +192,7 @@ function quick(state: SseState, kind: number, double: boolean, lanes: number, mx
       const smallest = double ? LEAST_DOUBLE : LEAST_SINGLE;
       if ((ax < smallest && ax !== 0) || (ay < smallest && ay !== 0)) return -1;
       const infinite = ax === Number.POSITIVE_INFINITY || ay === Number.POSITIVE_INFINITY;
-      const unordered = ax !== ax || ay !== ay;
+      const unordered = Number.isNaN(ax) || Number.isNaN(ay);
       if (!infinite && !unordered && !(kind === SseFloat.DIV && y === 0)) return -1;
       flags |= special(state, kind, double, lane, x, y);
       continue;
@@ -230,10 +230,10 @@ function special(state: SseState, kind: number, double: boolean, lane: number, x
   // The word that has sign and exponent, and the quiet bit in it.
   const quiet = double ? 0x80000 : 0x400000;
   const at = double ? 2 * lane + 1 : lane;
-  if (x !== x || y !== y) {
+  if (Number.isNaN(x) || Number.isNaN(y)) {
     const xs = kind === SseFloat.SQRT ? Y32 : X32;
-    const from = x !== x ? xs : Y32;
-    const signaling = (x !== x && (u32[xs + at] & quiet) === 0) || (y !== y && (u32[Y32 + at] & quiet) === 0);
+    const from = Number.isNaN(x) ? xs : Y32;
+    const signaling = (Number.isNaN(x) && (u32[xs + at] & quiet) === 0) || (Number.isNaN(y) && (u32[Y32 + at] & quiet) === 0);
     u32[R32 + at] = u32[from + at] | quiet;
     if (double) u32[R32 + at - 1] = u32[from + at - 1];
     return signaling ? 1 : 0;
@@ -255,7 +255,7 @@ function special(state: SseState, kind: number, double: boolean, lane: number, x
     default:
       result = Math.sqrt(x);
   }
-  if (result !== result) {
+  if (Number.isNaN(result)) {
     u32[R32 + at] = double ? 0xfff80000 : 0xffc00000;
     if (double) u32[R32 + at - 1] = 0;
     return 1;
@@ -278,9 +278,10 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
     const x = double ? f64[X64 + lane] : f32[X32 + lane];
     const y = double ? f64[Y64 + lane] : f32[Y32 + lane];
     const at = double ? 2 * lane + 1 : lane;
-    const unordered = x !== x || y !== y;
+    const unordered = Number.isNaN(x) || Number.isNaN(y);
     if (unordered) {
-      if (signal || (x !== x && (u32[X32 + at] & quiet) === 0) || (y !== y && (u32[Y32 + at] & quiet) === 0)) flags |= 1;
+      if (signal || (Number.isNaN(x) && (u32[X32 + at] & quiet) === 0) || (Number.isNaN(y) && (u32[Y32 + at] & quiet) === 0))
+        flags |= 1;
     }
     if ((x !== 0 && Math.abs(x) < smallest) || (y !== 0 && Math.abs(y) < smallest)) {
       if ((mxcsr & 0x40) !== 0) return -1;

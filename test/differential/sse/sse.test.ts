@@ -1,8 +1,7 @@
 /** Every form of the MMX, SSE, AES and SHA rows, against the processor that the test runs on. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CR4, FPU, FPU_BLOCK, GPR, MXCSR, VECTOR, VECTOR_STRIDE } from '../../../engine/memory/vcpu-state.ts';
-import { FLAG_AUX, FLAG_RES } from '../../../engine/memory/vcpu-state.ts';
+import { CR4, FLAG_AUX, FLAG_RES, FPU, FPU_BLOCK, GPR, MXCSR, VECTOR, VECTOR_STRIDE } from '../../../engine/memory/vcpu-state.ts';
 import { parseRows, type Row } from '../../../engine/x86/decode/rows.ts';
 import { CRYPTO, SSE } from '../../../engine/x86/decode/tables-sse.ts';
 import { sse } from '../../../engine/x86/emit/sse.ts';
