@@ -27,6 +27,7 @@ export class Chain {
   readableBytes = 0;
   writableBytes = 0;
   readonly #memory: GuestMemory;
+  #buffers = 0;
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
@@ -34,16 +35,16 @@ export class Chain {
 
   /** Adds a buffer; returns what is wrong with it, or undefined. */
   add(address: number, length: number, writable: boolean): string | undefined {
-    if (this.readable.length + this.writable.length >= CHAIN_BUFFERS_MAX) return 'chain of too many buffers';
+    if (++this.#buffers > CHAIN_BUFFERS_MAX) return 'chain of too many buffers';
     if (address + length > 2 ** 52) return 'buffer beyond the address space';
     if (this.readableBytes + this.writableBytes + length > CHAIN_BYTES_MAX) return 'chain of more than 4 GiB';
     if (writable) {
-      if (length > 0) this.writable.push({ address, length });
+      join(this.writable, address, length);
       this.writableBytes += length;
       return undefined;
     }
-    if (this.writableBytes > 0 || this.writable.length > 0) return 'readable buffer after a writable one';
-    if (length > 0) this.readable.push({ address, length });
+    if (this.writableBytes > 0) return 'readable buffer after a writable one';
+    join(this.readable, address, length);
     this.readableBytes += length;
     return undefined;
   }
@@ -76,42 +77,100 @@ export class Chain {
   }
 
   /**
-   * Calls `use` with `length` bytes of the readable part from `offset`, piece by piece and with no copy where guest
-   * memory is contiguous. Pieces have at most `PIECE_MAX` bytes. `use` may throw what its back end throws.
+   * Calls `use` with `length` bytes of the readable part from `offset`, in pieces of at most `PIECE_MAX` bytes. A piece
+   * that is contiguous in guest memory is a view of it, others are copied together: a call of a back end costs more than
+   * a copy. `use` may throw what its back end throws.
    */
   eachReadable(offset: number, length: number, use: (data: Uint8Array, at: number) => void): void {
-    let at = 0;
-    for (const segment of pieces(this.readable, offset, length)) {
-      let data = this.#memory.view(segment.address, segment.length);
-      if (data === undefined) {
-        data = new Uint8Array(segment.length);
-        this.#memory.read(segment.address, data);
-      }
-      use(data, at);
-      at += segment.length;
-    }
+    eachGroup(this.readable, offset, length, (group, bytes, at) => {
+      const view = group.length === 1 ? this.#memory.view(group[0].address, bytes) : undefined;
+      if (view !== undefined) return use(view, at);
+      withStaging(bytes, (data) => {
+        let done = 0;
+        for (const segment of group) {
+          this.#memory.read(segment.address, data.subarray(done, done + segment.length));
+          done += segment.length;
+        }
+        use(data, at);
+      });
+    });
   }
 
   /** The same for the writable part: `fill` stores into each piece. */
   eachWritable(offset: number, length: number, fill: (data: Uint8Array, at: number) => void): void {
-    let at = 0;
-    for (const segment of pieces(this.writable, offset, length)) {
-      const view = this.#memory.view(segment.address, segment.length);
+    eachGroup(this.writable, offset, length, (group, bytes, at) => {
+      const view = group.length === 1 ? this.#memory.view(group[0].address, bytes) : undefined;
       if (view !== undefined) {
         fill(view, at);
-        this.#memory.written(segment.address, segment.length);
-      } else {
-        const data = new Uint8Array(segment.length);
-        fill(data, at);
-        this.#memory.write(segment.address, data);
+        return this.#memory.written(group[0].address, bytes);
       }
-      at += segment.length;
-    }
+      withStaging(bytes, (data) => {
+        data.fill(0); // what a back end leaves out must not be another request's data
+        fill(data, at);
+        let done = 0;
+        for (const segment of group) {
+          this.#memory.write(segment.address, data.subarray(done, done + segment.length));
+          done += segment.length;
+        }
+      });
+    });
   }
+}
+
+/** Adds a segment to a list; one that follows the last without a gap makes that longer. */
+function join(segments: Segment[], address: number, length: number): void {
+  const last = segments.at(-1);
+  if (length === 0) return;
+  if (last !== undefined && last.address + last.length === address)
+    segments[segments.length - 1] = { address: last.address, length: last.length + length };
+  else segments.push({ address, length });
 }
 
 /** Bytes that one call of a back end gets at most, so that no request holds a copy of more. */
 export const PIECE_MAX = 2 ** 20;
+
+// A buffer of this thread that calls take turns with; a call within a call makes its own.
+let spare: Uint8Array | undefined;
+function withStaging(length: number, body: (data: Uint8Array) => void): void {
+  const buffer = spare ?? new Uint8Array(PIECE_MAX);
+  spare = undefined;
+  try {
+    body(buffer.subarray(0, length));
+  } finally {
+    spare = buffer;
+  }
+}
+
+/** Cuts `length` bytes from `offset` into groups of segments of at most `PIECE_MAX` bytes; large segments stand alone. */
+function eachGroup(
+  segments: readonly Segment[],
+  offset: number,
+  length: number,
+  body: (group: readonly Segment[], bytes: number, at: number) => void,
+): void {
+  let group: Segment[] = [];
+  let bytes = 0;
+  let at = 0;
+  const flush = (): void => {
+    if (bytes > 0) body(group, bytes, at);
+    at += bytes;
+    group = [];
+    bytes = 0;
+  };
+  for (const segment of part(segments, offset, length)) {
+    for (let done = 0; done < segment.length; ) {
+      const count = Math.min(PIECE_MAX, segment.length - done);
+      if (bytes + count > PIECE_MAX || count >= STAND_ALONE) flush();
+      group.push({ address: segment.address + done, length: count });
+      bytes += count;
+      done += count;
+      if (count >= STAND_ALONE) flush();
+    }
+  }
+  flush();
+}
+/** From here on a copy costs more than a call. */
+const STAND_ALONE = 2 ** 16;
 
 /** The segments of `length` bytes from `offset`, cut to what there is. */
 export function part(segments: readonly Segment[], offset: number, length: number): Segment[] {
@@ -130,12 +189,4 @@ export function part(segments: readonly Segment[], offset: number, length: numbe
     left -= count;
   }
   return found;
-}
-
-/** `part` in pieces of at most `PIECE_MAX`. */
-function* pieces(segments: readonly Segment[], offset: number, length: number): Generator<Segment> {
-  for (const segment of part(segments, offset, length)) {
-    for (let done = 0; done < segment.length; done += PIECE_MAX)
-      yield { address: segment.address + done, length: Math.min(PIECE_MAX, segment.length - done) };
-  }
 }

@@ -78,6 +78,7 @@ export class VirtQueue {
     const i = this.index;
     s.queueSize[i] = this.maxSize;
     s.queueEnabled[i] = 0;
+    s.queueResets[i] = 0;
     s.queueEpoch[i]++;
     for (const words of [s.queueDesc, s.queueDriver, s.queueDevice]) words.fill(0, i * 2, i * 2 + 2);
     s.nextAvail[i] = 0;
@@ -97,6 +98,7 @@ export class VirtQueue {
     if (!aligned(s.queueDesc, 16) || !aligned(s.queueDriver, this.packed ? 4 : 2) || !aligned(s.queueDevice, 4))
       return this.#broken(`queue ${this.index}: bad address`);
     s.queueEnabled[this.index] = 1;
+    s.queueResets[this.index] = 0;
   }
 
   /** Whether the device may use the queue now. A legacy driver may use it before DRIVER_OK. virtio 1.2, 3.1.2. */

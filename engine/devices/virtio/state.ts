@@ -48,6 +48,8 @@ export const virtioState = struct('virtio', 1, {
   queueSize: u16s(VIRTIO_QUEUES_MAX),
   queueVector: u16s(VIRTIO_QUEUES_MAX),
   queueEnabled: bytes(VIRTIO_QUEUES_MAX),
+  /** 1 after the driver reset this queue alone, until it is put to work again. */
+  queueResets: bytes(VIRTIO_QUEUES_MAX),
   /** Rises with each reset of one queue, for the same purpose as `epoch`. */
   queueEpoch: u16s(VIRTIO_QUEUES_MAX),
   /** Low and high half of each address: descriptor area, driver area, device area. */

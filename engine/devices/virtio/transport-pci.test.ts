@@ -195,6 +195,12 @@ test('a modern driver waits for requests that are being carried out', () => {
   driver.queue(0);
   driver.start();
   machine.pci.began();
+  driver.write(22, 2, 0);
+  driver.write(58, 2, 1);
+  assert.equal(driver.read(58, 2), 1, 'the queue is still being reset');
+  machine.pci.ended();
+  assert.equal(driver.read(58, 2), 0);
+  machine.pci.began();
   driver.write(20, 1, 0);
   assert.notEqual(driver.status, 0);
   machine.pci.ended();

@@ -396,8 +396,8 @@ export class VirtioPci implements VirtioTransport {
         return s.queueEnabled[selected];
       case QUEUE_NOTIFY_OFF:
         return selected;
-      default:
-        return 0; // a reset of one queue is done at once. virtio 1.2, 4.1.4.3.1
+      default: // QUEUE_RESET: done when no thread works on what came from the queue. virtio 1.2, 4.1.4.3.1
+        return s.queueResets[selected] !== 0 && s.inFlight !== 0 ? 1 : 0;
     }
   }
 
@@ -455,7 +455,9 @@ export class VirtioPci implements VirtioTransport {
         if (value === 1 && s.queueEnabled[i] === 0) queue.enable();
         return;
       case QUEUE_RESET:
-        if (value === 1 && this.hasFeature(F_RING_RESET)) queue.reset();
+        if (value !== 1 || !this.hasFeature(F_RING_RESET)) return;
+        queue.reset();
+        s.queueResets[i] = 1;
     }
   }
 
@@ -503,7 +505,7 @@ export class VirtioPci implements VirtioTransport {
         s.driverFeatures[1] = 0;
         return;
       case LEGACY_QUEUE_ADDRESS:
-        // A legacy driver that gives up its queues writes 0; the last one resets. virtio 1.2, 4.1.5.1.3.1
+        // Zero gives the queue up.
         if (queue !== undefined) this.#legacyQueue(queue, value);
         return;
       case LEGACY_QUEUE_SELECT:
