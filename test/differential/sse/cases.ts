@@ -66,6 +66,8 @@ export function encode(row: Row, random: Random): Uint8Array {
     // Shift counts mostly small; control bytes any.
     tail.push(row.digit !== undefined && !random.chance(4) ? random.below(66) : random.bits() & 0xff);
   }
+  // Implicit addresses by EDI too.
+  if (row.attributes.has('string') && random.chance(2)) bytes.push(0x67);
   bytes.push(...PREFIXES[row.prefix ?? 0]);
   if (rex !== 0) bytes.push(0x40 | rex);
   bytes.push(...MAPS[row.map], row.opcode, ...tail);
