@@ -69,7 +69,7 @@ async function buildEngine(esbuild) {
       const path = join(folder, entry.name);
       if (entry.isDirectory()) look(path);
       else if (/\.ts$/.test(entry.name)) {
-        if (!/\.(test|d)\.ts$|(^|-)testing\.ts$/.test(entry.name)) files.push(path);
+        if (!/\.(test|d)\.ts$|(^|-)testing(-[a-z]+)?\.ts$/.test(entry.name)) files.push(path);
       } else if (!/\.md$|tsconfig\.json$/.test(entry.name)) {
         mkdirSync(join(out, folder), { recursive: true });
         cpSync(join(root, path), join(out, path));

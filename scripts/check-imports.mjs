@@ -11,7 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Imports of a source: static, dynamic with a literal, re-exports, and `import(...)` types. */
 const importPattern = /(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)(['"])([^'"\n]+)\1/g;
 
-const isTest = (file) => /\.test\.ts$|(^|[/-])(testing|fixtures|harness)\.ts$/.test(file);
+const isTest = (file) => /\.test\.ts$|(^|[/-])(testing|fixtures|harness)(-[a-z]+)?\.ts$/.test(file);
 const within = (file, ...folders) => folders.some((folder) => file.startsWith(`${folder}/`));
 
 /** Parts of the engine that see nothing of it but these. */

@@ -111,11 +111,14 @@ export class Connection {
     return () => this.#listeners.delete(listener);
   }
 
-  /** A stream to a VM's process. */
+  /** A stream to a VM's process. It is paused: whoever listens to it lets it go on, and misses nothing. */
   async stream(id: string, kind: PortKind, index: number): Promise<WebSocket> {
     const socket = new WebSocket(`ws+unix://${this.#socketPath}:/vm/${id}/${kind}/${index}`);
     await new Promise<void>((resolve, reject) => {
-      socket.once('open', resolve);
+      socket.once('open', () => {
+        socket.pause();
+        resolve();
+      });
       socket.once('error', () => reject(new AppError('engine', 'The VM gives no connection')));
     });
     return socket;

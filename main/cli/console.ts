@@ -25,5 +25,6 @@ export function attachTerminal(stream: WebSocket, input: NodeJS.ReadStream, outp
     input.on('data', onInput);
     stream.on('message', (data: Buffer) => output.write(data));
     stream.on('close', () => finish(false));
+    stream.resume();
   });
 }

@@ -305,7 +305,7 @@ export const isCommand = (word: string | undefined): boolean =>
 /** Runs a command line; resolves with the exit status. `serveEntry` null: there is no way to start an app in the background. */
 export async function main(
   argv: readonly string[],
-  serveEntry: string,
+  serveEntry: string | null,
   print: (text: string) => void = console.log,
 ): Promise<number> {
   const args = [...argv];
