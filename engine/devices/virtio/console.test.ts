@@ -86,6 +86,9 @@ for (const packed of [false, true]) {
     reader.give(4);
     const told = reader.take();
     assert.equal(told.at(-1), '2:6=1');
+    reader.give(1);
+    device.resize(0x141, 0x142);
+    assert.deepEqual(reader.take(), ['0:5=0\x42\x01\x41\x01']);
   });
 
   test(`bytes both ways; a back end that is full; room only when the guest listens (${packed ? 'packed' : 'split'})`, () => {

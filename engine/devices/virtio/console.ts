@@ -322,8 +322,9 @@ export class VirtioConsole implements VirtioDevice {
     else if (what === TELL_OPEN) put(PORT_OPEN, s.hostClosed[number] === 0 ? 1 : 0);
     else if (what === TELL_RESIZE) {
       put(RESIZE, 0);
-      view.setUint16(8, this.#columns, true);
-      view.setUint16(10, this.#rows, true);
+      // virtio 1.2, 5.3.6.2 lists columns first; Linux, the only driver that acts on it, reads rows first.
+      view.setUint16(8, this.#rows, true);
+      view.setUint16(10, this.#columns, true);
     } else {
       put(PORT_NAME, 1);
       message.set(name, 8);

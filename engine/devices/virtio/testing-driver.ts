@@ -5,7 +5,7 @@ import { PciBus, pciBusState, pciFunctionState } from '../../bus/pci.ts';
 import { fresh, PlainMemory, RecordedLine } from '../testing.ts';
 import type { VirtioDevice } from './device.ts';
 import { DESC_INDIRECT, DESC_NEXT, DESC_WRITE } from './queue.ts';
-import { F_EVENT_IDX, F_INDIRECT_DESC, F_RING_PACKED, F_VERSION_1, hasBit, virtioState } from './state.ts';
+import { F_EVENT_IDX, F_INDIRECT_DESC, F_RING_PACKED, hasBit, type VirtioState, virtioState } from './state.ts';
 import { VirtioPci, type VirtioPciOptions } from './transport-pci.ts';
 
 const IO_BASE = 0xc000;
@@ -26,14 +26,15 @@ export class TestMachine {
   readonly intx = [0, 1, 2, 3].map(() => new RecordedLine());
   readonly messages: number[] = [];
   readonly trace: string[] = [];
-  readonly state = fresh(virtioState);
-  readonly pciState = fresh(pciFunctionState);
+  readonly state: VirtioState;
+  readonly pciBuffer = new SharedArrayBuffer(pciFunctionState.size);
   readonly bus: PciBus;
   readonly pci: VirtioPci;
   /** Next free byte of guest memory; rings lie above 1 MiB. */
   free = 0x200000;
 
-  constructor(device: VirtioDevice, options: Partial<VirtioPciOptions> = {}) {
+  constructor(device: VirtioDevice, options: Partial<VirtioPciOptions> = {}, state = fresh(virtioState)) {
+    this.state = state;
     this.bus = new PciBus(fresh(pciBusState), {
       ports: this.ports,
       memory: this.mmio,
@@ -41,7 +42,7 @@ export class TestMachine {
       deliverMsi: (_address, data) => this.messages.push(data),
     });
     const trace = (message: string): number => this.trace.push(message);
-    this.pci = new VirtioPci(this.state, this.pciState, device, {
+    this.pci = new VirtioPci(state, pciFunctionState.at(this.pciBuffer, 0), device, {
       bus: this.bus,
       slot: 3,
       memory: this.memory,
@@ -227,6 +228,11 @@ export class TestQueue {
     this.#kick();
   }
 
+  /** Where the next chain goes: a free-running index, or a ring position and wrap counter. */
+  get position(): { next: number; wrap: number } {
+    return { next: this.#next, wrap: this.#wrap };
+  }
+
   /** The next chain that the device gave back. */
   used(): { id: number; length: number } | undefined {
     const { memory } = this.machine;
@@ -273,6 +279,23 @@ export class TestQueue {
     const used = this.used();
     return used === undefined ? undefined : this.machine.bytes(into, Math.min(used.length, room));
   }
+}
+
+/** Whether the device wants to be notified of what was added since `before`. virtio 1.2, 2.7.10 and 2.8.10. */
+export function wantsKick(queue: TestQueue, before: { next: number; wrap: number }): boolean {
+  const { memory } = queue.machine;
+  const { next, wrap } = queue.position;
+  if (!queue.packed) {
+    if (!hasBit(queue.features, F_EVENT_IDX)) return (memory.read16(queue.device) & 1) === 0;
+    const event = memory.read16(queue.device + 4 + queue.size * 8);
+    return ((next - event - 1) & 0xffff) < ((next - before.next) & 0xffff);
+  }
+  const flags = memory.read16(queue.device + 2);
+  if (flags !== 2) return flags === 0;
+  const where = memory.read16(queue.device);
+  const event = (where & 0x7fff) - (where >> 15 !== wrap ? queue.size : 0);
+  const added = next - before.next + (wrap !== before.wrap ? queue.size : 0);
+  return ((next - event - 1) & 0xffff) < added;
 }
 
 /** The driver's side of the modern interface. */
@@ -384,4 +407,3 @@ export const RING_VARIANTS: { name: string; options: Partial<VirtioPciOptions>; 
   { name: 'packed', options: { packed: true }, without: [F_EVENT_IDX] },
   { name: 'packed, event index', options: { packed: true }, without: [] },
 ];
-export { F_VERSION_1 };
