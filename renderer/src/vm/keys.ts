@@ -1,4 +1,4 @@
-/** Keys that the person's own computer keeps for itself, to be sent by menu; and texts as keys. */
+/** Keys that the person's own computer keeps for itself, to be sent by menu. */
 export interface KeyCombination {
   readonly label: string;
   /** QKeyCode names, as `vm.sendKeys` takes them. */
@@ -23,14 +23,3 @@ export const keyCombinations: readonly KeyCombination[] = [
   { label: 'Alt + Tab', keys: ['alt', 'tab'] },
   { label: 'Super', keys: ['meta_l'] },
 ];
-
-/** The keysyms of a text (X Window System Protocol, appendix A: Latin 1 as it is, the rest 0x01000000 + code point). */
-export function keysymsOf(text: string): number[] {
-  return [...text.replace(/\r\n?/g, '\n')].flatMap((character) => {
-    if (character === '\n') return [0xff0d];
-    if (character === '\t') return [0xff09];
-    const code = character.codePointAt(0) ?? 0;
-    if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return [];
-    return [code < 0x100 ? code : 0x01000000 + code];
-  });
-}
