@@ -50,6 +50,8 @@ export interface HttpShellOptions {
   readonly services: Services;
   /** The folder of the built pages. */
   readonly renderer: string;
+  /** In development: the cookie, kept over restarts so that pages that are open go on; a new one for each visitor unless given. */
+  readonly cookie?: string;
   /** In development: handles what pages ask for, instead of the built ones. */
   readonly middleware?: (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
 }
@@ -67,6 +69,7 @@ export class HttpShell {
 
   constructor(options: HttpShellOptions) {
     this.#options = options;
+    if (options.cookie !== undefined) this.#cookies.add(options.cookie);
   }
 
   /** Listens on 127.0.0.1; port 0 takes any. Rejects with `port-in-use`. */
@@ -158,7 +161,7 @@ export class HttpShell {
     const found = [...this.#tokens].find((known) => equal(known, token));
     if (found === undefined) return refuse(403, 'This address was used before. "vivarium serve" prints a new one.');
     this.#tokens.delete(found);
-    const cookie = secret();
+    const cookie = this.#options.cookie ?? secret();
     this.#cookies.add(cookie);
     response
       .writeHead(303, {

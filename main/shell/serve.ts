@@ -76,7 +76,12 @@ export async function serve(
   });
   try {
     const development = options.dev ? await startDevelopment(paths.root, services) : undefined;
-    const shell = new HttpShell({ services, renderer: paths.renderer, middleware: development?.middleware });
+    const shell = new HttpShell({
+      services,
+      renderer: paths.renderer,
+      middleware: development?.middleware,
+      cookie: options.dev ? process.env.VIVARIUM_DEVELOPMENT_COOKIE : undefined,
+    });
     await shell.listenControl(socket);
     if (!options.background) {
       const server = await shell.listen(options.port);
