@@ -144,14 +144,6 @@ export async function ensureGuest(architecture = 'amd64') {
   const prefix = asRoot();
   if (prefix !== undefined && process.platform === 'linux' && onPath('apt-get')) {
     ensureLists(prefix);
-    if (
-      architecture === 'i386' &&
-      !/^i386$/m.test(spawnSync('dpkg', ['--print-foreign-architectures'], { encoding: 'utf8' }).stdout ?? '')
-    ) {
-      const [command, ...rest] = [...prefix, 'dpkg', '--add-architecture', 'i386'];
-      spawnSync(command, rest, { stdio: 'ignore' });
-      apt(['update', '-q'], prefix);
-    }
   }
   const cli = join(root, 'main', 'guests', 'cli.ts');
   const cache = join(root, '.cache');

@@ -50,7 +50,8 @@ ensureSystem(
   },
   'some tests',
 );
-if (!(await ensureGuest())) console.log('Missing for tests of whole machines: the sample guest.');
+for (const architecture of ['amd64', 'i386'])
+  if (!(await ensureGuest(architecture))) console.log(`Missing for tests of whole machines: the ${architecture} guest.`);
 if (!existsSync(join(root, 'renderer', 'index.html'))) console.log('There are no pages yet.');
 else if (!(await ensureRenderer())) {
   failed++;

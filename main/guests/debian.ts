@@ -90,9 +90,9 @@ export async function fetchGuest(
   const work = await mkdtemp(join(cache, 'guests', '.fetch-'));
   try {
     tell(0.02, 'Asking apt for the kernel');
-    const kernelPackage = await pointee(kernelPointer[architecture]);
+    const { options, kernelPackage } = await prepareApt(cache, architecture, tell, signal);
     tell(0.05, `Downloading ${kernelPackage} and BusyBox`);
-    const packages = await download([kernelPackage, busyboxPackage[architecture]], work, signal);
+    const packages = await download(options, [kernelPackage, busyboxPackage[architecture]], work, signal);
     const find = (prefix: string): string => join(work, packages.find((name) => name.startsWith(prefix)) ?? '');
     tell(0.5, 'Opening the packages');
     const tree = join(work, 'tree');
@@ -141,22 +141,65 @@ export async function fetchGuest(
   }
 }
 
-/** The package that a pointer package depends on. */
-async function pointee(pointer: string): Promise<string> {
-  const { stdout } = await run('apt-cache', ['depends', pointer], { env: { ...process.env, LC_ALL: 'C' } }).catch(() => ({
-    stdout: '',
-  }));
-  const name = /^\s*\|?Depends: (linux-image-\S+)/m.exec(stdout)?.[1];
-  if (name === undefined)
-    throw new AppError('host', `apt knows no package ${pointer}. Run "apt-get update" as root, then try again.`);
-  return name;
+/**
+ * Options with which apt knows the kernel's package, and that package. The host's own lists serve where they have it;
+ * else (fresh lists need root, and so does another architecture) apt reads lists into a folder of ours.
+ */
+async function prepareApt(
+  cache: string,
+  architecture: GuestArchitecture,
+  tell: (progress: number, what: string) => void,
+  signal?: AbortSignal,
+): Promise<{ options: string[]; kernelPackage: string }> {
+  const pointer = kernelPointer[architecture];
+  const known = await pointee([], pointer);
+  if (known !== undefined) return { options: [], kernelPackage: known };
+  tell(0.03, "Reading Debian's lists of packages");
+  const folder = join(cache, 'apt');
+  for (const part of ['lists/partial', 'cache/archives/partial']) await mkdir(join(folder, part), { recursive: true });
+  const settings = [
+    `Dir::State::lists=${join(folder, 'lists')}`,
+    `Dir::Cache=${join(folder, 'cache')}`,
+    'APT::Architectures::=amd64',
+    'APT::Architectures::=i386',
+    'Acquire::Languages=none',
+    // As root, apt would download as a user who may not write here.
+    ...(process.getuid?.() === 0 ? ['APT::Sandbox::User=root'] : []),
+  ];
+  const options = settings.flatMap((setting) => ['-o', setting]);
+  // One list of many may be missing on a mirror; what counts is whether the package is known then.
+  await run('apt-get', [...options, '-q', 'update'], { signal, env: aptEnvironment, maxBuffer: 1 << 24 }).catch(
+    (error: Error) => {
+      if (signal?.aborted) throw error;
+    },
+  );
+  const kernelPackage = await pointee(options, pointer);
+  if (kernelPackage === undefined)
+    throw new AppError('host', `apt knows no package ${pointer}: is this Debian, and are its sources in /etc/apt set up?`);
+  return { options, kernelPackage };
 }
 
-async function download(packages: readonly string[], folder: string, signal?: AbortSignal): Promise<string[]> {
-  await run('apt-get', ['-q', 'download', ...packages], {
+/** Messages of apt are read here: in English. */
+const aptEnvironment = { ...process.env, LC_ALL: 'C' };
+
+/** The package that a pointer package depends on; undefined: apt does not know it. */
+async function pointee(options: readonly string[], pointer: string): Promise<string | undefined> {
+  const { stdout } = await run('apt-cache', [...options, 'depends', pointer], { env: aptEnvironment }).catch(() => ({
+    stdout: '',
+  }));
+  return /^\s*\|?Depends: (linux-image-\S+)/m.exec(stdout)?.[1];
+}
+
+async function download(
+  options: readonly string[],
+  packages: readonly string[],
+  folder: string,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  await run('apt-get', [...options, '-q', 'download', ...packages], {
     cwd: folder,
     signal,
-    env: { ...process.env, LC_ALL: 'C' },
+    env: aptEnvironment,
     maxBuffer: 1 << 24,
   });
   return (await readdir(folder)).filter((name) => name.endsWith('.deb'));
