@@ -14,6 +14,9 @@ const windows = process.platform === 'win32';
 
 /** A program of the npm packages. */
 export const tool = (name) => join(bin, windows ? `${name}.cmd` : name);
+// Tools find Node 24 by its name, whether npm started this or a person.
+process.env.PATH = `${bin}${windows ? ';' : ':'}${process.env.PATH ?? ''}`;
+
 /** Node 24, which everything but these scripts runs on. */
 export const node24 = windows ? join(root, 'node_modules', 'node', 'bin', 'node.exe') : join(bin, 'node');
 

@@ -77,7 +77,7 @@ if (!long && only.length === 0) {
       '--workspace',
       'renderer',
       '--tsconfig',
-      'renderer/tsconfig.json',
+      'tsconfig.json',
       '--output',
       'human',
       '--threshold',
