@@ -291,6 +291,15 @@ export class Lowering {
     }
   }
 
+  /** Makes sure that a value can be pushed again later: it gets a local unless it is cheap. */
+  protected keep(value: Value): void {
+    if (this.#local.has(value) || value.by.op === 'const') return;
+    const local = this.newLocal(value.type);
+    this.value(value);
+    this.set(local);
+    this.#local.set(value, local);
+  }
+
   /** Pops the value on the stack into a local that stands for `value`; drops it when nothing uses it. */
   protected define(value: Value): void {
     if ((this.#uses.get(value) ?? 0) === 0) {
@@ -390,6 +399,7 @@ export class Lowering {
           const code = this.newLocal('i32');
           this.tee(code);
           this.open(W.if);
+          this.leaving();
           this.get(code);
           this.op(W.return);
           this.end();
@@ -541,7 +551,7 @@ export class Lowering {
     this.storeOp(data.type, bits, 0);
     this.record();
     this.call('slow_store_end');
-    this.op(W.drop);
+    this.afterStore();
     this.end();
   }
 
@@ -570,7 +580,7 @@ export class Lowering {
     this.open(W.if);
     this.record();
     this.call('slow_rmw_end');
-    this.op(W.drop);
+    this.afterStore();
     this.end();
   }
 
@@ -623,6 +633,13 @@ export class Lowering {
       this.op(W.i32Add);
     }
     this.toAddress();
+  }
+  /** Before a helper's code is returned. */
+  protected leaving(): void {}
+  /** Takes the result of a slow store off the stack: nonzero where the write hit translated code. */
+  protected afterStore(): void {
+    // The baseline notices by itself: the records behind are RESYNC records now.
+    this.op(W.drop);
   }
   protected beforeCall(_statement: Extract<Statement, { op: 'call' }>): void {}
   protected afterCall(_statement: Extract<Statement, { op: 'call' }>): void {}

@@ -10,4 +10,6 @@ export const Exit = {
   HALT: 4,
   /** The record at STOPPED_AT is stale: decode its instruction again. */
   RESYNC: 5,
+  /** The run that starts at STOPPED_AT was entered often: translate it for speed. */
+  HOT: 6,
 } as const;

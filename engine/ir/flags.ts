@@ -147,6 +147,55 @@ const parity = (b: Builder, a: Value, r: Value): Value => {
 };
 const sign = (b: Builder, a: Value, r: Value): Value => b.xor(b.wrap(b.shrU(r, b.i64(63))), b.and(a, b.i32(1)));
 
+/** What made the flags, where that is known at compile time. */
+export interface FlagSource {
+  readonly kind: FlagKind;
+  readonly bits: Size;
+  readonly args: readonly Value[];
+}
+
+/** A condition straight from the operation that made the flags; undefined where the general way is no worse. */
+export function conditionOf(b: Builder, code: Condition, source: FlagSource): Value | undefined {
+  const { kind, bits, args } = source;
+  const negate = (code & 1) !== 0;
+  const finish = (value: Value): Value => (negate ? b.xor(value, b.i32(1)) : value);
+  const zero = (value: Value): Value => b.eqz(bits < 32 ? b.unsigned(bits, value) : value);
+  const negative = (value: Value): Value => b.ltS(b.signed(bits, value), b.int(bits, 0));
+  const result = kind === 'sub' || kind === 'add' ? args[2] : kind === 'inc' || kind === 'dec' ? args[1] : args[0];
+  const group = code >> 1;
+  if (group === 2) return negate ? b.xor(zero(result), b.i32(1)) : zero(result);
+  if (group === 4) return finish(negative(result));
+  if (group === 5) {
+    const low = b.and(b.wrap(result), b.i32(0xff));
+    return finish(b.xor(b.and(b.op('i32.popcnt', [low]), b.i32(1)), b.i32(1)));
+  }
+  if (kind === 'logic') {
+    if (group === 0 || group === 1) return b.i32(negate ? 1 : 0);
+    if (group === 3) return finish(zero(result));
+    if (group === 6) return finish(negative(result));
+    return finish(b.or(zero(result), negative(result)));
+  }
+  if (kind === 'sub') {
+    const [x, y] = args;
+    const type = x.type;
+    // Without a borrow into it a subtraction compares; SBB's result differs from x - y.
+    if (y.type !== type || !isDifference(source)) return undefined;
+    const u = (value: Value): Value => (bits < 32 ? b.unsigned(bits, value) : value);
+    const s = (value: Value): Value => b.signed(bits, value);
+    if (group === 1) return b.op(`${type}.${negate ? 'ge_u' : 'lt_u'}`, [u(x), u(y)]);
+    if (group === 3) return b.op(`${type}.${negate ? 'gt_u' : 'le_u'}`, [u(x), u(y)]);
+    if (group === 6) return b.op(`${type}.${negate ? 'ge_s' : 'lt_s'}`, [s(x), s(y)]);
+    if (group === 7) return b.op(`${type}.${negate ? 'gt_s' : 'le_s'}`, [s(x), s(y)]);
+  }
+  return undefined;
+}
+
+/** True where the result is the plain difference of the two operands. */
+function isDifference({ args: [x, y, r] }: FlagSource): boolean {
+  const { by } = r;
+  return by.op === 'pure' && by.pure.name.endsWith('.sub') && by.args[0] === x && by.args[1] === y;
+}
+
 /** The value (0 or 1) of a condition. */
 function condition(b: Builder, code: Condition): Value {
   const negate = (code & 1) !== 0;

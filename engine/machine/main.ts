@@ -1,5 +1,6 @@
 /** Makes a machine from its configuration and starts its threads. */
 import { buildBaseline } from '../accel/jit/handlers.ts';
+import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
 import { fillRandom, findVgaBios, hostMemory, readWhole, startThread } from '../host/platform.ts';
@@ -65,9 +66,16 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   controller.powerOn();
 
   const built = buildBaseline({ memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages });
-  const module = new WebAssembly.Module(built.bytes);
+  const baseline: LinkedBaseline = {
+    module: new WebAssembly.Module(built.bytes),
+    handlers: built.handlers,
+    signatures: built.signatures,
+    memory64: layout.memory64,
+    pages: layout.pages,
+    regions: config.machine.options?.tier !== 'baseline',
+  };
   const thread = (role: ThreadData['role'], index: number): void =>
-    controller.adopt(startThread({ role, index, config, layout, memory, module: role === 'vcpu' ? module : undefined, handlers: built.handlers }));
+    controller.adopt(startThread({ role, index, config, layout, memory, baseline: role === 'vcpu' ? baseline : undefined }));
   thread('clock', 0);
   for (let n = 0; n < count; n++) thread('vcpu', n);
   if (!config.lifecycle.paused) await controller.cont();

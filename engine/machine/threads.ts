@@ -1,5 +1,5 @@
 /** What the worker threads of a VM process do. */
-import { JitVcpu } from '../accel/jit/vcpu.ts';
+import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
@@ -16,9 +16,7 @@ export interface ThreadData {
   readonly config: MachineConfig;
   readonly layout: MachineLayout;
   readonly memory: WebAssembly.Memory;
-  /** The baseline module and the size of its table. */
-  readonly module: WebAssembly.Module | undefined;
-  readonly handlers: number;
+  readonly baseline: LinkedBaseline | undefined;
 }
 
 export interface ThreadHost extends MachineHost {
@@ -118,8 +116,8 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     machine.allTlbs,
   );
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
-  if (data.module === undefined) throw new Error('a vCPU thread needs the baseline module');
-  vcpu.link(data.module, data.memory, data.handlers);
+  if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
+  vcpu.link(data.baseline, data.memory);
 
   if (Atomics.load(control.running, 0) === 0) park();
   while (!ending()) {

@@ -73,6 +73,8 @@ export const INTR_WAIT = 0x2cc;
 export const SHADOW = 0x2c4;
 /** Zero where SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD. Kept by writes to CR0 and CR4. */
 export const FPU_BLOCK = 0x2c8;
+/** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
+export const CODE_HIT = 0x2d0;
 /** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
 export const SCRATCH = 0x300;
 /** What a slow store must do with the scratch after it is filled: first address, size, second page ... */

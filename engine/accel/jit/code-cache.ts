@@ -38,6 +38,15 @@ export class CodeCache {
     return start;
   }
 
+  readonly #pageOfRun = new Map<number, number>();
+  /** Notes which page the run at `record` starts in. */
+  note(record: number, page: number): void {
+    this.#pageOfRun.set(record, page);
+  }
+  pageOf(record: number): number | undefined {
+    return this.#pageOfRun.get(record);
+  }
+
   /** Bytes of records in use. */
   get used(): number {
     return this.#next - this.#base;
@@ -88,6 +97,7 @@ export class CodeCache {
   /** Drops everything. The caller must not be inside translated code. */
   clear(): void {
     this.#pages = new Map();
+    this.#pageOfRun.clear();
     this.#next = this.#base;
     this.flushes++;
   }

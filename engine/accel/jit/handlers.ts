@@ -38,9 +38,12 @@ export const Handler = {
   TOO_LONG: 5,
   /** End of a single-stepped instruction. */
   STEP: 6,
+  /** Starts every run: counts how often it is entered, and leaves when that is often. */
+  COUNT: 7,
   PRELUDE: 8,
 } as const;
-const FIRST_FORM = Handler.PRELUDE + PRELUDE_KINDS.length;
+/** Index of the first form's handler. */
+export const FIRST_FORM = Handler.PRELUDE + PRELUDE_KINDS.length;
 
 const emitters: Record<string, Emitter> = { ...arithmetic, ...shifts, ...moves, ...control, ...sse };
 
@@ -66,6 +69,9 @@ export const preludeHandler: Record<string, number> = Object.fromEntries(
 
 export const HANDLER_TYPE: FunctionType = { params: ['i32', 'i32'], results: ['i32'] };
 
+/** Entries after which a run is worth a region. */
+export const HOT_ENTRIES = 1500;
+
 export const mnemonics: ReadonlySet<string> = new Set(rows.map((row) => row.mnemonic));
 
 /** Emits the IR of a form; `fields` makes the record's contents constants. */
@@ -87,7 +93,11 @@ export interface BaselineModule {
   readonly handlers: number;
   /** Names of the helpers that must be given as imports `h`. */
   readonly helpers: readonly string[];
+  readonly signatures: HelperSignatures;
 }
+
+/** Parameters (the record first) and result of each helper. */
+export type HelperSignatures = Readonly<Record<string, { readonly params: readonly Type[]; readonly result: Type }>>;
 
 /** Builds the baseline module. Takes some hundred milliseconds: done once a VM process, compiled once, shared by its vCPUs. */
 export function buildBaseline(options: BaselineOptions): BaselineModule {
@@ -107,7 +117,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   special((b) => b.raise(6));
   special((b) => b.raise(13));
   special((b) => b.leave('step_end'));
-  special((b) => b.raise(6)); // unused index 7
+  special(() => {});
   for (const kind of PRELUDE_KINDS)
     special((b) => {
       emitPrelude(b, kind);
@@ -156,6 +166,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     if (n === Handler.RESYNC) lowering.resync();
     else if (n === Handler.FALL) lowering.fall();
     else if (n === Handler.CHECK) lowering.check();
+    else if (n === Handler.COUNT) lowering.count();
     else lowering.lower(body);
     lowering.finish();
     elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
@@ -164,8 +175,9 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   // `run` enters translated code at a record.
   const run = new Special(target);
   run.enter();
+  module.export('jump', indices.get('$jump') as number);
   module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view()));
-  return { bytes: module.build(), handlers: bodies.length, helpers: [...signatures.keys()] };
+  return { bytes: module.build(), handlers: bodies.length, helpers: [...signatures.keys()], signatures: Object.fromEntries(signatures) };
 }
 
 function collectHelpers(body: Body, into: Map<string, { params: Type[]; result: Type }>): void {
@@ -223,6 +235,27 @@ class Special extends Lowering {
     this.op(W.i64Add);
     this.code.u8(W.returnCall);
     this.code.u32(this.target.helper('$jump'));
+  }
+
+  /** Counts in the record's last word. */
+  count(): void {
+    const entered = this.newLocal('i32');
+    this.loadAt(REC, 'i32', 32, S.RECORD.imm);
+    this.i32(1);
+    this.op(W.i32Add);
+    this.set(entered);
+    this.get(REC);
+    this.toAddress();
+    this.get(entered);
+    this.storeOp('i32', 32, S.RECORD.imm);
+    this.get(entered);
+    this.i32(HOT_ENTRIES);
+    this.op(W.i32Eq);
+    this.open(W.if);
+    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
+    this.leave(Exit.HOT);
+    this.end();
+    this.next();
   }
 
   /** Leaves when something is pending, else goes on. */

@@ -5,7 +5,7 @@ import { CR0, CR4, Cpu, type CpuBus, EFER } from '../../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
 import { System } from '../../x86/system/helpers.ts';
 import { buildBaseline } from './handlers.ts';
-import { JitVcpu } from './vcpu.ts';
+import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
 const FLAGS_AT = 0x200000;
@@ -14,7 +14,7 @@ const RECORD_BYTES = 8 << 20;
 const RAM_AT = 0x1000000;
 const PAGES = (RAM_AT + RAM) / 65536;
 
-let compiled: { module: WebAssembly.Module; handlers: number } | undefined;
+let compiled: LinkedBaseline | undefined;
 
 export class BareMachine {
   readonly memory: WebAssembly.Memory;
@@ -28,7 +28,8 @@ export class BareMachine {
   stopped = false;
   portIn: (port: number, size: number) => number = () => 0xffffffff;
 
-  constructor() {
+  /** `regions`: hot code goes to the region tier too. */
+  constructor(regions = true) {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
     this.ram = new PhysicalMemory(
@@ -87,9 +88,9 @@ export class BareMachine {
     };
     if (compiled === undefined) {
       const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES });
-      compiled = { module: new WebAssembly.Module(built.bytes), handlers: built.handlers };
+      compiled = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
     }
-    this.vcpu.link(compiled.module, this.memory, compiled.handlers);
+    this.vcpu.link(regions ? compiled : { ...compiled, regions: false }, this.memory);
     this.system.registers.reset(false);
   }
 

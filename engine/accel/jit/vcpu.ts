@@ -14,7 +14,8 @@ import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { CodeCache } from './code-cache.ts';
-import { Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+import { Handler, handlerOf, type HelperSignatures, preludeHandler, rows } from './handlers.ts';
+import { collectBlocks, encodeRegion, type RegionImports } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -35,7 +36,36 @@ export interface VcpuHost {
   idle(): void;
 }
 
-export const ExitCause = { JUMP: 0, FAULT: 1, PENDING: 2, HALT: 3, RESYNC: 4, DECODE: 5, INTERRUPT: 6, FLUSH: 7, INVALIDATE: 8 } as const;
+/** Rows of the vCPU's counters. 10 and 11 are port and MMIO accesses, see machine/control-words. */
+export const ExitCause = {
+  JUMP: 0,
+  FAULT: 1,
+  PENDING: 2,
+  HALT: 3,
+  RESYNC: 4,
+  DECODE: 5,
+  INTERRUPT: 6,
+  FLUSH: 7,
+  INVALIDATE: 8,
+  REGIONS: 12,
+  /** Microseconds spent making regions. */
+  COMPILE_US: 13,
+} as const;
+
+/** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
+const MAX_REGIONS = 16384;
+
+/** The baseline module as a vCPU thread gets it. */
+export interface LinkedBaseline {
+  readonly module: WebAssembly.Module;
+  readonly handlers: number;
+  readonly signatures: HelperSignatures;
+  readonly memory64: boolean;
+  /** Pages of the memory, for the modules of regions. */
+  readonly pages: number;
+  /** Hot code is translated into regions. */
+  readonly regions: boolean;
+}
 
 export class JitVcpu {
   readonly system: System;
@@ -48,6 +78,10 @@ export class JitVcpu {
   readonly #jumps: Int32Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
+  #baseline: LinkedBaseline | undefined;
+  #imports: RegionImports | undefined;
+  /** Table entries that regions have taken. */
+  #regions = 0;
   /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
   readonly #allTlbs: readonly Int32Array[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
@@ -67,17 +101,47 @@ export class JitVcpu {
     cpu.breakpointsChanged = () => this.#updateStepping();
   }
 
-  /** Makes the baseline module's instance. `memory` and `table` are its imports. */
-  link(module: WebAssembly.Module, memory: WebAssembly.Memory, handlers: number): void {
-    const table = new WebAssembly.Table({ element: 'anyfunc', initial: handlers });
+  /** Makes the baseline module's instance. */
+  link(baseline: LinkedBaseline, memory: WebAssembly.Memory): void {
+    this.#baseline = baseline;
+    const table = new WebAssembly.Table({ element: 'anyfunc', initial: baseline.handlers + MAX_REGIONS });
     const helpers = {
       ...this.system.helpers,
       ...sseHelpers(this.cpu.buffer, this.cpu.at),
       check_page2: (record: number): number => this.#checkPage2(record),
       step_end: (record: number): number => this.#stepEnd(record),
     };
-    const instance = new WebAssembly.Instance(module, { e: { memory, table }, h: helpers });
+    const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
+    this.#imports = { memory, table, helpers, jump: instance.exports.jump };
+  }
+
+  /** Translates what the hot run at `record` reaches; from then on the record enters the region. */
+  #translate(record: number): void {
+    const baseline = this.#baseline;
+    const imports = this.#imports;
+    const page = this.cache.pageOf(record);
+    if (baseline === undefined || imports === undefined || page === undefined || !baseline.regions) return;
+    if (this.#regions === MAX_REGIONS) return;
+    const { data } = { data: this.#data };
+    const mode = this.cpu.i32[S.MODE >> 2];
+    const width = mode & Mode.CODE;
+    const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
+    const entry = data.getUint16(record + S.RECORD.offset, true);
+    const started = performance.now();
+    const blocks = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
+    if (blocks === undefined) return;
+    const bytes = encodeRegion(blocks, entry, bits, baseline.signatures, baseline);
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+      e: { memory: imports.memory, table: imports.table, jump: imports.jump },
+      h: imports.helpers as Record<string, unknown>,
+    });
+    const index = baseline.handlers + this.#regions++;
+    imports.table.set(index, instance.exports.region);
+    data.setInt32(record, index, true);
+    const counts = this.cpu.f64;
+    counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
+    counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
   }
 
   /** Runs until the host's `service` says to leave. */
@@ -91,8 +155,16 @@ export class JitVcpu {
       const record = this.#lookup();
       if (record === 0) continue;
       const stepping = (state[S.MODE >> 2] & Mode.STEP) !== 0;
+      state[S.CODE_HIT >> 2] = 0;
       const code = this.#run(cpu.at, record);
       switch (code) {
+        case Exit.HOT: {
+          const hot = state[S.STOPPED_AT >> 2];
+          cpu.setNumber(S.NEXT_RIP, this.system.ripOf(hot));
+          state[S.STOPPED_AT >> 2] = 0;
+          this.#translate(hot);
+          break;
+        }
         case Exit.JUMP:
           counts[ExitCause.JUMP]++;
           break;
@@ -250,11 +322,12 @@ export class JitVcpu {
       let record = this.cache.find(page, offset, mode);
       const from = state[S.STOPPED_AT >> 2];
       if (record === 0) {
-        if (!this.cache.hasRoom(RUN_RECORDS + 4)) {
+        if (!this.cache.hasRoom(RUN_RECORDS + 4) || this.#regions === MAX_REGIONS) {
           this.#dropCode();
           state[S.STOPPED_AT >> 2] = 0;
         }
         record = this.#decode(page, host, offset, mode, address);
+        this.cache.note(record, page);
       }
       // Link a branch within the page: it stays right for as long as the page's records do.
       if (from !== 0 && state[S.STOPPED_AT >> 2] === from && cpu.getNumber(S.RIP_BASE) === rip - offset && this.#samePage(from, page))
@@ -294,6 +367,10 @@ export class JitVcpu {
   #dropCode(): void {
     this.cache.clear();
     this.#pageOfRecord.clear();
+    const { table } = this.#imports ?? {};
+    const first = this.#baseline?.handlers ?? 0;
+    for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
+    this.#regions = 0;
     this.#jumps.fill(-1);
   }
 
@@ -306,6 +383,7 @@ export class JitVcpu {
   /** Code in a page of the backing was written: by this vCPU, another or a device. */
   invalidate(page: number): void {
     this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INVALIDATE]++;
+    this.cpu.i32[S.CODE_HIT >> 2] = 1;
     this.cache.invalidate(page);
   }
 
@@ -344,6 +422,11 @@ export class JitVcpu {
       cache.commit(count);
       return first;
     };
+    if (!step) {
+      write(Handler.COUNT, 0);
+      data.setInt32(at + S.RECORD.imm, 0, true);
+      at += S.RECORD_BYTES;
+    }
     for (;;) {
       if (position >= 4096 || (at - first) / S.RECORD_BYTES > RUN_RECORDS - 8) return finish(Handler.FALL);
       const available = 4096 - position;

@@ -205,12 +205,12 @@ export class System {
       slow_store: (_record, low, high, bytes) => paging.slowStore(low, high, bytes),
       slow_store_end: () => {
         paging.slowStoreEnd();
-        return 0;
+        return cpu.i32[S.CODE_HIT >> 2];
       },
       slow_rmw: (_record, low, high, flags) => paging.slowRmw(low, high, flags),
       slow_rmw_end: () => {
         paging.slowRmwEnd();
-        return 0;
+        return cpu.i32[S.CODE_HIT >> 2];
       },
       segment_fault: on((_record, slot) => raise(slot === S.segment(S.SS) ? 12 : 13, 0)),
       probe_stack: on((_record, bytes, width) => {

@@ -1,0 +1,567 @@
+/**
+ * The region tier's lowering: the blocks of one page that a hot entry reaches become one WebAssembly function.
+ *
+ * General registers and lazy flags live in locals; they are stored to the state block only where something else may
+ * look: on slow paths of memory accesses, around helpers, and where the region is left. Flags are kept as the
+ * operation that would make them until somebody wants them. The control-flow graph becomes structured control flow by
+ * its dominator tree (Ramsey, "Beyond Relooper", ICFP 2022); an edge that has no place in it leaves the region.
+ */
+import type { Body, FlagKind, Size, Statement, Value } from '../ir/builder.ts';
+import { Builder } from '../ir/builder.ts';
+import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
+import * as S from '../memory/vcpu-state.ts';
+import { CPU, Lowering, type LoweringTarget, W } from './lower.ts';
+
+/** One guest instruction of a region. */
+export interface RegionInstruction {
+  /** Its record, which helpers are given and where the baseline goes on. */
+  readonly record: number;
+  /** Offset in the page, and of the instruction after it. */
+  readonly offset: number;
+  readonly next: number;
+  readonly body: Body;
+  /** Where a `branch` in it goes, as an offset from the page's start; may lie outside of the page. */
+  readonly target: number;
+  /** Interrupts are looked at after it. */
+  readonly check: boolean;
+}
+
+export interface RegionBlock {
+  readonly offset: number;
+  readonly instructions: readonly RegionInstruction[];
+  /** Offsets that its branches go to, and the offset after it. */
+  readonly branches: readonly number[];
+  readonly falls: number;
+}
+
+interface Node {
+  readonly block: RegionBlock;
+  order: number;
+  predecessors: Node[];
+  successors: Node[];
+  dominator: Node | undefined;
+  children: Node[];
+  isLoop: boolean;
+  isMerge: boolean;
+}
+
+type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
+
+/** General registers end here in the state block. */
+const GPR_END = S.GPR + 16 * 8;
+
+export class RegionLowering extends Lowering {
+  readonly #nodes = new Map<number, Node>();
+  readonly #registers: (number | undefined)[] = [];
+  readonly #written = new Set<number>();
+  readonly #flagRes: number;
+  readonly #flagAux: number;
+  readonly #count: number;
+  readonly #smc: number;
+  #pending: PendingFlags | undefined;
+  #instruction: RegionInstruction | undefined;
+  #retired = 0;
+  /** Labels that a branch can reach: the node and the depth inside of its block or loop. */
+  readonly #labels: { node: Node; depth: number; loop: boolean }[] = [];
+  #from: Node | undefined;
+  #stored = false;
+  /** Width of the instruction pointer. */
+  readonly #bits: 16 | 32 | 64;
+
+  constructor(target: LoweringTarget, blocks: readonly RegionBlock[], entry: number, bits: 16 | 32 | 64) {
+    super(target);
+    this.#bits = bits;
+    this.#count = this.newLocal('i64');
+    this.#flagRes = this.newLocal('i64');
+    this.#flagAux = this.newLocal('i32');
+    this.#smc = this.newLocal('i32');
+    this.#scan(blocks);
+    const root = this.#graph(blocks, entry);
+    this.#reload();
+    this.#tree(root);
+    this.op(0x00, W.end); // every path has left: unreachable
+  }
+
+  // --- registers --------------------------------------------------------------------------------------------------
+
+  /** Gives every register that the region touches a local. */
+  #scan(blocks: readonly RegionBlock[]): void {
+    const touch = (slot: Value, offset: number, write: boolean): void => {
+      if (slot.by.op !== 'const') throw new Error('region: a slot is not constant');
+      const at = Number(slot.by.bits) + offset;
+      if (at < 0 || at >= GPR_END) return;
+      const register = at >> 3;
+      this.#registers[register] ??= this.newLocal('i64');
+      if (write) this.#written.add(register);
+    };
+    const walk = (body: Body): void => {
+      for (const statement of body) {
+        if (statement.op === 'get') touch(statement.slot, statement.offset, false);
+        else if (statement.op === 'put') touch(statement.slot, statement.offset, true);
+        else if (statement.op === 'if') {
+          walk(statement.then);
+          walk(statement.else);
+        } else if (statement.op === 'loop') walk(statement.body);
+      }
+    };
+    for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
+  }
+
+  /** Stores what the locals hold to the state block, and the count of instructions. */
+  #spill(): void {
+    this.#materialize();
+    for (const register of this.#written) {
+      this.get(CPU);
+      this.toAddress();
+      this.get(this.#registers[register] as number);
+      this.storeOp('i64', 64, S.GPR + register * 8);
+    }
+    this.get(CPU);
+    this.toAddress();
+    this.get(this.#flagRes);
+    this.storeOp('i64', 64, S.FLAG_RES);
+    this.get(CPU);
+    this.toAddress();
+    this.get(this.#flagAux);
+    this.storeOp('i32', 32, S.FLAG_AUX);
+  }
+
+  #reload(): void {
+    for (const [register, local] of this.#registers.entries()) {
+      if (local === undefined) continue;
+      this.loadAt(CPU, 'i64', 64, S.GPR + register * 8);
+      this.set(local);
+    }
+    this.loadAt(CPU, 'i64', 64, S.FLAG_RES);
+    this.set(this.#flagRes);
+    this.loadAt(CPU, 'i32', 32, S.FLAG_AUX);
+    this.set(this.#flagAux);
+  }
+
+  protected override getState(statement: Extract<Statement, { op: 'get' }>): void {
+    const at = Number((statement.slot.by as { bits: bigint }).bits) + statement.offset;
+    const type = statement.value.type;
+    if (at === S.FLAG_RES) return this.get(this.#flagRes);
+    if (at === S.FLAG_AUX) return this.get(this.#flagAux);
+    const local = at >= 0 && at < GPR_END ? this.#registers[at >> 3] : undefined;
+    if (local === undefined) {
+      super.getState(statement);
+      return;
+    }
+    const { bits, signed } = statement;
+    this.get(local);
+    const shift = (at & 7) * 8;
+    if (shift !== 0) {
+      this.i64(BigInt(shift));
+      this.op(W.i64Shr);
+    }
+    if (type === 'i64') {
+      if (bits === 64) return;
+      if (signed) this.op(bits === 8 ? 0xc2 : bits === 16 ? 0xc3 : 0xc4);
+      else {
+        this.i64((1n << BigInt(bits)) - 1n);
+        this.op(W.i64And);
+      }
+      return;
+    }
+    this.op(W.wrap);
+    if (bits === 32) return;
+    if (signed) this.op(bits === 8 ? 0xc0 : 0xc1);
+    else {
+      this.i32(bits === 8 ? 0xff : 0xffff);
+      this.op(W.i32And);
+    }
+  }
+
+  protected override putState(statement: Extract<Statement, { op: 'put' }>): void {
+    const at = Number((statement.slot.by as { bits: bigint }).bits) + statement.offset;
+    const [value] = statement.args;
+    if (at === S.FLAG_RES) {
+      this.value(value);
+      this.set(this.#flagRes);
+      return;
+    }
+    if (at === S.FLAG_AUX) {
+      this.value(value);
+      this.set(this.#flagAux);
+      return;
+    }
+    const local = at >= 0 && at < GPR_END ? this.#registers[at >> 3] : undefined;
+    if (local === undefined) {
+      super.putState(statement);
+      return;
+    }
+    const { bits } = statement;
+    if (bits === 64) {
+      this.value(value);
+      this.set(local);
+      return;
+    }
+    const shift = (at & 7) * 8;
+    const mask = ((1n << BigInt(bits)) - 1n) << BigInt(shift);
+    this.get(local);
+    this.i64(BigInt.asIntN(64, ~mask));
+    this.op(W.i64And);
+    this.value(value);
+    if (value.type === 'i32') this.op(W.extend);
+    if (shift !== 0) {
+      this.i64(BigInt(shift));
+      this.op(0x86); // i64.shl
+    }
+    this.i64(BigInt.asIntN(64, mask));
+    this.op(W.i64And, 0x84); // i64.or
+    this.set(local);
+  }
+
+  // --- flags ------------------------------------------------------------------------------------------------------
+
+  /** Puts the flags that are pending into their locals. What is known at compile time stays as it is. */
+  #materialize(): void {
+    const emit = (pending: PendingFlags): void => {
+      if (pending.before !== undefined) emit(pending.before);
+      this.lower(expandFlags([{ op: 'flags', kind: pending.kind, bits: pending.bits, args: pending.args }]));
+    };
+    if (this.#pending !== undefined) emit(this.#pending);
+  }
+
+  protected override statement(statement: Statement): void {
+    switch (statement.op) {
+      case 'flags': {
+        // What the arguments are now must last until the flags are wanted.
+        for (const arg of statement.args) this.keep(arg);
+        const before = statement.kind === 'inc' || statement.kind === 'dec' ? this.#pending : undefined;
+        this.#pending = { kind: statement.kind, bits: statement.bits, args: statement.args, before };
+        return;
+      }
+      case 'flags.test': {
+        const pending = this.#pending;
+        const b = new Builder();
+        let result: Value | undefined;
+        if (pending !== undefined) {
+          const source: FlagSource = { kind: pending.kind, bits: pending.bits, args: pending.args };
+          result = conditionOf(b, statement.condition, source);
+        }
+        if (result === undefined) {
+          this.#materialize();
+          this.#pending = undefined;
+          this.lower(expandFlags([statement]));
+          return;
+        }
+        this.lower(b.body);
+        this.value(result);
+        this.define(statement.value);
+        return;
+      }
+      case 'flags.all':
+      case 'flags.cf':
+      case 'flags.cfof':
+      case 'flags.put':
+        if (statement.op !== 'flags.put') this.#materialize();
+        this.#pending = undefined;
+        this.lower(expandFlags([statement]));
+        return;
+      case 'if': {
+        const pending = this.#pending;
+        this.value(statement.args[0]);
+        this.open(W.if);
+        this.statements(statement.then);
+        const changed = this.#pending !== pending;
+        if (changed) this.#settle();
+        if (statement.else.length > 0 || changed) {
+          this.op(W.else);
+          this.#pending = pending;
+          this.statements(statement.else);
+          if (changed || this.#pending !== pending) this.#settle();
+        }
+        const after = this.#pending;
+        this.end();
+        // Where one side changed the flags both have put them into the locals.
+        this.#pending = changed || after !== pending ? undefined : pending;
+        return;
+      }
+      case 'loop': {
+        const pending = this.#pending;
+        super.statement(statement);
+        if (this.#pending !== pending) throw new Error('region: flags set in a loop');
+        return;
+      }
+      default:
+        super.statement(statement);
+    }
+  }
+
+  #settle(): void {
+    this.#materialize();
+    this.#pending = undefined;
+  }
+
+  // --- slow paths and helpers -------------------------------------------------------------------------------------
+
+  protected override record(): void {
+    this.i32((this.#instruction as RegionInstruction).record);
+  }
+
+  protected override slow(helper: string, la: number, bytes: number): void {
+    this.#spill();
+    super.slow(helper, la, bytes);
+  }
+
+  protected override afterStore(): void {
+    // Nonzero: the write hit translated code, perhaps this region's.
+    this.get(this.#smc);
+    this.op(W.i32Or);
+    this.set(this.#smc);
+    this.#stored = true;
+  }
+
+  protected override leaving(): void {
+    this.#spillCount(this.#retired);
+  }
+  protected override beforeCall(): void {
+    this.#spill();
+  }
+  protected override afterCall(): void {
+    this.#reload();
+    this.#pending = undefined;
+    this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
+    this.afterStore();
+  }
+
+  protected override fault(): void {
+    this.#spillCount(this.#retired - 1);
+    super.fault();
+  }
+  protected override raise(vector: number, code: number): void {
+    this.#spill();
+    super.raise(vector, code);
+  }
+
+  // --- leaving ----------------------------------------------------------------------------------------------------
+
+  /** Adds the instructions so far to the state's count. `more`: those of the current block. */
+  #spillCount(more: number): void {
+    this.storeState(S.INSTRUCTIONS, 64, () => {
+      this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+      this.get(this.#count);
+      this.op(W.i64Add);
+      if (more !== 0) {
+        this.i64(BigInt(more));
+        this.op(W.i64Add);
+      }
+    });
+  }
+
+  /** Leaves for the RIP at an offset from the page's start, kept to the width of the mode. */
+  #leaveTo(offset: number, bits: 16 | 32 | 64): void {
+    this.#spill();
+    this.#spillCount(this.#retired);
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(CPU);
+    this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+    this.i64(BigInt(offset));
+    this.op(W.i64Add);
+    if (bits !== 64) {
+      this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
+      this.op(W.i64And);
+    }
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+  }
+
+  protected override next(): void {
+    // What follows is lowered after the body.
+  }
+
+  protected override jump(target: Value): void {
+    const rip = this.newLocal('i64');
+    this.value(target);
+    this.set(rip);
+    this.#spill();
+    this.#spillCount(this.#retired);
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(CPU);
+    this.get(rip);
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+  }
+
+  protected override branch(bits: 16 | 32 | 64): void {
+    this.#goto((this.#instruction as RegionInstruction).target, bits);
+  }
+
+  /** Goes to a block of the region, or out of it. */
+  #goto(offset: number, bits: 16 | 32 | 64): void {
+    const to = this.#nodes.get(offset);
+    const pending = this.#pending;
+    const retired = this.#retired;
+    const from = this.#from as Node;
+    const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
+    if (to === undefined || (label === undefined && (to.dominator !== from || to.isMerge || to.order <= from.order))) this.#leaveTo(offset, bits);
+    else {
+      if (label?.loop === true) {
+        // A back edge: something may be asked of this vCPU.
+        this.loadAt(CPU, 'i32', 32, S.PENDING);
+        this.open(W.if);
+        this.#leaveTo(offset, bits);
+        this.end();
+        this.#pending = pending;
+      }
+      this.#addCount();
+      this.#materialize();
+      this.#pending = undefined;
+      if (label !== undefined) this.br(this.depth - label.depth);
+      else this.#tree(to);
+    }
+    this.#pending = pending;
+    this.#retired = retired;
+    this.#from = from;
+  }
+
+  #addCount(): void {
+    if (this.#retired === 0) return;
+    this.get(this.#count);
+    this.i64(BigInt(this.#retired));
+    this.op(W.i64Add);
+    this.set(this.#count);
+  }
+
+  // --- structure --------------------------------------------------------------------------------------------------
+
+  #graph(blocks: readonly RegionBlock[], entry: number): Node {
+    for (const block of blocks)
+      this.#nodes.set(block.offset, {
+        block,
+        order: -1,
+        predecessors: [],
+        successors: [],
+        dominator: undefined,
+        children: [],
+        isLoop: false,
+        isMerge: false,
+      });
+    const root = this.#nodes.get(entry) as Node;
+    const post: Node[] = [];
+    const seen = new Set<Node>();
+    const visit = (node: Node): void => {
+      seen.add(node);
+      const { branches, falls, instructions } = node.block;
+      const last = instructions[instructions.length - 1];
+      for (const offset of last !== undefined && endsFlow(last.body) ? branches : [...branches, falls]) {
+        const to = this.#nodes.get(offset);
+        if (to === undefined) continue;
+        // An edge each time: a block that is reached twice from one place is a merge too, and lowered once.
+        node.successors.push(to);
+        to.predecessors.push(node);
+        if (!seen.has(to)) visit(to);
+      }
+      post.push(node);
+    };
+    visit(root);
+    const order = post.reverse();
+    for (const [n, node] of order.entries()) node.order = n;
+    // Dominators (Cooper, Harvey, Kennedy 2001).
+    root.dominator = root;
+    const meet = (a: Node, b: Node): Node => {
+      let x = a;
+      let y = b;
+      while (x !== y) {
+        while (x.order > y.order) x = x.dominator as Node;
+        while (y.order > x.order) y = y.dominator as Node;
+      }
+      return x;
+    };
+    for (let changed = true; changed; ) {
+      changed = false;
+      for (const node of order) {
+        if (node === root) continue;
+        let dominator: Node | undefined;
+        for (const each of node.predecessors) {
+          if (each.dominator === undefined) continue;
+          dominator = dominator === undefined ? each : meet(dominator, each);
+        }
+        if (dominator !== node.dominator) {
+          node.dominator = dominator;
+          changed = true;
+        }
+      }
+    }
+    const dominates = (a: Node, b: Node): boolean => {
+      let x = b;
+      while (x.order > a.order) x = x.dominator as Node;
+      return x === a;
+    };
+    for (const node of order) {
+      let forward = 0;
+      for (const each of node.predecessors) {
+        if (each.order >= node.order) {
+          if (dominates(node, each)) node.isLoop = true;
+        } else forward++;
+      }
+      node.isMerge = forward > 1;
+      if (node !== root) (node.dominator as Node).children.push(node);
+    }
+    return root;
+  }
+
+  #tree(node: Node): void {
+    const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
+    if (node.isLoop) {
+      this.open(W.loop);
+      this.#labels.push({ node, depth: this.depth, loop: true });
+    }
+    // The last merge in order is outermost: its block ends last.
+    for (const merge of [...merges].reverse()) {
+      this.open(W.block);
+      this.#labels.push({ node: merge, depth: this.depth, loop: false });
+    }
+    this.#block(node);
+    for (const merge of merges) {
+      this.#labels.pop();
+      this.end();
+      this.#tree(merge);
+    }
+    if (node.isLoop) {
+      this.#labels.pop();
+      this.end();
+      this.op(0x00); // nothing falls out of a loop: unreachable
+    }
+  }
+
+  #block(node: Node): void {
+    this.#from = node;
+    this.#pending = undefined;
+    this.#retired = 0;
+    const { block } = node;
+    for (const instruction of block.instructions) {
+      this.#instruction = instruction;
+      this.#retired++;
+      this.#stored = false;
+      this.lower(instruction.body);
+      if (this.#stored && !endsFlow(instruction.body)) {
+        const pending: PendingFlags | undefined = this.#pending;
+        this.get(this.#smc);
+        this.open(W.if);
+        this.#leaveTo(instruction.next, this.#bits);
+        this.end();
+        this.#pending = pending;
+      }
+      if (instruction.check) {
+        const pending: PendingFlags | undefined = this.#pending;
+        this.loadAt(CPU, 'i32', 32, S.PENDING);
+        this.open(W.if);
+        this.#leaveTo(instruction.next, this.#bits);
+        this.end();
+        this.#pending = pending;
+      }
+    }
+    const last = block.instructions[block.instructions.length - 1];
+    if (last !== undefined && endsFlow(last.body)) return;
+    this.#goto(block.falls, this.#bits);
+  }
+}
+
+/** True where a body never goes on with the next instruction. */
+export function endsFlow(body: Body): boolean {
+  const last = body[body.length - 1];
+  return last !== undefined && (last.op === 'branch' || last.op === 'jump' || last.op === 'raise');
+}
