@@ -1,0 +1,128 @@
+/** Compares what the host and the engine made of a case. */
+import type { Row } from '../../../engine/x86/decode/rows.ts';
+import { Decoded, Decoder, Mode } from '../../../engine/x86/decode/decoder.ts';
+import { rows } from '../../../engine/accel/jit/handlers.ts';
+import {
+  type Batch,
+  BYTES,
+  CASE_BYTES,
+  CODE_AT,
+  CR2,
+  DONE,
+  END,
+  ERROR,
+  FIRST,
+  FLAGS,
+  FS_BASE,
+  GPR,
+  GS_BASE,
+  HASH,
+  LENGTH,
+  MM,
+  MXCSR,
+  OUTCOME_BYTES,
+  RIP,
+  TRAP,
+  XMM,
+} from './layout.ts';
+import { clOf, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
+
+const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
+/** Arithmetic flags, DF, IOPL, NT, AC, ID. IF, TF and RF belong to the kernel's side of a trap. */
+const COMPARED_FLAGS = 0x247cd5;
+
+export interface Difference {
+  readonly field: string;
+  readonly host: string;
+  readonly engine: string;
+}
+
+export interface Outcomes {
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+}
+export const outcomesOf = (bytes: Uint8Array): Outcomes => ({
+  bytes,
+  words: new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4),
+});
+
+const decoder = new Decoder(rows);
+
+/** The row that the code of case `n` decodes to; undefined where the engine finds none. */
+export function subjectOf(batch: Batch, n: number, trap: number): Subject | undefined {
+  const at = n * CASE_BYTES + CODE_AT;
+  const result = decoder.decode(batch.cases, at, at + 15, batch.compatibility ? 1 | Mode.STACK32 | Mode.FLAT : 2);
+  if (result !== Decoded.OK) return undefined;
+  return { row: decoder.row, size: decoder.size, immediate: decoder.imm, cl: clOf(batch.cases, n), trap };
+}
+
+/** True where nothing at all differs: the quick path. */
+export function identical(host: Outcomes, engine: Outcomes, n: number): boolean {
+  const from = (n * OUTCOME_BYTES) >> 2;
+  const flags = from + (FLAGS >> 2);
+  for (let at = from, end = from + (OUTCOME_BYTES >> 2); at < end; at++)
+    if (host.words[at] !== engine.words[at] && (at !== flags || ((host.words[at] ^ engine.words[at]) & COMPARED_FLAGS) !== 0)) return false;
+  return true;
+}
+
+/** What differs in case `n`; empty where the two agree in all that is defined. */
+export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: number): Difference[] {
+  if (identical(host, engine, n)) return [];
+  const list: Difference[] = [];
+  const out = n * OUTCOME_BYTES;
+  const word = (side: Outcomes, offset: number): number => side.words[(out + offset) >> 2];
+  const hex = (value: number): string => (value >>> 0).toString(16);
+  const wide = (side: Outcomes, offset: number): string => hex(word(side, offset + 4)) + hex(word(side, offset)).padStart(8, '0');
+  const both = (field: string, offset: number, words: number): void => {
+    let differs = false;
+    for (let k = 0; k < words; k++) if (word(host, offset + 4 * k) !== word(engine, offset + 4 * k)) differs = true;
+    if (!differs) return;
+    const text = (side: Outcomes): string =>
+      Array.from({ length: words }, (_, k) => hex(word(side, offset + 4 * (words - 1 - k))).padStart(8, '0')).join('');
+    list.push({ field, host: text(host), engine: text(engine) });
+  };
+  const trap = word(host, TRAP);
+  both('trap', TRAP, 1);
+  if (list.length === 0 && trap !== DONE) {
+    // The kernel hides from a process whether its own addresses are mapped (bit 0).
+    const kernel = trap === 14 && (word(host, CR2 + 4) & 0x80000000) !== 0;
+    const mask = kernel ? ~1 : ~0;
+    if (((word(host, ERROR) ^ word(engine, ERROR)) & mask) !== 0)
+      list.push({ field: 'error', host: hex(word(host, ERROR)), engine: hex(word(engine, ERROR)) });
+    both('cr2', CR2, 2);
+  }
+  both('rip', RIP, 2);
+  const subject = subjectOf(batch, n, trap);
+  if (subject !== undefined && list.length === 0 && undefinedResult(subject) !== undefined) return [];
+  const registers = batch.compatibility ? 8 : 16;
+  for (let k = 0; k < registers; k++) both(NAMES[k], GPR + 8 * k, batch.compatibility ? 1 : 2);
+  const mask = COMPARED_FLAGS & ~(subject === undefined ? 0 : undefinedFlags(subject));
+  if (((word(host, FLAGS) ^ word(engine, FLAGS)) & mask) !== 0)
+    list.push({ field: 'flags', host: hex(word(host, FLAGS) & mask), engine: hex(word(engine, FLAGS) & mask) });
+  both('mxcsr', MXCSR, 1);
+  if (!batch.compatibility)
+    for (const [field, offset] of [
+      ['fs', FS_BASE],
+      ['gs', GS_BASE],
+    ] as const)
+      if (wide(host, offset) !== wide(engine, offset)) both(field, offset, 2);
+  for (let k = 0; k < 8; k++) both(`mm${k}`, MM + 8 * k, 2);
+  for (let k = 0; k < registers; k++) both(`xmm${k}`, XMM + 16 * k, 4);
+  if (word(host, HASH) !== word(engine, HASH) || word(host, FIRST) !== word(engine, FIRST) || word(host, END) !== word(engine, END)) {
+    const text = (side: Outcomes): string =>
+      `${hex(word(side, FIRST))}-${hex(word(side, END))}: ${Buffer.from(side.bytes.subarray(out + BYTES, out + BYTES + 32)).toString('hex')}`;
+    list.push({ field: 'memory', host: text(host), engine: text(engine) });
+  }
+  return list;
+}
+
+/** The row of case `n`, for tables; the engine's view of the bytes. */
+export function rowOf(batch: Batch, n: number): Row | undefined {
+  return subjectOf(batch, n, DONE)?.row;
+}
+
+/** The bytes of case `n` as hex. */
+export function codeText(batch: Batch, n: number): string {
+  const at = n * CASE_BYTES;
+  return Buffer.from(batch.cases.subarray(at + CODE_AT, at + CODE_AT + batch.cases[at + LENGTH])).toString('hex');
+}

@@ -1,0 +1,415 @@
+/** Makes random cases from the rows of the decode tables. */
+import { rows } from '../../../engine/accel/jit/handlers.ts';
+import type { Operand, Row } from '../../../engine/x86/decode/rows.ts';
+import {
+  AREA_BYTES,
+  BATCH,
+  type Batch,
+  CASE_BYTES,
+  CODE,
+  CODE_AT,
+  CODE_BYTES,
+  COMPATIBILITY,
+  codeAddress,
+  DATA,
+  DATA_BYTES,
+  FLAGS,
+  FS_BASE,
+  GPR,
+  GS_BASE,
+  LENGTH,
+  MM,
+  MXCSR,
+  SLOT_CODE,
+  XMM,
+} from './layout.ts';
+import { Random } from './random.ts';
+import { differsByVendor, EXCLUDED, featureOf } from './rules.ts';
+
+const RAX = 0;
+const RCX = 1;
+const RDX = 2;
+const RBX = 3;
+const RSP = 4;
+const RBP = 5;
+const RSI = 6;
+const RDI = 7;
+const STACK_USERS = /^(ENTER|LEAVE)$/;
+/** Flags that a case starts with: arithmetic and direction. */
+const FLAG_CHOICES = 0xcd5;
+const MASKED = 0x1f80;
+/** Where code always finds breakpoints: before the first case. */
+const LANDING = CODE + 8;
+
+export interface Selection {
+  readonly features: ReadonlySet<string>;
+  /** Only rows that this says yes to. */
+  readonly only?: (row: Row) => boolean;
+}
+
+/** Why a row is left out, or undefined. */
+export function exclusionOf(row: Row, features: ReadonlySet<string>): string | undefined {
+  if (row.vex) return 'VEX forms are not generated';
+  const reason = EXCLUDED[row.mnemonic];
+  if (reason !== undefined) return reason;
+  const feature = featureOf(row);
+  if (feature !== undefined && !features.has(feature)) return `the host has no ${feature}`;
+  return undefined;
+}
+
+export class Generator {
+  readonly #random: Random;
+  readonly #rows64: Row[] = [];
+  readonly #rows32: Row[] = [];
+  #compatibility = false;
+  #cases = new Uint8Array(0);
+  #words = new Uint32Array(0);
+  #memory = new Uint8Array(0);
+  #at = 0;
+  #code: number[] = [];
+
+  constructor(seed: number, selection: Selection) {
+    this.#random = new Random(seed);
+    for (const row of rows) {
+      if (exclusionOf(row, selection.features) !== undefined || !(selection.only?.(row) ?? true)) continue;
+      for (let copies = row.attributes.has('cc') ? 1 : 4; copies > 0; copies--) {
+        if (!row.attributes.has('i64')) this.#rows64.push(row);
+        if (!row.attributes.has('o64')) this.#rows32.push(row);
+      }
+    }
+  }
+
+  /** A batch of `count` cases, all in one mode. */
+  batch(count = BATCH): Batch {
+    const random = this.#random;
+    this.#compatibility = this.#rows64.length === 0 || (this.#rows32.length > 0 && random.chance(0.35));
+    const memory = new Uint8Array(AREA_BYTES);
+    const memoryWords = new Uint32Array(memory.buffer);
+    for (let at = 0; at < memoryWords.length; at += 4) {
+      random.vector(memoryWords, at);
+      if (random.chance(0.2)) {
+        memoryWords[at] = LANDING;
+        memoryWords[at + 1] = 0;
+      }
+    }
+    this.#memory = memory;
+    this.#cases = new Uint8Array(count * CASE_BYTES);
+    this.#words = new Uint32Array(this.#cases.buffer);
+    const list = this.#compatibility ? this.#rows32 : this.#rows64;
+    for (let n = 0; n < count; n++) {
+      this.#at = n * CASE_BYTES;
+      for (;;) {
+        const row = random.pick(list);
+        this.#state(row);
+        this.#encode(row, n);
+        if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#compatibility) === undefined) break;
+      }
+      this.#cases.fill(0xcc, this.#at + CODE_AT, this.#at + CODE_AT + 16);
+      this.#cases.set(this.#code, this.#at + CODE_AT);
+      this.#words[(this.#at + LENGTH) >> 2] = this.#code.length;
+    }
+    return { count, compatibility: this.#compatibility, memory, cases: this.#cases };
+  }
+
+  // --- state --------------------------------------------------------------------------------------------------------
+
+  #state(row: Row): void {
+    const random = this.#random;
+    const words = this.#words;
+    const at = this.#at >> 2;
+    for (let n = 0; n < 16; n++) {
+      random.integer(words, at + 2 * n);
+      this.#avoidCode(n);
+    }
+    words[at + (FLAGS >> 2)] = random.word() & FLAG_CHOICES;
+    words[at + (MXCSR >> 2)] = random.chance(0.5) ? MASKED : random.chance(0.7) ? MASKED | (random.word() & 0xe07f) : random.word() & 0xffff;
+    words[at + (COMPATIBILITY >> 2)] = this.#compatibility ? 1 : 0;
+    for (const base of [FS_BASE, GS_BASE]) {
+      const value = random.chance(0.5) ? DATA + random.below(DATA_BYTES) : random.below(1 << 24);
+      words[at + (base >> 2)] = this.#compatibility ? 0 : value;
+      words[at + (base >> 2) + 1] = 0;
+    }
+    for (let n = 0; n < 16; n += 4) random.vector(words, at + (MM >> 2) + n);
+    for (let n = 0; n < 64; n += 4) random.vector(words, at + (XMM >> 2) + n);
+
+    // What an instruction uses without naming it.
+    if (row.attributes.has('stack')) this.#pointer(RSP, 8);
+    if (STACK_USERS.test(row.mnemonic)) this.#pointer(RBP, 8);
+    if (row.attributes.has('string')) {
+      this.#pointer(RSI, 1);
+      this.#pointer(RDI, 1);
+      this.#pointer(RBX, 1);
+      if (random.chance(0.9)) this.#set(RCX, random.chance(0.9) ? random.below(24) : random.below(3000));
+    }
+    if (/^I?DIV$/.test(row.mnemonic) && random.chance(0.6)) this.#set(RDX, random.chance(0.6) ? 0 : random.below(16));
+  }
+
+  #set(register: number, low: number, high = 0): void {
+    this.#words[(this.#at >> 2) + 2 * register] = low;
+    this.#words[(this.#at >> 2) + 2 * register + 1] = high;
+    if (this.#compatibility) this.#words[(this.#at >> 2) + 2 * register + 1] = 0;
+  }
+  #low(register: number): number {
+    return this.#words[(this.#at >> 2) + 2 * register];
+  }
+  #high(register: number): number {
+    return this.#words[(this.#at >> 2) + 2 * register + 1];
+  }
+  /** No accidental pointers into other cases' code. */
+  #avoidCode(register: number): void {
+    const low = this.#low(register);
+    if (this.#compatibility) this.#set(register, low);
+    if (low >= CODE - 64 && low < CODE + CODE_BYTES) this.#set(register, low ^ 0x10000000, this.#high(register));
+  }
+
+  /** An address for an operand: mostly within the area, at its edges now and then, seldom anywhere. */
+  #target(align: number): number {
+    const random = this.#random;
+    const kind = random.below(40);
+    let address: number;
+    if (kind < 30) address = DATA + 64 + random.below(DATA_BYTES - 128);
+    else if (kind < 33) address = DATA + 0x1000 - random.below(20);
+    else if (kind < 35) address = DATA + DATA_BYTES - random.below(20);
+    else if (kind < 36) address = DATA + AREA_BYTES - random.below(20);
+    else if (kind < 37) address = DATA - random.below(20);
+    else if (kind < 38) address = DATA + DATA_BYTES + random.below(0xf00);
+    else if (kind < 39) address = random.word() >>> 0;
+    else address = DATA + random.below(AREA_BYTES);
+    return random.chance(0.85) ? Math.floor(address / align) * align : address;
+  }
+  #pointer(register: number, align: number): void {
+    const random = this.#random;
+    if (random.chance(0.02)) return;
+    const high = this.#compatibility || !random.chance(0.02) ? 0 : random.word();
+    this.#set(register, this.#target(align), high);
+  }
+
+  // --- code ---------------------------------------------------------------------------------------------------------
+
+  #encode(row: Row, n: number): void {
+    const random = this.#random;
+    const long = !this.#compatibility;
+    const has = (attribute: string): boolean => row.attributes.has(attribute);
+    const code: number[] = [];
+    this.#code = code;
+
+    // Legacy prefixes.
+    let operandPrefix = row.prefix === 1;
+    if (row.prefix === undefined) operandPrefix = random.chance(row.sized || has('d64') ? 0.25 : 0.03);
+    else if (row.prefix >= 2) operandPrefix = random.chance(row.sized ? 0.15 : 0.03);
+    const addressPrefix = random.chance(0.07);
+    let segment = random.chance(0.08) ? random.pick([0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65]) : 0;
+    if (!long && segment >= 0x64 && random.chance(0.7)) segment = 0;
+    let memory = row.hasModrm && row.allowsMemory;
+    if (memory && row.allowsRegister && row.modrm === undefined) memory = random.chance(0.5);
+    if (row.modrm !== undefined) memory = false;
+    const lock = random.chance(has('lock') && memory ? 0.25 : 0.005);
+    const prefixes: number[] = [];
+    if (operandPrefix) prefixes.push(0x66);
+    if (addressPrefix) prefixes.push(0x67);
+    if (segment !== 0) prefixes.push(segment);
+    if (lock) prefixes.push(0xf0);
+    if (row.prefix === 2) prefixes.push(0xf3);
+    else if (row.prefix === 3) prefixes.push(0xf2);
+    else if (row.prefix === undefined && row.map < 2 && random.chance(has('string') ? 0.6 : 0.02) && row.opcode !== 0xae && row.opcode !== 0xc7 && row.opcode !== 0x90)
+      prefixes.push(random.pick([0xf2, 0xf3]));
+    for (let k = prefixes.length - 1; k > 0; k--) {
+      const other = random.below(k + 1);
+      [prefixes[k], prefixes[other]] = [prefixes[other], prefixes[k]];
+    }
+    code.push(...prefixes);
+
+    let rex = 0;
+    if (long) {
+      if (random.chance(row.sized || has('d64') ? 0.35 : 0.06)) rex |= 8;
+      if (random.chance(0.35)) rex |= random.below(8);
+      if (rex !== 0 || random.chance(0.1)) rex |= 0x40;
+    }
+    const wide = (rex & 8) !== 0;
+    const narrow = operandPrefix && row.prefix !== 1;
+    const size = long ? (wide || has('f64') ? 64 : narrow ? 16 : has('d64') ? 64 : 32) : narrow ? 16 : 32;
+    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix ? 16 : 32;
+
+    // ModRM, SIB and displacement.
+    const tail: number[] = [];
+    let target = -1;
+    let relativeAt = -1;
+    let reg = row.digit ?? random.below(8);
+    if (row.modrm !== undefined) tail.push(row.modrm + random.below(row.modrmCount + 1));
+    else if (row.hasModrm) {
+      const kinds = row.operands;
+      if (kinds.some((operand) => operand.kind === 'S')) reg = random.below(8);
+      const bit = kinds.find((operand) => 'GVPSCD'.includes(operand.kind));
+      const full = reg | (bit !== undefined && (rex & 4) !== 0 ? 8 : 0);
+      // Bit offsets reach far from their operand.
+      if (/^BT/.test(row.mnemonic) && row.operands[1].kind === 'G' && memory && random.chance(0.95)) {
+        const offset = random.below(16000) - 8000;
+        this.#set(full, offset, offset >> 31);
+      }
+      if (!memory) {
+        const rm = random.below(8);
+        tail.push(0xc0 | (reg << 3) | rm);
+        const register = rm | ((rex & 1) << 3);
+        if (row.mnemonic === 'CMPXCHG' && random.chance(0.4)) this.#set(register, this.#low(RAX), this.#high(RAX));
+        if (has('end') && /_E$/.test(row.mnemonic) && random.chance(0.6)) this.#set(register, LANDING);
+      } else {
+        target = this.#target(alignmentOf(row));
+        relativeAt = this.#memoryOperand(tail, reg, rex, target, addressSize, segment, row.mnemonic === 'LEA');
+        this.#matchAccumulator(row, target);
+      }
+    }
+    if (rex !== 0) code.push(rex);
+    if (row.map > 0) code.push(0x0f);
+    if (row.map === 2) code.push(0x38);
+    if (row.map === 3) code.push(0x3a);
+    let opcode = row.opcode;
+    if (row.operands.some((operand) => operand.kind === 'Z')) opcode += random.below(8);
+    code.push(opcode);
+    const start = code.length;
+    code.push(...tail);
+    for (const operand of row.operands) this.#immediate(operand, row, size, addressSize, n);
+    if (relativeAt >= 0) {
+      // RIP-relative: known now that the length is.
+      const disp = target - (codeAddress(n) + code.length);
+      for (let k = 0; k < 4; k++) code[start + relativeAt + k] = (disp >> (8 * k)) & 0xff;
+    }
+  }
+
+  /** Pushes modrm, SIB and displacement, and sets registers so that they give `target`. Returns where a RIP-relative displacement lies. */
+  #memoryOperand(tail: number[], reg: number, rex: number, target: number, addressSize: number, segment: number, free: boolean): number {
+    const random = this.#random;
+    let mod = random.below(3);
+    const rm = random.below(8);
+    tail.push((mod << 6) | (reg << 3) | rm);
+    if (addressSize === 16) {
+      const bytes = mod === 1 ? 1 : mod === 2 || rm === 6 ? 2 : 0;
+      for (let k = 0; k < bytes; k++) tail.push(random.below(256));
+      return -1;
+    }
+    const long = !this.#compatibility;
+    let goal = target;
+    if (long && segment === 0x64) goal -= this.#words[(this.#at + FS_BASE) >> 2];
+    if (long && segment === 0x65) goal -= this.#words[(this.#at + GS_BASE) >> 2];
+    let base = rm | ((rex & 1) << 3);
+    let index = -1;
+    let scale = 0;
+    if (rm === 4) {
+      const sib = random.below(256);
+      tail.push(sib);
+      index = ((sib >> 3) & 7) | ((rex & 2) << 2);
+      if (index === 4) index = -1;
+      scale = sib >> 6;
+      base = (sib & 7) | ((rex & 1) << 3);
+      if ((sib & 7) === 5 && mod === 0) base = -1;
+    } else if (rm === 5 && mod === 0) {
+      if (long) {
+        const at = tail.length;
+        tail.push(0, 0, 0, 0);
+        return at;
+      }
+      base = -1;
+    }
+    const wide = free && random.chance(0.7);
+    const push = (value: number): void => {
+      for (let k = 0; k < 4; k++) tail.push((value >> (8 * k)) & 0xff);
+    };
+    if (base < 0) {
+      // Displacement alone, or with an index.
+      if (index >= 0 && !wide) this.#set(index, random.below(256));
+      push(wide ? random.word() : goal - (index >= 0 ? this.#low(index) << scale : 0));
+      return -1;
+    }
+    if (base === index) {
+      if (mod !== 2) {
+        mod = 2;
+        tail[0] = (tail[0] & 0x3f) | 0x80;
+      }
+      if (!wide) this.#set(base, random.below(256));
+      push(wide ? random.word() : goal - this.#low(base) * (1 + (1 << scale)));
+      return -1;
+    }
+    let disp = 0;
+    if (mod === 1) {
+      disp = random.below(256) - 128;
+      tail.push(disp & 0xff);
+    } else if (mod === 2) {
+      disp = random.word();
+      push(disp);
+    }
+    if (wide) return -1;
+    if (index >= 0 && random.chance(0.5)) {
+      const small = random.below(512) - 256;
+      this.#set(index, small, small >> 31);
+    }
+    let value = BigInt(goal) - BigInt(disp);
+    if (index >= 0) value -= ((BigInt(this.#high(index)) << 32n) | BigInt(this.#low(index))) << BigInt(scale);
+    value = BigInt.asUintN(64, value);
+    // With a 32-bit address the upper half does not matter.
+    if (addressSize === 32 && long) value ^= BigInt(random.word() >>> 0) << 32n;
+    if (random.chance(0.01)) value ^= 1n << BigInt(random.below(64));
+    this.#set(base, Number(value & 0xffffffffn), Number(value >> 32n));
+    return -1;
+  }
+
+  /** Makes compare-and-exchange succeed half of the time. */
+  #matchAccumulator(row: Row, target: number): void {
+    if (!/^CMPXCHG/.test(row.mnemonic) || this.#random.chance(0.5)) return;
+    const offset = target - DATA;
+    if (offset < 0 || offset + 16 > AREA_BYTES) return;
+    const view = new DataView(this.#memory.buffer);
+    const half = row.mnemonic === 'CMPXCHG8B' && this.#random.chance(0.5) ? 4 : 8;
+    this.#set(RAX, view.getUint32(offset, true), view.getUint32(offset + 4, true));
+    if (row.mnemonic !== 'CMPXCHG8B') return;
+    if (half === 4) this.#set(RDX, view.getUint32(offset + 4, true), this.#high(RDX));
+    else this.#set(RDX, view.getUint32(offset + 8, true), view.getUint32(offset + 12, true));
+  }
+
+  #immediate(operand: Operand, row: Row, size: number, addressSize: number, n: number): void {
+    const random = this.#random;
+    const code = this.#code;
+    const push = (bytes: number, low: number, high = 0): void => {
+      for (let k = 0; k < bytes; k++) code.push(((k < 4 ? low : high) >> (8 * (k & 3))) & 0xff);
+    };
+    if (operand.kind === 'I') {
+      const scratch = new Uint32Array(2);
+      random.integer(scratch, 0);
+      switch (operand.size) {
+        case 'b':
+        case 'bs':
+          push(1, random.chance(0.5) ? random.word() : scratch[0]);
+          break;
+        case 'b2':
+          push(1, random.chance(0.9) ? random.below(4) : random.word());
+          break;
+        case 'w':
+          push(2, random.chance(0.7) ? random.below(300) : scratch[0]);
+          break;
+        case 'z':
+          push(size === 16 ? 2 : 4, scratch[0]);
+          break;
+        default:
+          push(size / 8, scratch[0], scratch[1]);
+      }
+    } else if (operand.kind === 'J') {
+      const bytes = operand.size === 'b' ? 1 : size === 16 ? 2 : 4;
+      const length = code.length + bytes;
+      // To the breakpoints behind the code or before it; wide ones anywhere else too.
+      let disp = random.chance(0.5) ? random.below(16) : -(length + 1 + random.below(SLOT_CODE - 2));
+      if (bytes === 4 && random.chance(0.3)) {
+        const far = random.word();
+        const to = (codeAddress(n) + length + far) >>> 0;
+        if (to < CODE - 64 || to >= CODE + CODE_BYTES) disp = far;
+      }
+      push(bytes, disp);
+    } else if (operand.kind === 'O') {
+      const address = this.#target(1);
+      push(addressSize / 8, address, addressSize === 64 && random.chance(0.03) ? random.word() : 0);
+    }
+  }
+}
+
+/** What a memory operand is mostly aligned to. */
+function alignmentOf(row: Row): number {
+  if (row.mnemonic === 'CMPXCHG8B') return 16;
+  return row.operands.some((operand) => operand.size === 'x') ? 16 : 1;
+}

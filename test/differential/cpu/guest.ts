@@ -1,0 +1,195 @@
+/** Runs batches on the engine, in user mode over the same addresses as `harness.c`. */
+import { BareMachine } from '../../../engine/accel/jit/testing.ts';
+import * as S from '../../../engine/memory/vcpu-state.ts';
+import { CR0, CR4 } from '../../../engine/x86/system/cpu.ts';
+import {
+  AREA_BYTES,
+  type Batch,
+  BYTES,
+  CASE_BYTES,
+  CODE,
+  CODE_AT,
+  CODE_BYTES,
+  CR2,
+  codeAddress,
+  DATA,
+  DATA_BYTES,
+  END,
+  ERROR,
+  FIRST,
+  FLAGS,
+  FS_BASE,
+  GPR,
+  GS_BASE,
+  HASH,
+  HUNG,
+  LENGTH,
+  MM,
+  MXCSR,
+  OUTCOME_BYTES,
+  RIP,
+  TRAP,
+  XMM,
+} from './layout.ts';
+
+const PRESENT = 1;
+const WRITABLE = 2;
+const USER = 4;
+/** Page tables: PML4, PDPT, page directory, one table for code and one for data. */
+const TABLES = 0x1000;
+/** Selectors as Linux has them, so that what reads them sees the same. */
+const USER64 = 0x33;
+const USER32 = 0x23;
+const USER_DATA = 0x2b;
+const VECTOR_WORDS = S.VECTOR >> 2;
+const VECTOR_STRIDE_WORDS = S.VECTOR_STRIDE >> 2;
+const FPU_WORDS = S.FPU >> 2;
+const DISPATCHES = 200_000;
+
+export class Guest {
+  readonly machine = new BareMachine();
+  readonly #code = new Uint8Array(CODE_BYTES);
+  readonly #data: Uint8Array;
+  #vector = 0;
+  #error = 0;
+  #rip = 0;
+  #ended = false;
+
+  constructor() {
+    const { machine } = this;
+    const { ram, cpu, system } = machine;
+    machine.long(3);
+    const table = (at: number, index: number, low: number, high = 0): void => {
+      ram.write32(at + index * 8, low);
+      ram.write32(at + index * 8 + 4, high);
+    };
+    for (let at = TABLES; at < TABLES + 0x5000; at += 4) ram.write32(at, 0);
+    table(0x1000, 0, 0x2000 | PRESENT | WRITABLE | USER);
+    table(0x2000, 0, 0x3000 | PRESENT | WRITABLE | USER);
+    table(0x3000, CODE >> 21, 0x4000 | PRESENT | WRITABLE | USER);
+    table(0x3000, DATA >> 21, 0x5000 | PRESENT | WRITABLE | USER);
+    const page = (at: number, address: number, writable: boolean, execute: boolean): void =>
+      table(at, (address >> 12) & 511, address | PRESENT | USER | (writable ? WRITABLE : 0), execute ? 0 : 0x80000000);
+    for (let at = CODE; at < CODE + CODE_BYTES; at += 4096) page(0x4000, at, true, true);
+    for (let at = DATA; at < DATA + AREA_BYTES; at += 4096) page(0x5000, at, at < DATA + DATA_BYTES, false);
+    cpu.set32(S.CR0, cpu.get32(S.CR0) | CR0.MP | CR0.AM);
+    cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP);
+    for (const index of [S.ES, S.SS, S.DS]) system.segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
+    // Every exception ends a case; how it would be delivered to a kernel is another test's matter.
+    system.interrupts.deliver = (vector, code, _source, rip) => {
+      this.#vector = vector;
+      this.#error = code;
+      this.#rip = rip;
+      this.#ended = true;
+      machine.stop();
+    };
+    const host = ram.host(DATA);
+    this.#data = ram.bytes.subarray(host, host + AREA_BYTES);
+    system.registers.updateFpuBlock();
+    system.paging.flush();
+  }
+
+  run(batch: Batch): Uint8Array {
+    const { machine } = this;
+    const { cpu, system, ram, vcpu } = machine;
+    const { segments } = system;
+    const { count, cases, memory, compatibility } = batch;
+    const outcomes = new Uint8Array(count * OUTCOME_BYTES);
+    const in32 = new Uint32Array(cases.buffer, cases.byteOffset, cases.length / 4);
+    const out32 = new Uint32Array(outcomes.buffer);
+    const out64 = new BigUint64Array(outcomes.buffer);
+    const code = this.#code.fill(0xcc);
+    for (let n = 0; n < count; n++) {
+      const length = in32[(n * CASE_BYTES + LENGTH) >> 2];
+      const from = n * CASE_BYTES + CODE_AT;
+      code.set(cases.subarray(from, from + length), codeAddress(n) - CODE);
+    }
+    ram.write(CODE, code);
+    vcpu.dropAll();
+    this.#data.set(memory);
+    segments.set(S.CS, compatibility ? USER32 : USER64, 0, 0xffffffff, compatibility ? 0xc0fb : 0xa0fb);
+    segments.set(S.FS, 0, 0, 0, 0);
+    segments.set(S.GS, 0, 0, 0, 0);
+    segments.updateMode();
+    const state = cpu.u8;
+    const words = cpu.u32;
+    const original = Buffer.from(memory.buffer, memory.byteOffset, DATA_BYTES);
+    const now = this.#data.subarray(0, DATA_BYTES);
+    const fs = S.segment(S.FS) >> 2;
+    const gs = S.segment(S.GS) >> 2;
+    const status = S.FPU + 128;
+    for (let n = 0; n < count; n++) {
+      const at = n * CASE_BYTES;
+      const at32 = at >> 2;
+      state.set(cases.subarray(at + GPR, at + GPR + 128), S.GPR);
+      for (let k = 0; k < 64; k++) words[VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3)] = in32[at32 + (XMM >> 2) + k];
+      for (let k = 0; k < 16; k++) words[FPU_WORDS + (k >> 1) * 4 + (k & 1)] = in32[at32 + (MM >> 2) + k];
+      cpu.u32[status >> 2] = 0x37f;
+      cpu.u32[(status >> 2) + 1] = 0;
+      cpu.u32[(status >> 2) + 2] = 0xff;
+      cpu.eflags = in32[at32 + (FLAGS >> 2)] | 0x202;
+      cpu.u32[S.MXCSR >> 2] = in32[at32 + (MXCSR >> 2)];
+      if (!compatibility) {
+        cpu.u32[fs] = in32[at32 + (FS_BASE >> 2)];
+        cpu.u32[fs + 1] = in32[at32 + (FS_BASE >> 2) + 1];
+        cpu.u32[gs] = in32[at32 + (GS_BASE >> 2)];
+        cpu.u32[gs + 1] = in32[at32 + (GS_BASE >> 2) + 1];
+      }
+      cpu.u32[S.CR2 >> 2] = 0;
+      cpu.u32[(S.CR2 >> 2) + 1] = 0;
+      this.#one(codeAddress(n));
+
+      const out = n * OUTCOME_BYTES;
+      const o32 = out >> 2;
+      outcomes.set(state.subarray(S.GPR, S.GPR + 128), out + GPR);
+      for (let k = 0; k < 64; k++) out32[o32 + (XMM >> 2) + k] = words[VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3)];
+      for (let k = 0; k < 16; k++) out32[o32 + (MM >> 2) + k] = words[FPU_WORDS + (k >> 1) * 4 + (k & 1)];
+      out32[o32 + (FLAGS >> 2)] = cpu.eflags;
+      out32[o32 + (MXCSR >> 2)] = cpu.u32[S.MXCSR >> 2];
+      out32[o32 + (TRAP >> 2)] = this.#ended ? this.#vector : HUNG;
+      out32[o32 + (ERROR >> 2)] = this.#error;
+      out32[o32 + (FS_BASE >> 2)] = cpu.u32[fs];
+      out32[o32 + (FS_BASE >> 2) + 1] = cpu.u32[fs + 1];
+      out32[o32 + (GS_BASE >> 2)] = cpu.u32[gs];
+      out32[o32 + (GS_BASE >> 2) + 1] = cpu.u32[gs + 1];
+      out64[(out + RIP) >> 3] = BigInt.asUintN(64, BigInt(this.#rip));
+      if (this.#vector === 14) {
+        out32[o32 + (CR2 >> 2)] = cpu.u32[S.CR2 >> 2];
+        out32[o32 + (CR2 >> 2) + 1] = cpu.u32[(S.CR2 >> 2) + 1];
+      }
+      if (Buffer.compare(now, original) !== 0) this.#changes(now, original, outcomes, out32, out);
+    }
+    return outcomes;
+  }
+
+  #one(address: number): void {
+    const { machine } = this;
+    const { cpu, vcpu } = machine;
+    this.#ended = false;
+    this.#vector = HUNG;
+    this.#error = 0;
+    this.#rip = 0;
+    machine.stopped = false;
+    cpu.setNumber(S.NEXT_RIP, address);
+    cpu.i32[S.STOPPED_AT >> 2] = 0;
+    cpu.i32[S.HALTED >> 2] = 0;
+    cpu.i32[S.PENDING >> 2] = 0;
+    for (let turn = 0; turn < DISPATCHES && !this.#ended; turn++) vcpu.run();
+  }
+
+  #changes(now: Uint8Array, original: Uint8Array, outcomes: Uint8Array, out32: Uint32Array, out: number): void {
+    let first = 0;
+    while (now[first] === original[first]) first++;
+    let end = DATA_BYTES;
+    while (now[end - 1] === original[end - 1]) end--;
+    first &= ~7;
+    end = (end + 7) & ~7;
+    let hash = 0;
+    for (let at = first; at < end; at++) hash = (Math.imul(hash, 31) + now[at]) | 0;
+    out32[(out + FIRST) >> 2] = first;
+    out32[(out + END) >> 2] = end;
+    out32[(out + HASH) >> 2] = hash;
+    outcomes.set(now.subarray(first, Math.min(first + 64, end)), out + BYTES);
+    now.set(original.subarray(first, end), first);
+  }
+}

@@ -1,0 +1,234 @@
+/**
+ * What the comparison leaves out, and why: instructions that are not run, results and flags that the SDM leaves
+ * undefined; and which instructions need a feature of the host.
+ */
+import type { Row } from '../../../engine/x86/decode/rows.ts';
+import { CASE_BYTES, CODE_AT, GPR, LENGTH } from './layout.ts';
+
+/** Instructions that are not run at all. */
+export const EXCLUDED: Readonly<Record<string, string>> = {
+  X87: 'x87 has a differential test of its own, test/differential/fpu',
+  FXSAVE: 'tested with the x87 state, test/differential/fpu',
+  FXRSTOR: 'tested with the x87 state, test/differential/fpu',
+  CPUID: 'tells the model, which is not the host',
+  RDTSC: 'a clock',
+  RDTSCP: 'a clock',
+  RDPMC: "a counter, and the host kernel's choice (CR4.PCE)",
+  RDRAND: 'random',
+  RDSEED: 'random',
+  XGETBV: "the host kernel's choice of features (XCR0)",
+  SYSCALL: 'would call the host kernel',
+  SYSENTER: 'would call the host kernel',
+  INT: "the host kernel's IDT decides; vector 80 hex would call it",
+  IRET: "needs the host kernel's descriptors; system tests cover it",
+  RET_FAR: "needs the host kernel's descriptors",
+  CALL_FAR: "needs the host kernel's descriptors",
+  CALL_FAR_M: "needs the host kernel's descriptors",
+  JMP_FAR: "needs the host kernel's descriptors",
+  JMP_FAR_M: "needs the host kernel's descriptors",
+  LOAD_FAR: "needs the host kernel's descriptors",
+  MOV_TO_SEG: "needs the host kernel's descriptors",
+  POP_SEG: "needs the host kernel's descriptors",
+  LAR: "reads the host kernel's descriptors",
+  LSL: "reads the host kernel's descriptors",
+  VERR: "reads the host kernel's descriptors",
+  VERW: "reads the host kernel's descriptors",
+  SGDT: 'the host kernel imitates it under UMIP',
+  SIDT: 'the host kernel imitates it under UMIP',
+  SMSW: 'the host kernel imitates it under UMIP',
+  SLDT: 'the host kernel imitates it under UMIP',
+  STR: 'the host kernel imitates it under UMIP',
+  SYSEXIT: 'not there in long mode on AMD, #GP on Intel',
+  SYSRET: 'outside 64-bit mode #UD on AMD and Intel in different order',
+  RCPPS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
+  RCPSS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
+  RSQRTPS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
+  RSQRTSS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
+};
+
+const CF = 1;
+const PF = 4;
+const AF = 0x10;
+const ZF = 0x40;
+const SF = 0x80;
+const OF = 0x800;
+const ALL = CF | PF | AF | ZF | SF | OF;
+
+/** Flags that an instruction leaves undefined whatever its operands are (SDM 1, table A-2). */
+const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
+  AND: AF,
+  OR: AF,
+  XOR: AF,
+  TEST: AF,
+  MUL: SF | ZF | AF | PF,
+  IMUL1: SF | ZF | AF | PF,
+  IMUL2: SF | ZF | AF | PF,
+  IMUL3: SF | ZF | AF | PF,
+  DIV: ALL,
+  IDIV: ALL,
+  BSF: ALL & ~ZF,
+  BSR: ALL & ~ZF,
+  BT: OF | SF | AF | PF,
+  BTS: OF | SF | AF | PF,
+  BTR: OF | SF | AF | PF,
+  BTC: OF | SF | AF | PF,
+  AAA: OF | SF | ZF | PF,
+  AAS: OF | SF | ZF | PF,
+  DAA: OF,
+  DAS: OF,
+  AAM: OF | AF | CF,
+  AAD: OF | AF | CF,
+};
+
+/** A decoded case, as the rules look at it. */
+export interface Subject {
+  readonly row: Row;
+  /** Operand size. */
+  readonly size: number;
+  /** Immediate as the decoder gives it. */
+  readonly immediate: number;
+  /** CL before the instruction. */
+  readonly cl: number;
+  readonly trap: number;
+}
+
+/** The flags not to compare. */
+export function undefinedFlags(subject: Subject): number {
+  const { row, trap } = subject;
+  // A fault leaves all flags as they were.
+  if (trap === 0 || trap === 6 || trap === 13 || trap === 14 || trap === 12 || trap === 17) return 0;
+  const always = UNDEFINED_FLAGS[row.mnemonic];
+  if (always !== undefined) return always;
+  const count = shiftCount(subject);
+  if (count === undefined || count === 0) return 0;
+  const bits = operandBits(subject);
+  switch (row.mnemonic) {
+    case 'ROL':
+    case 'ROR':
+    case 'RCL':
+    case 'RCR':
+      // SDM 2, RCL: OF is defined for counts of 1 only.
+      return count === 1 ? 0 : OF;
+    case 'SHL':
+    case 'SHR':
+      // SDM 2, SAL: CF is undefined where everything was shifted out of an 8- or 16-bit operand.
+      return AF | (count === 1 ? 0 : OF) | (count >= bits ? CF : 0);
+    case 'SAR':
+      return AF | (count === 1 ? 0 : OF);
+    default:
+      return AF | (count === 1 ? 0 : OF);
+  }
+}
+
+const SHIFTS = new Set(['ROL', 'ROR', 'RCL', 'RCR', 'SHL', 'SHR', 'SAR', 'SHLD', 'SHRD']);
+
+function operandBits(subject: Subject): number {
+  const letter = subject.row.operands[0].size;
+  return letter === 'b' ? 8 : subject.size;
+}
+
+function shiftCount(subject: Subject): number | undefined {
+  const { row, size, immediate, cl } = subject;
+  if (!SHIFTS.has(row.mnemonic)) return undefined;
+  const last = row.operands[row.operands.length - 1];
+  const raw = last.kind === 'I' ? immediate & 0xff : last.fixed === 'CL' ? cl : 1;
+  return raw & (size === 64 && operandBits(subject) === 64 ? 63 : 31);
+}
+
+/** Cases whose whole result is undefined, by reason; undefined where it is not. */
+export function undefinedResult(subject: Subject): string | undefined {
+  const { row, size } = subject;
+  if ((row.mnemonic === 'SHLD' || row.mnemonic === 'SHRD') && (shiftCount(subject) ?? 0) > size)
+    return 'SHLD and SHRD by more than the operand size (SDM 2, SHLD)';
+  if (row.mnemonic === 'BSWAP' && size === 16) return 'BSWAP of a 16-bit register (SDM 2, BSWAP)';
+  return undefined;
+}
+
+/** Prefixes that make the encoding another instruction, or one that vendors treat differently. */
+export function differsByVendor(row: Row, code: Uint8Array, compatibility: boolean): string | undefined {
+  let operand = false;
+  let repeat = false;
+  let lock = false;
+  for (const byte of code) {
+    if (byte === 0x66) operand = true;
+    else if (byte === 0xf3 || byte === 0xf2) repeat = true;
+    else if (byte === 0xf0) lock = true;
+    else if (![0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x67].includes(byte) && (compatibility || (byte & 0xf0) !== 0x40)) break;
+  }
+  if (operand && !compatibility && row.attributes.has('f64') && row.mnemonic !== 'MOV_FROM_CR')
+    return 'near branches with an operand-size prefix in 64-bit mode: AMD heeds it, Intel does not (SDM 2, Jcc)';
+  if ((row.mnemonic === 'BSF' || row.mnemonic === 'BSR') && repeat) return 'F3 makes BSF and BSR TZCNT and LZCNT where BMI is there';
+  if (lock && /^MOV_(TO|FROM)_CR$/.test(row.mnemonic)) return 'LOCK MOV CR0 is CR8 on AMD';
+  return undefined;
+}
+
+/** The feature (a name of /proc/cpuinfo) that an instruction needs beyond x86-64 itself. */
+export function featureOf(row: Row): string | undefined {
+  const { map, opcode, mnemonic, prefix } = row;
+  if (/^(RD|WR)[FG]SBASE$/.test(mnemonic)) return 'fsgsbase';
+  if (mnemonic === 'MOVBE') return 'movbe';
+  if (mnemonic === 'POPCNT') return 'popcnt';
+  if (mnemonic === 'CRC32' || mnemonic === 'PCMPGTQ' || /^PCMP[EI]STR/.test(mnemonic)) return 'sse4_2';
+  if (mnemonic === 'ADCX' || mnemonic === 'ADOX') return 'adx';
+  if (mnemonic === 'LZCNT') return 'abm';
+  if (mnemonic === 'TZCNT') return 'bmi1';
+  if (/^SHA\d/.test(mnemonic)) return 'sha_ni';
+  if (/^AES/.test(mnemonic)) return 'aes';
+  if (mnemonic === 'PCLMULQDQ') return 'pclmulqdq';
+  if (mnemonic === 'CLFLUSH' && prefix === 1) return row.digit === 6 ? 'clwb' : 'clflushopt';
+  if (map === 2 && opcode <= 0x1e && opcode !== 0x10 && opcode !== 0x14 && opcode !== 0x15 && opcode !== 0x17) return 'ssse3';
+  if (map === 3 && opcode === 0x0f) return 'ssse3';
+  if ((map === 2 && opcode < 0x80) || (map === 3 && opcode < 0x80)) return 'sse4_1';
+  if (map === 1 && /^(MOVSLDUP|MOVSHDUP|MOVDDUP|LDDQU|ADDSUBP[SD]|H(ADD|SUB)P[SD])$/.test(mnemonic)) return 'pni';
+  return undefined;
+}
+
+const CHAPTERS: readonly (readonly [string, RegExp])[] = [
+  ['5.2 x87', /^(X87|FWAIT)$/],
+  ['5.1.1 data transfer', /^(MOV|CMOV|XCHG|XCHG_A|BSWAP|XADD|CMPXCHG|CMPXCHG8B|PUSH|PUSH_E|POP|POP_E|PUSHA|POPA|CWD|CBW|MOVSXD?|MOVZX|MOVNTI)$/],
+  ['5.1.2 binary arithmetic', /^(ADCX|ADOX|ADD|ADC|SUB|SBB|IMUL[123]|MUL|I?DIV|INC|DEC|NEG|CMP)$/],
+  ['5.1.3 decimal arithmetic', /^(DAA|DAS|AAA|AAS|AAM|AAD|SALC)$/],
+  ['5.1.4 logical', /^(AND|OR|XOR|NOT)$/],
+  ['5.1.5 shift and rotate', /^(SAR|SHR|SHL|SHRD|SHLD|ROR|ROL|RCR|RCL)$/],
+  ['5.1.6 bit and byte', /^(BT[SRC]?|BSF|BSR|SETCC|TEST|CRC32|POPCNT|LZCNT|TZCNT)$/],
+  ['5.1.7 control transfer', /^(JMP|JMP_E|JMP_FAR|JMP_FAR_M|JCC|JCXZ|LOOP|LOOPE|LOOPNE|CALL|CALL_E|CALL_FAR|CALL_FAR_M|RET|RET_FAR|IRET|INT|INT1|INT3|INTO|BOUND|ENTER|LEAVE|UD)$/],
+  ['5.1.8 string', /^(MOVS|CMPS|SCAS|LODS|STOS)$/],
+  ['5.1.9 input and output', /^(IN|OUT|INS|OUTS)$/],
+  ['5.1.11 flag control', /^(STC|CLC|CMC|CLD|STD|LAHF|SAHF|PUSHF|POPF|STI|CLI)$/],
+  ['5.1.12 segment register', /^(LOAD_FAR|PUSH_SEG|POP_SEG|MOV_TO_SEG|MOV_FROM_SEG|(RD|WR)[FG]SBASE)$/],
+  ['5.1.13 miscellaneous', /^(LEA|NOP|XLAT|CPUID|MOVBE|CLFLUSH|PAUSE|FENCE|RDRAND|RDSEED)$/],
+];
+
+/** The section of SDM volume 1, chapter 5 that an instruction stands in. */
+export function chapterOf(row: Row): string {
+  const vector = row.operands.some((operand) => 'VWUPQN'.includes(operand.kind));
+  if (!vector && row.mnemonic !== 'EMMS' && !/MXCSR|^FX/.test(row.mnemonic))
+    return CHAPTERS.find(([, names]) => names.test(row.mnemonic))?.[0] ?? '5.20 system';
+  switch (featureOf(row)) {
+    case 'sse4_2':
+      return '5.11 SSE4.2';
+    case 'sse4_1':
+      return '5.10 SSE4.1';
+    case 'ssse3':
+      return '5.8 SSSE3';
+    case 'pni':
+      return '5.7 SSE3';
+    case 'aes':
+      return '5.12 AES';
+    case 'pclmulqdq':
+      return '5.12 PCLMULQDQ';
+    case 'sha_ni':
+      return '5.18 SHA';
+    default:
+      if (row.mnemonic === 'EMMS') return '5.4 MMX';
+      if (row.operands.some((operand) => 'PQN'.includes(operand.kind))) return '5.4 MMX';
+      return row.prefix === 1 || row.prefix === 3 || /DQ|PD/.test(row.mnemonic) ? '5.6 SSE2' : '5.5 SSE';
+  }
+}
+
+/** CL and code of case `n` of a batch's cases. */
+export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
+export const codeOf = (cases: Uint8Array, n: number): Uint8Array => {
+  const at = n * CASE_BYTES;
+  return cases.subarray(at + CODE_AT, at + CODE_AT + cases[at + LENGTH]);
+};
