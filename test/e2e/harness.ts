@@ -131,6 +131,9 @@ export class TestApp {
 
   async picture(name: string): Promise<void> {
     mkdirSync(pictures, { recursive: true });
+    // What was asked for just before must have been painted; on a busy machine that takes a while.
+    await this.page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await this.page.waitForTimeout(400);
     await this.page.screenshot({ path: join(pictures, `${name}.png`) });
   }
 

@@ -207,6 +207,9 @@ export const en = {
     finishStart: 'Create and start',
     finishCustomise: 'Create and customise',
     initrd: 'Initial RAM disk',
+    leaveTitle: 'Stop making this virtual machine?',
+    leave: 'What was filled in is forgotten. Nothing has been made yet.',
+    leaveNow: 'Stop',
     notAvailable: 'Not available.',
     sampleTitle: 'Sample guest',
     sampleText: (version: string) =>

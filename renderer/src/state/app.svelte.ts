@@ -20,6 +20,7 @@ import {
   type VmSummary,
 } from '../../../main/contract/index.ts';
 import { t } from '../messages/index.ts';
+import { router } from './route.svelte.ts';
 
 /** A short message in the corner, with at most one thing to do about it. */
 export interface Toast {
@@ -89,7 +90,10 @@ class AppState {
     client.on('task.removed', ({ id }) => this.tasks.delete(id));
     client.on('notification.added', (notification) => {
       this.notifications = [...this.notifications, notification];
-      this.toast(notification.level, notification.title, notification.detail);
+      // What stands where the person looks need not be said in the corner too.
+      const { route } = router;
+      const shown = notification.vm !== null && (route.screen === 'list' || route.id === notification.vm);
+      if (!shown) this.toast(notification.level, notification.title, notification.detail);
     });
     client.on('notification.removed', ({ id }) => {
       this.notifications = this.notifications.filter((notification) => notification.id !== id);
