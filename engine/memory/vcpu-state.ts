@@ -113,7 +113,7 @@ export const TLB_SUPERVISOR_AT = STATE_BYTES;
 export const TLB_USER_AT = STATE_BYTES + TLB_BYTES;
 
 /** Jump caches: two, direct-mapped: RIP tag (64 bits), record address (32 bits). */
-export const JUMP_ENTRIES = 4096;
+export const JUMP_ENTRIES = 8192;
 export const JUMP_ENTRY_BYTES = 16;
 export const JUMP_BYTES = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
 export const TLB_AC_AT = TLB_USER_AT + TLB_BYTES;

@@ -85,6 +85,8 @@ export interface BaselineOptions {
   readonly memory64: boolean;
   readonly initialPages: number;
   readonly maximumPages: number;
+  /** Entries after which a run becomes a region; `HOT_ENTRIES` unless given. */
+  readonly hotEntries?: number;
 }
 
 export interface BaselineModule {
@@ -166,7 +168,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     if (n === Handler.RESYNC) lowering.resync();
     else if (n === Handler.FALL) lowering.fall();
     else if (n === Handler.CHECK) lowering.check();
-    else if (n === Handler.COUNT) lowering.count();
+    else if (n === Handler.COUNT) lowering.count(options.hotEntries ?? HOT_ENTRIES);
     else lowering.lower(body);
     lowering.finish();
     elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
@@ -238,7 +240,7 @@ class Special extends Lowering {
   }
 
   /** Counts in the record's last word. */
-  count(): void {
+  count(hot: number): void {
     const entered = this.newLocal('i32');
     this.loadAt(REC, 'i32', 32, S.RECORD.imm);
     this.i32(1);
@@ -249,7 +251,7 @@ class Special extends Lowering {
     this.get(entered);
     this.storeOp('i32', 32, S.RECORD.imm);
     this.get(entered);
-    this.i32(HOT_ENTRIES);
+    this.i32(hot);
     this.op(W.i32Eq);
     this.open(W.if);
     this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
@@ -280,19 +282,13 @@ class Special extends Lowering {
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
     this.brIf(0);
-    // Entries of one page lie together, 64 of them, so that INVLPG can drop a page.
-    this.get(rip);
-    this.i64(6n);
-    this.op(W.i64Shr, W.wrap);
-    this.i32(0xfc0);
-    this.op(W.i32And);
     this.get(rip);
     this.op(W.wrap);
     this.get(rip);
-    this.i64(6n);
+    this.i64(12n);
     this.op(W.i64Shr, W.wrap, 0x73); // i32.xor
-    this.i32(0x3f);
-    this.op(W.i32And, W.i32Or);
+    this.i32(S.JUMP_ENTRIES - 1);
+    this.op(W.i32And);
     this.i32(Math.log2(S.JUMP_ENTRY_BYTES));
     this.op(W.i32Shl);
     this.loadAt(CPU, 'i32', 32, S.JUMP_CACHE);

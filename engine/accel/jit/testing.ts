@@ -4,7 +4,7 @@ import * as S from '../../memory/vcpu-state.ts';
 import { CR0, CR4, Cpu, type CpuBus, EFER } from '../../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
 import { System } from '../../x86/system/helpers.ts';
-import { buildBaseline } from './handlers.ts';
+import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
 import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
@@ -14,7 +14,7 @@ const RECORD_BYTES = 8 << 20;
 const RAM_AT = 0x1000000;
 const PAGES = (RAM_AT + RAM) / 65536;
 
-let compiled: LinkedBaseline | undefined;
+const compiled = new Map<number, LinkedBaseline>();
 
 export class BareMachine {
   readonly memory: WebAssembly.Memory;
@@ -28,8 +28,8 @@ export class BareMachine {
   stopped = false;
   portIn: (port: number, size: number) => number = () => 0xffffffff;
 
-  /** `regions`: hot code goes to the region tier too. */
-  constructor(regions = true) {
+  /** `both`: hot code goes to the region tier, as in a machine; `region`: all code does, at once. */
+  constructor(tier: 'baseline' | 'region' | 'both' = 'both') {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
     this.ram = new PhysicalMemory(
@@ -86,11 +86,14 @@ export class BareMachine {
       Atomics.store(this.ram.code, page, 0);
       this.vcpu.invalidate(page);
     };
-    if (compiled === undefined) {
-      const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES });
-      compiled = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
+    const hotEntries = tier === 'region' ? 1 : HOT_ENTRIES;
+    let baseline = compiled.get(hotEntries);
+    if (baseline === undefined) {
+      const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES, hotEntries });
+      baseline = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
+      compiled.set(hotEntries, baseline);
     }
-    this.vcpu.link(regions ? compiled : { ...compiled, regions: false }, this.memory);
+    this.vcpu.link({ ...baseline, regions: tier !== 'baseline' }, this.memory);
     this.system.registers.reset(false);
   }
 

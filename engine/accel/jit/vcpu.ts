@@ -76,6 +76,11 @@ export class JitVcpu {
   readonly #u8: Uint8Array;
   readonly #data: DataView;
   readonly #jumps: Int32Array;
+  /** Where entries were put since the last flush: indices of their first words; the count may exceed the log. */
+  readonly #jumpLog = new Int32Array(FILL_LOG);
+  #jumpFills = FILL_LOG + 1;
+  /** A filter of the linear pages that have entries in the jump caches. */
+  readonly #jumpPages = new Int32Array(1024);
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   #baseline: LinkedBaseline | undefined;
@@ -282,14 +287,24 @@ export class JitVcpu {
 
   #flushJumps(address: number | undefined): void {
     if (address === undefined) {
-      this.#jumps.fill(-1);
+      this.#dropJumps();
       return;
     }
-    const words = S.JUMP_ENTRY_BYTES / 4;
-    const first = ((lowOf(address) >>> 12) & 63) * 64 * words;
-    this.#jumps.fill(-1, first, first + 64 * words);
-    const user = S.JUMP_BYTES / 4 + first;
-    this.#jumps.fill(-1, user, user + 64 * words);
+    // INVLPG is for data nearly always: only where code of that page may be in the cache does it go.
+    const page = pageHash(lowOf(address) >>> 12);
+    if ((this.#jumpPages[page >> 5] & (1 << (page & 31))) !== 0) this.#dropJumps();
+  }
+
+  #dropJumps(): void {
+    // Between two flushes few entries are made as a rule: those are undone one by one.
+    if (this.#jumpFills <= FILL_LOG) for (let n = 0; n < this.#jumpFills; n++) {
+        const at = this.#jumpLog[n];
+        this.#jumps[at] = -1;
+        this.#jumps[at + 1] = -1;
+      }
+    else this.#jumps.fill(-1);
+    this.#jumpFills = 0;
+    this.#jumpPages.fill(0);
   }
 
   /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
@@ -335,9 +350,13 @@ export class JitVcpu {
       state[S.STOPPED_AT >> 2] = 0;
       cpu.setNumber(S.RIP_BASE, rip - offset);
       // Jump cache.
-      const index = (((ripLow >>> 12) & 63) << 6) | ((ripLow ^ ((ripLow >>> 6) | (ripHigh << 26))) & 63);
+      const index = (ripLow ^ ((ripLow >>> 12) | (ripHigh << 20))) & (S.JUMP_ENTRIES - 1);
+      const linearPage = pageHash(lowOf(address) >>> 12);
+      this.#jumpPages[linearPage >> 5] |= 1 << (linearPage & 31);
       const at =
         (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
+      if (this.#jumpFills < FILL_LOG) this.#jumpLog[this.#jumpFills] = at;
+      this.#jumpFills++;
       this.#jumps[at] = ripLow;
       this.#jumps[at + 1] = ripHigh ^ state[(S.JUMP_SALT >> 2) + 1];
       this.#jumps[at + 2] = record;
@@ -556,11 +575,16 @@ export class JitVcpu {
     if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
     this.#data.setInt32(record, Handler.RESYNC, true);
-    this.#jumps.fill(-1);
+    this.#dropJumps();
     cpu.i32[S.STOPPED_AT >> 2] = record;
     return Exit.RESYNC;
   }
 }
+
+/** Entries of the jump cache that are undone singly. */
+const FILL_LOG = 2048;
+/** Place of a linear page in the filter of 32768 bits. */
+const pageHash = (page: number): number => (page ^ (page >>> 15)) & 0x7fff;
 
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);

@@ -12,6 +12,8 @@ const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
 export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 
 const COPY = S.SCRATCH;
+/** TLB entries that a flush undoes singly. */
+const FILL_LOG = 512;
 
 export class Paging {
   readonly #cpu: Cpu;
@@ -210,9 +212,22 @@ export class Paging {
 
   /** Drops everything. */
   flush(): void {
-    this.#cpu.tlb.fill(-1);
+    const { tlb } = this.#cpu;
+    // A TLB that was hardly used since the last flush is undone entry by entry.
+    if (this.#fills <= FILL_LOG) {
+      for (let n = 0; n < this.#fills; n++) {
+        const at = this.#fillLog[n];
+        tlb[at] = -1;
+        tlb[at + 2] = -1;
+        tlb[at + 6] = -1;
+      }
+    } else tlb.fill(-1);
+    this.#fills = 0;
     this.#cpu.flushed(undefined);
   }
+  /** Entries filled since the last flush; the count may exceed the log. */
+  readonly #fillLog = new Int32Array(FILL_LOG);
+  #fills = FILL_LOG + 1;
 
   flushPage(address: number): void {
     const tlb = this.#cpu.tlb;
@@ -246,6 +261,8 @@ export class Paging {
     const at =
       (cpu.i32[S.TLB >> 2] - cpu.at - S.TLB_SUPERVISOR_AT) / 4 +
       ((low >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
+    if (this.#fills < FILL_LOG) this.#fillLog[this.#fills] = at;
+    this.#fills++;
     const pageLow = low & ~0xfff;
     const hostPage = host - (low & 0xfff);
     // Host address less linear address, as 64 bits.
