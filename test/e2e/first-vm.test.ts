@@ -4,7 +4,7 @@
  * VM started again. With the real engine.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { strokesOf } from '../../renderer/src/vm/us-keyboard.ts';
@@ -39,6 +39,20 @@ test('from a click to a running guest', { skip, timeout: 600_000 }, async (conte
   await next();
   const sample = dialog.getByRole('button', { name: 'Use it' });
   await sample.click();
+  await dialog.getByText('Found on the medium').waitFor();
+  const kernel = dialog.getByLabel('Kernel', { exact: true });
+  const initrd = dialog.getByLabel('Initial RAM disk (optional)', { exact: true });
+  assert.equal(await kernel.inputValue(), join(guest, 'vmlinuz'));
+  assert.equal(await initrd.inputValue(), join(guest, 'initrd.img'));
+  // Copies, as a person's own files would be; pictures then show no path of the machine that made them.
+  for (const [field, name] of [
+    [kernel, 'vmlinuz'],
+    [initrd, 'initrd.img'],
+  ] as const) {
+    copyFileSync(join(guest, name), join(folder, name));
+    await field.fill(join(folder, name));
+  }
+  await initrd.blur();
   await dialog.getByText('Found on the medium').waitFor();
   await app.picture('wizard-2-medium');
   await next();
