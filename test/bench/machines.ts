@@ -1,0 +1,156 @@
+/** The machines that are compared: this engine and QEMU TCG, each a process with the guest's serial port on its pipes. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
+
+export const root = join(import.meta.dirname, '../..');
+export const guestFolder = join(root, '.cache', 'guests', 'debian-amd64');
+export const guestKernel = join(guestFolder, 'vmlinuz');
+export const guestInitrd = join(guestFolder, 'initrd.img');
+
+const qemu = '/usr/bin/qemu-system-x86_64';
+
+export interface Peer {
+  readonly name: string;
+  /** Program and the options that only this one needs. */
+  readonly command: readonly string[];
+}
+
+export const ours: Peer = {
+  name: 'vivarium',
+  command: [process.execPath, join(root, 'engine', 'cli', 'main.ts'), 'run', '-cpu', 'max'],
+};
+
+/**
+ * What QEMU's `max` has that ours has not: programs choose their code by it. Names are QEMU's, in the spelling of
+ * version 7.2.
+ */
+const aboveOurs = (() => {
+  const has = cpuFeatures('max')?.config.features ?? new Set<string>();
+  const known =
+    'pclmulqdq aes rdrand rdseed adx bmi1 bmi2 abm erms avx avx2 fma f16c xsave xsaveopt xgetbv1 clwb clflushopt sha-ni 3dnow 3dnowext mmxext sse4a movbe pku la57 pcid invpcid';
+  return known.split(' ').filter((name) => !has.has(name.replace('sha-ni', 'sha')));
+})();
+
+/** QEMU's translator with the CPU features that ours has; undefined where QEMU is not installed. */
+export function findPeer(): Peer | undefined {
+  if (!existsSync(qemu)) return undefined;
+  return { name: 'qemu-tcg', command: [qemu, '-accel', 'tcg', '-cpu', ['max', ...aboveOurs.map((name) => `-${name}`)].join()] };
+}
+
+/** First line of `-version`, or why there is none. */
+export function versionOf({ name, command }: Peer): string {
+  if (name === 'vivarium') return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
+  return execFileSync(command[0], ['-version'], { encoding: 'utf8' }).split('\n')[0].trim();
+}
+
+const running = new Set<ChildProcess>();
+
+/** Ends what is still running. */
+export function endAll(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
+/** A machine with the guest's serial port on its standard streams. */
+export class BenchMachine {
+  readonly #child: ChildProcess;
+  readonly #began = performance.now();
+  readonly #waiting = new Set<() => void>();
+  #text = '';
+  #errors = '';
+  #ended: number | undefined;
+
+  constructor({ command }: Peer, options: readonly string[]) {
+    const [program, ...first] = command;
+    this.#child = spawn(program, [...first, ...options], { stdio: ['pipe', 'pipe', 'pipe'] });
+    running.add(this.#child);
+    const { stdin, stdout, stderr } = this.#child;
+    stdin?.on('error', () => {});
+    stdout?.setEncoding('latin1').on('data', (text: string) => {
+      this.#text += text;
+      this.#tell();
+    });
+    stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#errors += text;
+    });
+    const ended = (): void => {
+      running.delete(this.#child);
+      this.#ended ??= this.elapsed;
+      this.#tell();
+    };
+    this.#child.on('error', (error) => {
+      this.#errors += error.message;
+      ended();
+    });
+    this.#child.on('exit', ended);
+  }
+
+  /** Seconds since the process was started. */
+  get elapsed(): number {
+    return (performance.now() - this.#began) / 1000;
+  }
+  /** What the guest has written. */
+  get text(): string {
+    return this.#text;
+  }
+  get status(): number | null {
+    return this.#child.exitCode;
+  }
+
+  type(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  /** Seconds from process start until the guest has written `pattern`; rejects where it ends first or takes too long. */
+  async until(pattern: RegExp, limitSeconds: number): Promise<number> {
+    await this.#when(() => pattern.test(this.#text), limitSeconds, `the guest did not write ${pattern}`);
+    if (!pattern.test(this.#text)) throw new Error(`the machine ended without ${pattern}: ${this.#lastWords()}`);
+    return this.elapsed;
+  }
+
+  /** Seconds from process start until the process ended by itself. */
+  async end(limitSeconds: number): Promise<number> {
+    await this.#when(() => this.#ended !== undefined, limitSeconds, 'the machine did not end');
+    return this.#ended as number;
+  }
+
+  /** Host CPU that the process has used, in seconds (proc(5): utime and stime, in ticks of 10 ms). */
+  get cpuSeconds(): number {
+    const fields = readFileSync(`/proc/${this.#child.pid}/stat`, 'latin1')
+      .replace(/^.*\) /, '')
+      .split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  }
+  /** Resident memory of the process, in MiB. */
+  get residentMiB(): number {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'latin1'))?.[1]) / 1024;
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  #lastWords(): string {
+    return (this.#errors.trim() || this.#text.trim()).split('\n').slice(-3).join(' | ');
+  }
+  #tell(): void {
+    for (const look of this.#waiting) look();
+  }
+  #when(done: () => boolean, limitSeconds: number, problem: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(look);
+        reject(new Error(`${problem} in ${limitSeconds} s: ${this.#lastWords()}`));
+      }, limitSeconds * 1000);
+      const look = (): void => {
+        if (!done() && this.#ended === undefined) return;
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        resolve();
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+}
