@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { emitForm, forms } from '../accel/jit/handlers.ts';
+import { type Form, formBits } from '../x86/decode/rows.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../x86/emit/prelude.ts';
 import { type Body, Builder } from './builder.ts';
 import { expandFlags } from './flags.ts';
@@ -45,6 +46,50 @@ test('the same with every field known', () => {
       if (problems.length > 0) failures.push(`${form.row.text}: ${problems[0]}`);
     }
   assert.deepEqual(failures.slice(0, 12), [], `${failures.length} forms`);
+});
+
+/** The number that the decoder gives a form: dimensions that its row lacks stand at 32. */
+function canonical(form: Form): number {
+  const { row } = form;
+  const has = (attribute: string): boolean => row.attributes.has(attribute);
+  return formBits({
+    ...form,
+    size: row.sized || has('d64') || has('f64') ? form.size : 32,
+    addressSize: has('string') || has('bits') ? form.addressSize : 32,
+    stack: has('stack') ? form.stack : 32,
+  });
+}
+
+test('what a form leaves out makes no difference to its code', () => {
+  // The number of a form keeps only the dimensions that its row says it has: emitters must not look at the others.
+  const text = (form: Form): string => {
+    const builder = new Builder();
+    emitForm(builder, form);
+    return printBody(builder.body);
+  };
+  const failures = new Set<string>();
+  for (const form of forms) {
+    const own = text(form);
+    const variants: [string, Form][] = [];
+    for (const width of [16, 32, 64] as const)
+      variants.push(
+        ['size', { ...form, size: width }],
+        ['address size', { ...form, addressSize: width }],
+        ['stack', { ...form, stack: width }],
+      );
+    for (const [what, variant] of variants) {
+      // Where the row has the dimension, it is another form with code of its own.
+      if (canonical(variant) !== formBits(form)) continue;
+      let differs: boolean;
+      try {
+        differs = text(variant) !== own;
+      } catch {
+        differs = true;
+      }
+      if (differs) failures.add(`${form.row.text}: ${what}`);
+    }
+  }
+  assert.deepEqual([...failures], []);
 });
 
 test('the EA records', () => {

@@ -13,7 +13,7 @@ const folder = dirname(fileURLToPath(import.meta.url));
 const skip = existsSync(nasm) ? false : `nasm is missing (apt-get install nasm): no assembly test was run`;
 if (skip !== false) console.log(skip);
 
-const machines = skip === false ? { baseline: new BareMachine(), reference: new ReferenceMachine() } : undefined;
+const machines = skip === false ? { baseline: new BareMachine('baseline'), region: new BareMachine('region'), reference: new ReferenceMachine() } : undefined;
 const only = process.env.ASM_CASE;
 
 for (const file of readdirSync(folder).filter((name) => name.endsWith('.asm')))
@@ -27,6 +27,7 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith('.asm')))
           const differences: string[] = [];
           for (const [tier, machine] of Object.entries(machines ?? {}))
             for (const difference of runCase(machine, one, assembled)) differences.push(`${tier}: ${difference}`);
-          assert.deepEqual(differences, [], `${file}:${one.line}`);
+          if (one.state.fails === undefined) assert.deepEqual(differences, [], `${file}:${one.line}`);
+          else assert.notDeepEqual(differences, [], `${file}:${one.line} passes now: take its "fails" away`);
         });
   });

@@ -50,6 +50,8 @@ export interface CaseState extends MemoryImage {
   readonly flags?: string;
   /** Exceptions go to the guest instead of ending the case. */
   readonly deliver?: boolean;
+  /** Why this case fails for now; it must then fail. */
+  readonly fails?: string;
   readonly expect: Expectation;
 }
 

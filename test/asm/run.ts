@@ -50,6 +50,7 @@ function enter(machine: BareMachine, state: CaseState): void {
   }
   for (let n = 0; n < 16; n++) machine.setRegister(n, 0n);
   machine.setRegister(4, sixteen ? 0x7000n : 0x80000n);
+  fill(machine, state);
   for (const [name, value] of Object.entries(state.regs ?? {})) setRegister(machine, name, big(value));
   cpu.eflags = 2 | flagBits(state.flags ?? '');
   system.registers.updateFpuBlock();
@@ -101,7 +102,6 @@ export function runCase(machine: BareMachine, one: AsmCase, assembled: Assembled
   const { expect } = state;
   const differences: string[] = [];
   renew(machine);
-  fill(machine, state);
   enter(machine, state);
 
   const { cpu, ram } = machine;

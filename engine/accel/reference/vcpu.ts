@@ -17,7 +17,7 @@ import { emitForm, rows } from '../jit/handlers.ts';
 
 const LONGEST = 15;
 /** Instructions that one call of `run` executes at most: a test that never ends is an error. */
-const LIMIT = 5_000_000;
+const LIMIT = 200_000;
 
 export interface ReferenceHost {
   /** Handles requests other than interrupts (bits of Pending); false: leave `run`. */
