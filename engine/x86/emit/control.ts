@@ -29,11 +29,32 @@ const fetches =
     i.write(0, i.size(0) === 64 ? value : b.wrap(value));
   };
 
-/** The branch target of an indirect jump, kept to the operand size. */
-function target(i: Instruction, value: Value): Value {
+/** The branch target of an indirect jump, kept to the operand size; #GP here, not there, where it is not canonical. */
+function target(i: Instruction, value: Value, before: () => void = () => {}): Value {
   const { b } = i;
-  return i.form.size === 16 ? b.and(b.zext(value), b.i64(0xffff)) : b.zext(value);
+  if (i.form.size === 16) return b.and(b.zext(value), b.i64(0xffff));
+  if (i.form.size === 32) return b.zext(value);
+  b.if(b.ne(b.shrS(b.shl(value, b.i64(16)), b.i64(16)), value), () => {
+    before();
+    b.raise(Vector.GP);
+  });
+  return value;
 }
+
+/** #GP(0) outside privilege level 0, before anything else is looked at. */
+const privileged =
+  (emitter: Emitter): Emitter =>
+  (i) => {
+    i.b.if(i.b.state(CPL, 32), () => i.b.raise(Vector.GP));
+    emitter(i);
+  };
+/** As `privileged`, where real and virtual-8086 mode are #UD. */
+const protectedOnly =
+  (emitter: Emitter): Emitter =>
+  (i) => {
+    i.b.leave('check_protected');
+    privileged(emitter)(i);
+  };
 
 /** LOOPcc and JCXZ: the counter's width is the address size. */
 function loop(condition: number | undefined): Emitter {
@@ -105,7 +126,9 @@ export const control: Record<string, Emitter> = {
   },
   CALL_E(i) {
     const { b, form } = i;
-    const to = target(i, i.read(0));
+    const given = i.read(0);
+    // The stack's own faults come before the target's.
+    const to = target(i, given, () => b.rmwBegin(64, b.sub(i.stackPointer(), b.i64(8)), false));
     const rip = i.nextRip(form.size);
     i.push(form.size, form.size === 64 ? rip : b.wrap(rip));
     b.jump(to);
@@ -170,14 +193,14 @@ export const control: Record<string, Emitter> = {
   },
   SLDT: fetchesSelector('sldt'),
   STR: fetchesSelector('str'),
-  LLDT: whole('lldt', operand(0)),
-  LTR: whole('ltr', operand(0)),
+  LLDT: protectedOnly(whole('lldt', operand(0))),
+  LTR: protectedOnly(whole('ltr', operand(0))),
   VERR: whole('verr', operand(0)),
   VERW: whole('verw', operand(0)),
   SGDT: whole('sgdt', address),
   SIDT: whole('sidt', address),
-  LGDT: whole('lgdt', address, size),
-  LIDT: whole('lidt', address, size),
+  LGDT: privileged(whole('lgdt', address, size)),
+  LIDT: privileged(whole('lidt', address, size)),
   SMSW(i) {
     const { b } = i;
     b.leave('check_umip');
@@ -185,7 +208,7 @@ export const control: Record<string, Emitter> = {
     if (i.isMemory(0)) b.store(16, i.address(), b.wrap(value));
     else i.write(0, i.size(0) === 64 ? value : b.wrap(value));
   },
-  LMSW: whole('lmsw', operand(0)),
+  LMSW: privileged(whole('lmsw', operand(0))),
   INVLPG: whole('invlpg', address),
   XGETBV: whole('xgetbv'),
   XSETBV: whole('xsetbv'),
@@ -208,12 +231,12 @@ export const control: Record<string, Emitter> = {
   SYSRET: whole('sysret', size),
   SYSENTER: whole('sysenter'),
   SYSEXIT: whole('sysexit', size),
-  CLTS(i) {
+  CLTS: privileged((i) => {
     const { b } = i;
     b.setState(CR0, 32, b.and(b.state(CR0, 32), b.i32(~8)));
-  },
-  INVD() {},
-  WBINVD() {},
+  }),
+  INVD: privileged(() => {}),
+  WBINVD: privileged(() => {}),
   MOV_FROM_CR: fetches('read_cr', slotB),
   MOV_TO_CR(i) {
     i.b.leave('write_cr', i.b.field('b'), i.b.zext(i.read(1)));
