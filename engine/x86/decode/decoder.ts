@@ -33,6 +33,8 @@ export const Decoded = {
 /** How an EA record computes its address. */
 export type PreludeKind = 'NONE' | '64S' | '32S' | '16S' | 'L32' | 'MOFFS64' | 'MOFFS' | 'O32' | 'O16';
 
+const CONTROL_REGISTERS = new Set([0, 2, 3, 4, 8]);
+
 const MODRM_EXACT = -3;
 const UNKNOWN = -1;
 const NONE = -2;
@@ -99,7 +101,7 @@ export class Decoder {
       address: this.memory ? this.address : 'A64',
       lock: this.memory && this.lock,
       repeat: has('string') && !/^(LOOP|JCXZ|XLAT)/.test(row.mnemonic) ? this.repeat : 0,
-      addressSize: has('string') ? this.addressSize : 32,
+      addressSize: has('string') || has('bits') ? this.addressSize : 32,
       stack: has('stack') ? this.stack : 32,
     });
   }
@@ -185,7 +187,9 @@ export class Decoder {
       if (at >= limit) return short();
       modrm = code[at++];
     }
-    const row = this.#choose(map, byte, prefix, modrm, mode64);
+    // F3 90 is PAUSE, but with REX.B it exchanges R8 and the accumulator.
+    const exchange = map === 0 && byte === 0x90 && (rex & 1) !== 0;
+    const row = this.#choose(map, byte, exchange ? 0 : prefix, modrm, mode64);
     if (row === undefined) {
       this.length = at - start;
       return Decoded.INVALID;
@@ -323,6 +327,11 @@ export class Decoder {
         case 'C':
         case 'D':
           this.b = ((modrm >> 3) & 7) | ((rex & 4) << 1) | (this.lock && kind === 'C' ? 8 : 0);
+          // A register that does not exist is #UD before privilege is looked at.
+          if (kind === 'C' ? !CONTROL_REGISTERS.has(this.b) : this.b > 7) {
+            this.length = at - start;
+            return Decoded.INVALID;
+          }
           break;
         case 'I':
         case 'J': {
@@ -378,25 +387,34 @@ export class Decoder {
 
     // Segment and address kind.
     const chosen = override >= 0 ? override : has('string') ? DS : defaultSegment;
-    if (mode64) this.segment = chosen === FS || chosen === GS ? segment(chosen) : ZERO;
-    else this.segment = segment(chosen);
+    const based = chosen === FS || chosen === GS;
+    if (!mode64) this.segment = segment(chosen);
+    else if (based) this.segment = segment(chosen);
+    // In 64-bit mode SS has no base; it tells that a non-canonical address is #SS, not #GP.
+    else if (isMemory ? this.addressSize === 64 && defaultSegment === SS : has('stack')) this.segment = segment(SS);
+    // And DS says that a memory operand is not the only access: the stack's own are told by their address.
+    else this.segment = has('stack') && this.addressSize === 64 ? segment(DS) : ZERO;
     if (this.memory && !isMemory) {
       this.address = 'PRE';
       this.prelude = mode64 ? 'MOFFS64' : 'MOFFS';
-    } else if (isMemory) {
+    } else if (isMemory && row.mnemonic !== 'UD' && row.mnemonic !== 'NOP') {
       // RIP counts from the end of the instruction; POP to memory sees rSP after the pop.
       if (this.base === RIP_BASE) this.disp = (this.disp + this.length) | 0;
       if (row.mnemonic === 'POP_E' && this.base === GPR + 32) this.disp += this.size / 8;
       const onlyOffset = row.mnemonic === 'LEA';
       if (mode64 && this.addressSize === 64) {
-        const based = this.segment !== ZERO && !onlyOffset;
-        if (!based) this.address = 'A64';
+        if (!based || onlyOffset) this.address = 'A64';
         else if (has('fast')) this.address = 'A64S';
         else {
           this.address = 'PRE';
           this.prelude = '64S';
         }
-      } else if (!mode64 && this.addressSize === 32 && has('fast') && (onlyOffset || ((mode & Mode.FLAT) !== 0 && chosen < FS)))
+      } else if (
+        !mode64 &&
+        this.addressSize === 32 &&
+        has('fast') &&
+        (onlyOffset || ((mode & Mode.FLAT) !== 0 && chosen < FS && chosen !== CS))
+      )
         this.address = 'A32';
       else {
         this.address = 'PRE';

@@ -80,7 +80,7 @@ export interface Form {
   readonly address: AddressKind;
   readonly lock: boolean;
   readonly repeat: Repeat;
-  /** Address size, for rows with implicit memory (`string`). */
+  /** Address size, for rows with implicit memory (`string`) and with bit offsets (`bits`). */
   readonly addressSize: 16 | 32 | 64;
   /** Width of the stack pointer, for rows that use the stack. */
   readonly stack: 16 | 32 | 64;
@@ -169,7 +169,7 @@ export function formsOf(row: Row): Form[] {
   const has = (attribute: string): boolean => row.attributes.has(attribute);
   const widths = [16, 32, 64] as const;
   const sizes = row.sized || has('d64') || has('f64') ? widths : ([32] as const);
-  const addressSizes = has('string') ? widths : ([32] as const);
+  const addressSizes = has('string') || has('bits') ? widths : ([32] as const);
   const stacks = has('stack') ? widths : ([32] as const);
   const repeats: readonly Repeat[] = has('string') && !/^(LOOP|JCXZ|XLAT)/.test(row.mnemonic) ? [0, 1, 2] : [0];
   const absolute = row.operands.some((operand) => operand.kind === 'O');

@@ -10,7 +10,7 @@
  *
  * Attributes: `lock` LOCK is allowed; `fast` worth a handler for each addressing mode; `d64` operand size is 64 in
  * 64-bit mode (16 with 66); `f64` 64 whatever the prefix; `i64` invalid in 64-bit mode; `o64` only there; `stack`
- * uses the stack; `string` uses implicit memory; `end` nothing is decoded after it; `shadow` one more instruction,
+ * uses the stack; `string` uses implicit memory; `bits` a bit offset is added to the address; `end` nothing is decoded after it; `shadow` one more instruction,
  * then interrupts are looked at; `check` interrupts are looked at after it; `cpl0` #GP(0) outside privilege level 0;
  * `cc` stands for sixteen opcodes, one a condition.
  */
@@ -21,31 +21,31 @@ export const INTEGER = `
 03 ADD Gv,Ev fast
 04 ADD AL,Ib
 05 ADD rAX,Iz
-06 PUSH_SEG ES i64 stack
-07 POP_SEG ES i64 stack end
+06 PUSH_SEG ES i64 stack v
+07 POP_SEG ES i64 stack end v
 08 OR Eb,Gb lock fast
 09 OR Ev,Gv lock fast
 0A OR Gb,Eb fast
 0B OR Gv,Ev fast
 0C OR AL,Ib
 0D OR rAX,Iz
-0E PUSH_SEG CS i64 stack
+0E PUSH_SEG CS i64 stack v
 10 ADC Eb,Gb lock
 11 ADC Ev,Gv lock fast
 12 ADC Gb,Eb
 13 ADC Gv,Ev fast
 14 ADC AL,Ib
 15 ADC rAX,Iz
-16 PUSH_SEG SS i64 stack
-17 POP_SEG SS i64 stack end
+16 PUSH_SEG SS i64 stack v
+17 POP_SEG SS i64 stack end v
 18 SBB Eb,Gb lock
 19 SBB Ev,Gv lock fast
 1A SBB Gb,Eb
 1B SBB Gv,Ev fast
 1C SBB AL,Ib
 1D SBB rAX,Iz
-1E PUSH_SEG DS i64 stack
-1F POP_SEG DS i64 stack end
+1E PUSH_SEG DS i64 stack v
+1F POP_SEG DS i64 stack end v
 20 AND Eb,Gb lock fast
 21 AND Ev,Gv lock fast
 22 AND Gb,Eb fast
@@ -140,7 +140,7 @@ export const INTEGER = `
 F3.90 PAUSE -
 98 CBW v
 99 CWD v
-9A CALL_FAR Ap i64 stack end
+9A CALL_FAR Ap i64 stack end v
 9B FWAIT -
 9C PUSHF v d64 stack
 9D POPF v d64 stack check
@@ -240,7 +240,7 @@ E6 OUT Ib,AL
 E7 OUT Ib,rAX z
 E8 CALL Jz f64 stack end
 E9 JMP Jz f64 end
-EA JMP_FAR Ap i64 end
+EA JMP_FAR Ap i64 end v
 EB JMP Jb f64 end
 EC IN AL,DX
 ED IN rAX,DX z
@@ -329,31 +329,31 @@ FF/6 PUSH_E Ev d64 stack fast
 0F.34 SYSENTER - end
 0F.35 SYSEXIT y end cpl0
 0F.40 CMOV Gv,Ev cc fast
-0F.77 EMMS -
+NP.0F.77 EMMS -
 0F.80 JCC Jz cc f64
 0F.90 SETCC Eb cc
 0F.A0 PUSH_SEG FS d64 stack
 0F.A1 POP_SEG FS d64 stack end
 0F.A2 CPUID -
-0F.A3 BT Ev,Gv
+0F.A3 BT Ev,Gv bits
 0F.A4 SHLD Ev,Gv,Ib
 0F.A5 SHLD Ev,Gv,CL
 0F.A8 PUSH_SEG GS d64 stack
 0F.A9 POP_SEG GS d64 stack end
 0F.AA RSM - end
-0F.AB BTS Ev,Gv lock
+0F.AB BTS Ev,Gv lock bits
 0F.AC SHRD Ev,Gv,Ib
 0F.AD SHRD Ev,Gv,CL
-0F.AE/0 FXSAVE Ma y
-0F.AE/1 FXRSTOR Ma y
-0F.AE/2 LDMXCSR Md
-0F.AE/3 STMXCSR Md
+NP.0F.AE/0 FXSAVE Ma y
+NP.0F.AE/1 FXRSTOR Ma y
+NP.0F.AE/2 LDMXCSR Md
+NP.0F.AE/3 STMXCSR Md
 NP.0F.AE/7 CLFLUSH Ma
 66.0F.AE/7 CLFLUSH Ma
 66.0F.AE/6 CLFLUSH Ma
-0F.AE:E8+7 FENCE -
-0F.AE:F0+7 FENCE -
-0F.AE:F8+7 FENCE -
+NP.0F.AE:E8+7 FENCE -
+NP.0F.AE:F0+7 FENCE -
+NP.0F.AE:F8+7 FENCE -
 F3.0F.AE/0 RDFSBASE Ry o64
 F3.0F.AE/1 RDGSBASE Ry o64
 F3.0F.AE/2 WRFSBASE Ry o64
@@ -362,7 +362,7 @@ F3.0F.AE/3 WRGSBASE Ry o64
 0F.B0 CMPXCHG Eb,Gb lock
 0F.B1 CMPXCHG Ev,Gv lock fast
 0F.B2 LOAD_FAR Gv,Ma end
-0F.B3 BTR Ev,Gv lock
+0F.B3 BTR Ev,Gv lock bits
 0F.B4 LOAD_FAR Gv,Ma end
 0F.B5 LOAD_FAR Gv,Ma end
 0F.B6 MOVZX Gv,Eb fast
@@ -374,14 +374,14 @@ F3.0F.B8 POPCNT Gv,Ev
 0F.BA/5 BTS Ev,Ib lock
 0F.BA/6 BTR Ev,Ib lock
 0F.BA/7 BTC Ev,Ib lock
-0F.BB BTC Ev,Gv lock
+0F.BB BTC Ev,Gv lock bits
 0F.BC BSF Gv,Ev
 0F.BD BSR Gv,Ev
 0F.BE MOVSX Gv,Eb fast
 0F.BF MOVSX Gv,Ew fast
 0F.C0 XADD Eb,Gb lock
 0F.C1 XADD Ev,Gv lock
-0F.C3 MOVNTI My,Gy
+NP.0F.C3 MOVNTI My,Gy
 0F.C7/1 CMPXCHG8B Ma y lock
 0F.C7/6 RDRAND Rv
 0F.C7/7 RDSEED Rv
@@ -396,12 +396,12 @@ F3.0F38.F6 ADOX Gy,Ey
 
 /** The x87 escapes: every modrm byte of D8-DF is legal to decode; x86/fpu says what it does. */
 export const X87 = `
-D8 X87 Ea
-D9 X87 Ea
-DA X87 Ea
-DB X87 Ea
-DC X87 Ea
-DD X87 Ea
-DE X87 Ea
-DF X87 Ea
+D8 X87 Ea v
+D9 X87 Ea v
+DA X87 Ea v
+DB X87 Ea v
+DC X87 Ea v
+DD X87 Ea v
+DE X87 Ea v
+DF X87 Ea v
 `;

@@ -153,7 +153,7 @@ export const moves: Record<string, Emitter> = {
     // Checked as a whole first, so that a fault leaves nothing half done.
     const values = [RAX, RCX, RDX, RAX + 24].map((register) => b.state(register, bits));
     const rest = [RBP, RSI, RDI].map((register) => b.state(register, bits));
-    b.leave('probe_stack', b.i32((8 * bits) / 8), b.i32(i.form.stack));
+    b.leave('probe_stack', b.i32(bits / 8), b.i32(i.form.stack));
     for (const value of [...values, sp, ...rest]) i.push(bits, value);
   },
   POPA(i) {
@@ -260,9 +260,11 @@ export const moves: Record<string, Emitter> = {
     const { b } = i;
     b.leave('check_protected');
     const source = b.and(i.read(1), b.i32(3));
-    const lower = (x: Value): Value => b.ltU(b.and(x, b.i32(3)), source);
-    const { old } = i.modify(0, (x) => b.select(lower(x), b.or(b.and(x, b.i32(~3)), source), x));
-    b.putFlags(b.or(b.and(b.allFlags(), b.i32(~0x40)), b.shl(lower(old), b.i32(6))));
+    const old = i.read(0);
+    const lower = b.ltU(b.and(old, b.i32(3)), source);
+    // Written only where it changes.
+    b.if(lower, () => i.write(0, b.or(b.and(old, b.i32(~3)), source)));
+    b.putFlags(b.or(b.and(b.allFlags(), b.i32(~0x40)), b.shl(lower, b.i32(6))));
   },
   MOVS: string('MOVS', 0),
   CMPS: string('CMPS', 0),

@@ -23,6 +23,7 @@ const RAX = S.GPR;
 const RBX = S.GPR + 24;
 const RCX = S.GPR + 8;
 const RDX = S.GPR + 16;
+const RSP = S.GPR + 32;
 
 export class System {
   readonly cpu: Cpu;
@@ -158,6 +159,18 @@ export class System {
     this.segments.set(index, 0, base, limit, 0);
   }
 
+  /** An access has faulted: a non-canonical address through the stack segment is #SS. Gives 0. */
+  #noAddress(record: number, low: number): number {
+    const { cpu } = this;
+    if (cpu.i32[S.EXCEPTION >> 2] !== 13) return 0;
+    // PUSH, POP and CALL of memory use two addresses: the one at the stack pointer or just below is the stack's.
+    const slot = this.#segmentSlot(record);
+    const below = (cpu.i32[RSP >> 2] - low) | 0;
+    const atStack = below === 8 || below === 2 || below === 0;
+    if (slot === S.segment(S.SS) || (slot === S.segment(S.DS) && atStack)) cpu.i32[S.EXCEPTION >> 2] = 12;
+    return 0;
+  }
+
   // --- the table --------------------------------------------------------------------------------------------------
 
   #make(): Record<string, Helper> {
@@ -201,13 +214,13 @@ export class System {
 
     return {
       // Memory.
-      slow_load: (_record, low, high, bytes) => paging.slowLoad(low, high, bytes),
-      slow_store: (_record, low, high, bytes) => paging.slowStore(low, high, bytes),
+      slow_load: (record, low, high, bytes) => paging.slowLoad(low, high, bytes) || this.#noAddress(record, low),
+      slow_store: (record, low, high, bytes) => paging.slowStore(low, high, bytes) || this.#noAddress(record, low),
       slow_store_end: () => {
         paging.slowStoreEnd();
         return cpu.i32[S.CODE_HIT >> 2];
       },
-      slow_rmw: (_record, low, high, flags) => paging.slowRmw(low, high, flags),
+      slow_rmw: (record, low, high, flags) => paging.slowRmw(low, high, flags) || this.#noAddress(record, low),
       slow_rmw_end: () => {
         paging.slowRmwEnd();
         return cpu.i32[S.CODE_HIT >> 2];
@@ -218,10 +231,13 @@ export class System {
         const user = cpu.cpl === 3;
         if (width === 64) return;
         const mask = width === 32 ? 0xffffffff : 0xffff;
-        for (const back of [bytes, 1]) {
-          const offset = (rsp - back) >>> 0 & mask;
-          if (offset >>> 0 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
-          cpu.translate((cpu.segmentBase(S.SS) + (offset >>> 0)) >>> 0, true, user);
+        // Eight pushes in their order.
+        for (let n = 1; n <= 8; n++) {
+          const offset = ((rsp - n * bytes) & mask) >>> 0;
+          if (offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
+          const at = (cpu.segmentBase(S.SS) + offset) >>> 0;
+          cpu.translate(at, true, user);
+          if ((at & 0xfff) + bytes > 4096) cpu.translate((at - (at & 0xfff) + 4096) >>> 0, true, user);
         }
       }),
       // Segments and far transfers.
