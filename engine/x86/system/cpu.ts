@@ -250,6 +250,11 @@ export class Cpu {
   #one(address: number, write: boolean, user: boolean): number {
     return this.translate(this.wrap(address), write, user);
   }
+  /** Looks whether both pages of a write that straddles them may be written, in order. */
+  #both(address: number, user: boolean): void {
+    this.#one(address, true, user);
+    this.#one(address - (address & 0xfff) + 4096, true, user);
+  }
   /** Keeps an address to the width of the current mode. */
   wrap(address: number): number {
     if (this.isLongActive && this.is64) return address;
@@ -288,7 +293,7 @@ export class Cpu {
   }
   write16(address: number, value: number, user: boolean): void {
     if ((address & 0xfff) === 0xfff) {
-      this.#one(address + 1, true, user);
+      this.#both(address, user);
       this.writeByte(address, value, user);
       this.writeByte(address + 1, value >> 8, user);
       return;
@@ -302,7 +307,7 @@ export class Cpu {
   }
   write32(address: number, value: number, user: boolean): void {
     if ((address & 0xfff) > 0xffc) {
-      this.#one(address + 3, true, user);
+      this.#both(address, user);
       this.write16(address, value, user);
       this.write16(address + 2, value >> 16, user);
       return;
@@ -315,7 +320,8 @@ export class Cpu {
     }
   }
   write64(address: number, value: number, user: boolean): void {
-    this.#one(address + 7, true, user);
+    if ((address & 0xfff) > 0xff8) this.#both(address, user);
+    else this.#one(address, true, user);
     this.write32(address, lowOf(value), user);
     this.write32(address + 4, highOf(value), user);
   }

@@ -53,12 +53,20 @@ export class Strings {
     if (width === 64) return (cpu.u32[(RCX >> 2) + 1] * 4294967296 + cpu.u32[RCX >> 2]);
     return width === 32 ? cpu.u32[RCX >> 2] : cpu.u16[RCX >> 1];
   }
-  #setCount(width: number, value: number): void {
+  /** Takes `done`, below 2^32, off RCX: exact, however much it holds. */
+  #spend(width: number, done: number): void {
     const cpu = this.#cpu;
     if (width === 64) {
-      cpu.i32[RCX >> 2] = value | 0;
-      cpu.i32[(RCX >> 2) + 1] = Math.floor(value / 4294967296);
-    } else this.#setIndex(RCX, width, value);
+      const low = cpu.u32[RCX >> 2];
+      cpu.u32[RCX >> 2] = low - done;
+      if (low < done) cpu.i32[(RCX >> 2) + 1]--;
+    } else this.#setIndex(RCX, width, this.#count(width) - done);
+  }
+  /** Looks whether all of an element may be written, before any of it is. */
+  #writable(address: number, bytes: number, user: boolean): void {
+    const cpu = this.#cpu;
+    cpu.translate(cpu.wrap(address), true, user);
+    if ((address & 0xfff) + bytes > 4096) cpu.translate(cpu.wrap(address - (address & 0xfff) + 4096), true, user);
   }
 
   /** Linear address of an offset in a segment (a state offset, or ZERO in 64-bit mode), checked for `bytes`. */
@@ -116,7 +124,7 @@ export class Strings {
         const done = this.#bulk(kind, bytes, width, source, user, Math.min(count, budget * 16));
         if (done > 0) {
           count -= done;
-          this.#setCount(width, count);
+          this.#spend(width, done);
           budget -= Math.ceil(done / 16);
           continue;
         }
@@ -124,7 +132,7 @@ export class Strings {
       this.#element(kind, bytes, step, width, source, user);
       count--;
       budget--;
-      this.#setCount(width, count);
+      this.#spend(width, 1);
       if (kind === CMPS || kind === SCAS) {
         const zero = cpu.i32[S.FLAG_RES >> 2] === 0 && cpu.i32[(S.FLAG_RES >> 2) + 1] === 0;
         if (zero !== (repeat === 1)) return true;
@@ -198,7 +206,7 @@ export class Strings {
         const high = bytes === 8 ? this.#read(from + 4, 4, user) : 0;
         const to = this.#address(extra, di, bytes, true);
         if (bytes === 8) {
-          cpu.translate(cpu.wrap(to + 7), true, user);
+          this.#writable(to, 8, user);
           this.#write(to, 4, low, user);
           this.#write(to + 4, 4, high, user);
         } else this.#write(to, half, low, user);
@@ -209,7 +217,7 @@ export class Strings {
       case STOS: {
         const to = this.#address(extra, di, bytes, true);
         if (bytes === 8) {
-          cpu.translate(cpu.wrap(to + 7), true, user);
+          this.#writable(to, 8, user);
           this.#write(to, 4, cpu.i32[RAX >> 2], user);
           this.#write(to + 4, 4, cpu.i32[(RAX >> 2) + 1], user);
         } else this.#write(to, half, cpu.i32[RAX >> 2], user);
@@ -231,6 +239,10 @@ export class Strings {
       }
       case CMPS:
       case SCAS: {
+        // The destination is read first, as AMD processors do it: seen where both fault.
+        const to = this.#address(extra, di, bytes, false);
+        const otherLow = this.#read(to, half, user);
+        const otherHigh = bytes === 8 ? this.#read(to + 4, 4, user) : 0;
         let low: number;
         let high = 0;
         if (kind === CMPS) {
@@ -241,9 +253,6 @@ export class Strings {
           low = bytes === 1 ? cpu.u8[RAX] : bytes === 2 ? cpu.u16[RAX >> 1] : cpu.u32[RAX >> 2];
           if (bytes === 8) high = cpu.u32[(RAX >> 2) + 1];
         }
-        const to = this.#address(extra, di, bytes, false);
-        const otherLow = this.#read(to, half, user);
-        const otherHigh = bytes === 8 ? this.#read(to + 4, 4, user) : 0;
         if (kind === CMPS) this.#setIndex(RSI, width, si + step);
         this.#setIndex(RDI, width, di + step);
         this.#compare(bytes, low | 0, high | 0, otherLow | 0, otherHigh | 0);
@@ -251,8 +260,7 @@ export class Strings {
       }
       case INS: {
         const to = this.#address(extra, di, bytes, true);
-        cpu.translate(cpu.wrap(to), true, user);
-        if (bytes > 1) cpu.translate(cpu.wrap(to + bytes - 1), true, user);
+        this.#writable(to, bytes, user);
         this.#write(to, bytes, cpu.bus.readPort(cpu.u16[RDX >> 1], bytes as 1 | 2 | 4), user);
         this.#setIndex(RDI, width, di + step);
         return;

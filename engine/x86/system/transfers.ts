@@ -41,11 +41,16 @@ export class Transfers {
     if (bytes === 8) return cpu.read64(at, user);
     return bytes === 4 ? cpu.read32(at, user) >>> 0 : cpu.read16(at, user);
   }
+  /** #SS(0) for a stack address that is not canonical. */
+  #canonical(address: number): number {
+    if (address >= 0x800000000000 || address < -0x800000000000) raise(12, 0);
+    return address;
+  }
   #push(value: number, bytes: number): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
     if (cpu.is64) {
-      const at = cpu.getNumber(RSP) - bytes;
+      const at = this.#canonical(cpu.getNumber(RSP) - bytes);
       if (bytes === 8) cpu.write64(at, value, user);
       else if (bytes === 4) cpu.write32(at, value | 0, user);
       else cpu.write16(at, value, user);
@@ -459,34 +464,49 @@ export class Transfers {
     cpu.setNumber(S.NEXT_RIP, rip);
   }
 
+  /** Pushes 64 bits that need not be an address, in 64-bit mode. */
+  #pushPair(low: number, high: number): void {
+    const cpu = this.#cpu;
+    const user = cpu.cpl === 3;
+    const at = this.#canonical(cpu.getNumber(RSP) - 8);
+    cpu.translate(at, true, user);
+    if ((at & 0xfff) > 0xff8) cpu.translate(at - (at & 0xfff) + 4096, true, user);
+    cpu.write32(at, low, user);
+    cpu.write32(at + 4, high, user);
+    cpu.setNumber(RSP, at);
+  }
+
   /** ENTER (SDM 2): `level` is taken modulo 32. */
   enter(allocate: number, level: number, size: number): void {
     const cpu = this.#cpu;
     const bytes = size / 8;
     const RBP = S.GPR + 40;
-    const before = cpu.getNumber(RSP);
+    const before = cpu.u64[RSP >> 3];
     const oldBase = cpu.getNumber(RBP);
     try {
-      this.#push(size === 64 ? oldBase : oldBase >>> 0, bytes);
+      if (bytes === 8) this.#pushPair(cpu.i32[RBP >> 2], cpu.i32[(RBP >> 2) + 1]);
+      else this.#push(oldBase >>> 0, bytes);
       const frame = cpu.getNumber(RSP);
       const nesting = level & 31;
       const user = cpu.cpl === 3;
       let pointer = oldBase;
       for (let n = 1; n < nesting; n++) {
         pointer -= bytes;
-        const at = cpu.is64 ? pointer : (cpu.segmentBase(S.SS) + ((pointer & this.#stackMask()) >>> 0)) >>> 0;
-        const value = bytes === 8 ? cpu.read64(at, user) : bytes === 4 ? cpu.read32(at, user) >>> 0 : cpu.read16(at, user);
-        this.#push(value, bytes);
+        const at = cpu.is64 ? this.#canonical(pointer) : (cpu.segmentBase(S.SS) + ((pointer & this.#stackMask()) >>> 0)) >>> 0;
+        if (bytes === 8) {
+          const low = cpu.read32(at, user);
+          this.#pushPair(low, cpu.read32(at + 4, user));
+        } else this.#push(bytes === 4 ? cpu.read32(at, user) >>> 0 : cpu.read16(at, user), bytes);
       }
       if (nesting > 0) this.#push(size === 64 ? frame : frame >>> 0, bytes);
       this.#release(-allocate);
       // The last write must be possible: touch the new top.
-      const top = cpu.is64 ? cpu.getNumber(RSP) : (cpu.segmentBase(S.SS) + ((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0)) >>> 0;
+      const top = cpu.is64 ? this.#canonical(cpu.getNumber(RSP)) : (cpu.segmentBase(S.SS) + ((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0)) >>> 0;
       cpu.translate(cpu.wrap(top), true, user);
       if (size === 16) cpu.u16[RBP >> 1] = frame;
       else cpu.setNumber(RBP, size === 32 ? frame >>> 0 : frame);
     } catch (problem) {
-      cpu.setNumber(RSP, before);
+      cpu.u64[RSP >> 3] = before;
       throw problem;
     }
   }
