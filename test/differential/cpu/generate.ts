@@ -102,7 +102,8 @@ export class Generator {
         const row = random.pick(list);
         this.#state(row);
         this.#encode(row, n);
-        if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#compatibility) === undefined) break;
+        if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#compatibility) === undefined)
+          break;
       }
       this.#cases.fill(0xcc, this.#at + CODE_AT, this.#at + CODE_AT + 16);
       this.#cases.set(this.#code, this.#at + CODE_AT);
@@ -122,7 +123,11 @@ export class Generator {
       this.#avoidCode(n);
     }
     words[at + (FLAGS >> 2)] = random.word() & FLAG_CHOICES;
-    words[at + (MXCSR >> 2)] = random.chance(0.5) ? MASKED : random.chance(0.7) ? MASKED | (random.word() & 0xe07f) : random.word() & 0xffff;
+    words[at + (MXCSR >> 2)] = random.chance(0.5)
+      ? MASKED
+      : random.chance(0.7)
+        ? MASKED | (random.word() & 0xe07f)
+        : random.word() & 0xffff;
     words[at + (COMPATIBILITY >> 2)] = this.#compatibility ? 1 : 0;
     for (const base of [FS_BASE, GS_BASE]) {
       const value = random.chance(0.5) ? DATA + random.below(DATA_BYTES) : random.below(1 << 24);
@@ -211,7 +216,14 @@ export class Generator {
     if (lock) prefixes.push(0xf0);
     if (row.prefix === 2) prefixes.push(0xf3);
     else if (row.prefix === 3) prefixes.push(0xf2);
-    else if (row.prefix === undefined && row.map < 2 && random.chance(has('string') ? 0.6 : 0.02) && row.opcode !== 0xae && row.opcode !== 0xc7 && row.opcode !== 0x90)
+    else if (
+      row.prefix === undefined &&
+      row.map < 2 &&
+      random.chance(has('string') ? 0.6 : 0.02) &&
+      row.opcode !== 0xae &&
+      row.opcode !== 0xc7 &&
+      row.opcode !== 0x90
+    )
       prefixes.push(random.pick([0xf2, 0xf3]));
     for (let k = prefixes.length - 1; k > 0; k--) {
       const other = random.below(k + 1);
@@ -276,7 +288,15 @@ export class Generator {
   }
 
   /** Pushes modrm, SIB and displacement, and sets registers so that they give `target`. Returns where a RIP-relative displacement lies. */
-  #memoryOperand(tail: number[], reg: number, rex: number, target: number, addressSize: number, segment: number, free: boolean): number {
+  #memoryOperand(
+    tail: number[],
+    reg: number,
+    rex: number,
+    target: number,
+    addressSize: number,
+    segment: number,
+    free: boolean,
+  ): number {
     const random = this.#random;
     let mod = random.below(3);
     const rm = random.below(8);

@@ -47,7 +47,7 @@ const FPU_WORDS = S.FPU >> 2;
 const DISPATCHES = 200_000;
 
 export class Guest {
-  readonly machine = new BareMachine();
+  readonly machine: BareMachine;
   readonly #code = new Uint8Array(CODE_BYTES);
   readonly #data: Uint8Array;
   #vector = 0;
@@ -55,7 +55,8 @@ export class Guest {
   #rip = 0;
   #ended = false;
 
-  constructor() {
+  constructor(tier: 'baseline' | 'region' | 'both' = 'both') {
+    this.machine = new BareMachine(tier);
     const { machine } = this;
     const { ram, cpu, system } = machine;
     machine.long(3);
@@ -77,12 +78,15 @@ export class Guest {
     for (const index of [S.ES, S.SS, S.DS]) system.segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
     // Every exception ends a case; how it would be delivered to a kernel is another test's matter.
     system.interrupts.deliver = (vector, code, _source, rip) => {
+      if (this.#ended) return;
       this.#vector = vector;
       this.#error = code;
       this.#rip = rip;
       this.#ended = true;
       machine.stop();
     };
+    // No I/O permission map.
+    system.segments.set(S.TR, 0x40, 0, 0x40, 0x8b);
     const host = ram.host(DATA);
     this.#data = ram.bytes.subarray(host, host + AREA_BYTES);
     system.registers.updateFpuBlock();

@@ -79,13 +79,14 @@ export class Random {
   #double(into: Uint32Array, at: number): void {
     const sign = this.word() & 0x80000000;
     const fraction = this.chance(0.5) ? this.word() & 0xfffff : this.pick(FRACTIONS) >> 3;
-    const exponent = this.chance(0.3)
-      ? this.pick([0, 0, 1, 2046, 2047, 2047, 896, 897, 873, 1150, 1151])
-      : 1013 + this.below(70);
+    const exponent = this.chance(0.3) ? this.pick([0, 0, 1, 2046, 2047, 2047, 896, 897, 873, 1150, 1151]) : 1013 + this.below(70);
     into[at] = this.chance(0.5) ? this.word() : this.pick([0, 1, -1, 0x10000000, 0x20000000]);
     into[at + 1] = sign | (exponent << 20) | fraction;
   }
 }
 
-const EDGES = [0, 1, -1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff, -0x80000000, -0x80, -0x8000, 0x40000000, 31, 32, 33, 63, 64];
+const EDGES = [
+  0, 1, -1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x10000, 0x7fffffff, -0x80000000, -0x80, -0x8000, 0x40000000, 31,
+  32, 33, 63, 64,
+];
 const FRACTIONS = [0, 0, 1, 0x7fffff, 0x400000, 0x3fffff, 0x400001, 0x600000];

@@ -10,12 +10,14 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   X87: 'x87 has a differential test of its own, test/differential/fpu',
   FXSAVE: 'tested with the x87 state, test/differential/fpu',
   FXRSTOR: 'tested with the x87 state, test/differential/fpu',
+  INT1: 'hypervisors report the address of its trap differently',
   CPUID: 'tells the model, which is not the host',
   RDTSC: 'a clock',
   RDTSCP: 'a clock',
   RDPMC: "a counter, and the host kernel's choice (CR4.PCE)",
   RDRAND: 'random',
   RDSEED: 'random',
+  XSETBV: "the host kernel's choice (CR4.OSXSAVE)",
   XGETBV: "the host kernel's choice of features (XCR0)",
   SYSCALL: 'would call the host kernel',
   SYSENTER: 'would call the host kernel',
@@ -140,6 +142,9 @@ export function undefinedResult(subject: Subject): string | undefined {
   const { row, size } = subject;
   if ((row.mnemonic === 'SHLD' || row.mnemonic === 'SHRD') && (shiftCount(subject) ?? 0) > size)
     return 'SHLD and SHRD by more than the operand size (SDM 2, SHLD)';
+  if (/^MASKMOV/.test(row.mnemonic) && subject.trap !== 3)
+    return 'MASKMOVQ and MASKMOVDQU: which bytes that are not stored may fault (SDM 2, MASKMOVDQU)';
+  if (row.mnemonic === 'POPA' && subject.trap !== 3) return 'POPA that faults: AMD leaves the registers popped so far';
   if (row.mnemonic === 'BSWAP' && size === 16) return 'BSWAP of a 16-bit register (SDM 2, BSWAP)';
   return undefined;
 }
@@ -157,7 +162,16 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
   }
   if (operand && !compatibility && row.attributes.has('f64') && row.mnemonic !== 'MOV_FROM_CR')
     return 'near branches with an operand-size prefix in 64-bit mode: AMD heeds it, Intel does not (SDM 2, Jcc)';
-  if ((row.mnemonic === 'BSF' || row.mnemonic === 'BSR') && repeat) return 'F3 makes BSF and BSR TZCNT and LZCNT where BMI is there';
+  if ((row.mnemonic === 'BSF' || row.mnemonic === 'BSR') && repeat)
+    return 'F3 makes BSF and BSR TZCNT and LZCNT where BMI is there';
+  if (/^LOOPN?E$/.test(row.mnemonic) && repeat) return 'LOOPE and LOOPNE with a repeat prefix: reserved (SDM 2, 2.1.1)';
+  if (
+    row.map === 1 &&
+    row.opcode === 0x0d &&
+    code[code.length - 1] >= 0xc0 &&
+    (code.length < 3 || code[code.length - 2] === 0x0d)
+  )
+    return '0F 0D with a register is #UD on AMD, a NOP on Intel';
   if (lock && /^MOV_(TO|FROM)_CR$/.test(row.mnemonic)) return 'LOCK MOV CR0 is CR8 on AMD';
   return undefined;
 }
@@ -185,13 +199,19 @@ export function featureOf(row: Row): string | undefined {
 
 const CHAPTERS: readonly (readonly [string, RegExp])[] = [
   ['5.2 x87', /^(X87|FWAIT)$/],
-  ['5.1.1 data transfer', /^(MOV|CMOV|XCHG|XCHG_A|BSWAP|XADD|CMPXCHG|CMPXCHG8B|PUSH|PUSH_E|POP|POP_E|PUSHA|POPA|CWD|CBW|MOVSXD?|MOVZX|MOVNTI)$/],
+  [
+    '5.1.1 data transfer',
+    /^(MOV|CMOV|XCHG|XCHG_A|BSWAP|XADD|CMPXCHG|CMPXCHG8B|PUSH|PUSH_E|POP|POP_E|PUSHA|POPA|CWD|CBW|MOVSXD?|MOVZX|MOVNTI)$/,
+  ],
   ['5.1.2 binary arithmetic', /^(ADCX|ADOX|ADD|ADC|SUB|SBB|IMUL[123]|MUL|I?DIV|INC|DEC|NEG|CMP)$/],
   ['5.1.3 decimal arithmetic', /^(DAA|DAS|AAA|AAS|AAM|AAD|SALC)$/],
   ['5.1.4 logical', /^(AND|OR|XOR|NOT)$/],
   ['5.1.5 shift and rotate', /^(SAR|SHR|SHL|SHRD|SHLD|ROR|ROL|RCR|RCL)$/],
   ['5.1.6 bit and byte', /^(BT[SRC]?|BSF|BSR|SETCC|TEST|CRC32|POPCNT|LZCNT|TZCNT)$/],
-  ['5.1.7 control transfer', /^(JMP|JMP_E|JMP_FAR|JMP_FAR_M|JCC|JCXZ|LOOP|LOOPE|LOOPNE|CALL|CALL_E|CALL_FAR|CALL_FAR_M|RET|RET_FAR|IRET|INT|INT1|INT3|INTO|BOUND|ENTER|LEAVE|UD)$/],
+  [
+    '5.1.7 control transfer',
+    /^(JMP|JMP_E|JMP_FAR|JMP_FAR_M|JCC|JCXZ|LOOP|LOOPE|LOOPNE|CALL|CALL_E|CALL_FAR|CALL_FAR_M|RET|RET_FAR|IRET|INT|INT1|INT3|INTO|BOUND|ENTER|LEAVE|UD)$/,
+  ],
   ['5.1.8 string', /^(MOVS|CMPS|SCAS|LODS|STOS)$/],
   ['5.1.9 input and output', /^(IN|OUT|INS|OUTS)$/],
   ['5.1.11 flag control', /^(STC|CLC|CMC|CLD|STD|LAHF|SAHF|PUSHF|POPF|STI|CLI)$/],
