@@ -1,7 +1,8 @@
 /** Compares what the host and the engine made of a case. */
-import type { Row } from '../../../engine/x86/decode/rows.ts';
-import { Decoded, Decoder, Mode } from '../../../engine/x86/decode/decoder.ts';
+
 import { rows } from '../../../engine/accel/jit/handlers.ts';
+import { Decoded, Decoder, Mode } from '../../../engine/x86/decode/decoder.ts';
+import type { Row } from '../../../engine/x86/decode/rows.ts';
 import {
   type Batch,
   BYTES,

@@ -67,6 +67,7 @@ export class Generator {
   #memory = new Uint8Array(0);
   #at = 0;
   #code: number[] = [];
+  #chosen: Row[] = [];
 
   constructor(seed: number, selection: Selection) {
     this.#random = new Random(seed);
@@ -77,6 +78,11 @@ export class Generator {
         if (!row.attributes.has('o64')) this.#rows32.push(row);
       }
     }
+  }
+
+  /** The row that case `n` of the last batch was made from. */
+  rowOf(n: number): Row {
+    return this.#chosen[n];
   }
 
   /** A batch of `count` cases, all in one mode. */
@@ -100,6 +106,7 @@ export class Generator {
       this.#at = n * CASE_BYTES;
       for (;;) {
         const row = random.pick(list);
+        this.#chosen[n] = row;
         this.#state(row);
         this.#encode(row, n);
         if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#compatibility) === undefined)
@@ -279,7 +286,7 @@ export class Generator {
     code.push(opcode);
     const start = code.length;
     code.push(...tail);
-    for (const operand of row.operands) this.#immediate(operand, row, size, addressSize, n);
+    for (const operand of row.operands) this.#immediate(operand, size, addressSize, n);
     if (relativeAt >= 0) {
       // RIP-relative: known now that the length is.
       const disp = target - (codeAddress(n) + code.length);
@@ -384,7 +391,7 @@ export class Generator {
     else this.#set(RDX, view.getUint32(offset + 8, true), view.getUint32(offset + 12, true));
   }
 
-  #immediate(operand: Operand, row: Row, size: number, addressSize: number, n: number): void {
+  #immediate(operand: Operand, size: number, addressSize: number, n: number): void {
     const random = this.#random;
     const code = this.#code;
     const push = (bytes: number, low: number, high = 0): void => {
