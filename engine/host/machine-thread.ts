@@ -1,8 +1,10 @@
-/** Entry point of the worker threads of a VM process: vCPUs and the clock. */
+/** Entry point of the worker threads of a VM process: vCPUs, the clock, and one for each drive. */
 import { randomFillSync } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import { runClock, runVcpu, type ThreadData } from '../machine/threads.ts';
+import { BlockError } from '../block/errors.ts';
+import { runClock, runIo, runVcpu, type ThreadData } from '../machine/threads.ts';
+import { openDrive } from './machine-drive.ts';
 
 const data = workerData as ThreadData;
 
@@ -20,13 +22,18 @@ const host = {
     randomFillSync(target);
   },
   threadId,
+  openDrive,
+  ready: (): void => parentPort?.postMessage({ type: 'ready' }),
 };
 
 // The control thread links a thread's errors to the VM's log and stops the machine.
 try {
   if (data.role === 'clock') runClock(data, host);
+  else if (data.role === 'io') runIo(data, host);
   else runVcpu(data, host);
   parentPort?.postMessage({ type: 'ended' });
 } catch (error) {
-  parentPort?.postMessage({ type: 'failed', error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  const code = error instanceof BlockError ? error.code : undefined;
+  const text = error instanceof Error ? (code === undefined ? (error.stack ?? error.message) : error.message) : String(error);
+  parentPort?.postMessage({ type: 'failed', error: text, code });
 }

@@ -1,14 +1,29 @@
 /** What a machine takes from the host: threads, files, memory figures, compression, sockets for VNC. */
 import { randomFillSync } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { ThreadData } from '../machine/threads.ts';
 
 export interface HostThread {
+  /** Resolves when an I/O thread serves its drive; rejects with a `ThreadError` when it cannot. */
+  readonly ready: Promise<void>;
+  /** Resolves when the thread has ended, however. */
+  readonly ended: Promise<void>;
   /** Called with the text of an error that ended the thread. */
   onFailed(listener: (error: string) => void): void;
   terminate(): Promise<void>;
+}
+
+/** Why a thread ended. */
+export class ThreadError extends Error {
+  override readonly name = 'ThreadError';
+  /** The `BlockError`'s code where an image was to blame. */
+  readonly code: string | undefined;
+  constructor(message: string, code: string | undefined) {
+    super(message);
+    this.code = code;
+  }
 }
 
 /** Starts a worker thread of the machine. */
@@ -16,15 +31,33 @@ export function startThread(data: ThreadData): HostThread {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const worker = new Worker(new URL(`./machine-thread.${extension}`, import.meta.url), {
     workerData: data,
-    name: data.role === 'clock' ? 'clock' : `vcpu${data.index}`,
+    name: data.role === 'clock' ? 'clock' : `${data.role === 'io' ? 'drive' : 'vcpu'}${data.index}`,
     resourceLimits: { stackSizeMb: 16 },
   });
   let failed: (error: string) => void = () => {};
-  worker.on('message', (message: { type: string; error?: string }) => {
-    if (message.type === 'failed') failed(message.error ?? 'unknown');
+  const fails = (text: string, code?: string): void => {
+    rejectReady(new ThreadError(text, code));
+    failed(text);
+  };
+  let resolveReady: () => void = () => {};
+  let rejectReady: (error: ThreadError) => void = () => {};
+  const ready = new Promise<void>((resolve, reject) => {
+    resolveReady = resolve;
+    rejectReady = reject;
   });
-  worker.on('error', (error) => failed(error instanceof Error ? (error.stack ?? error.message) : String(error)));
+  // Only those who wait for it want to know.
+  ready.catch(() => {});
+  const ended = new Promise<void>((resolve) => {
+    worker.on('exit', () => resolve());
+  });
+  worker.on('message', (message: { type: string; error?: string; code?: string }) => {
+    if (message.type === 'ready') resolveReady();
+    else if (message.type === 'failed') fails(message.error ?? 'unknown', message.code);
+  });
+  worker.on('error', (error) => fails(error instanceof Error ? (error.stack ?? error.message) : String(error)));
   return {
+    ready,
+    ended,
     onFailed(listener) {
       failed = listener;
     },
@@ -71,8 +104,64 @@ export const hostMemory = (): { total: number; free: number } => {
   return { total: totalmem(), free: freemem() };
 };
 
-/** Bytes of this process that are resident. */
-export const residentBytes = (): number => process.memoryUsage.rss();
+/**
+ * Tells how many bytes of a part of the machine memory are resident. The memory, of `bytes` bytes, is found among the
+ * process's mappings by its size; where it is not (other systems), what the whole process holds stands in for it.
+ * Looks at most once a second, and once in as many seconds as the part has GiB.
+ */
+export function residentMeter(bytes: number, offset: number, length: number): () => number {
+  let start: number | undefined;
+  let last = { at: -Infinity, value: 0 };
+  const patience = 900 * Math.max(1, length / 2 ** 30);
+  return () => {
+    const now = performance.now();
+    if (now - last.at < patience) return last.value;
+    start ??= mappingOf(bytes) ?? -1;
+    const counted = start < 0 ? undefined : presentBytes(start + offset, length);
+    last = { at: now, value: counted ?? Math.min(length, process.memoryUsage.rss()) };
+    return last.value;
+  };
+}
+
+/** The address of the only writable mapping of that size. */
+function mappingOf(bytes: number): number | undefined {
+  try {
+    const found: number[] = [];
+    for (const line of readFileSync('/proc/self/maps', 'latin1').split('\n')) {
+      const match = /^([0-9a-f]+)-([0-9a-f]+) rw/.exec(line);
+      if (match === null) continue;
+      const start = Number.parseInt(match[1], 16);
+      if (Number.parseInt(match[2], 16) - start === bytes) found.push(start);
+    }
+    return found.length === 1 ? found[0] : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Counts the pages that Linux's pagemap says are present: bit 63 of eight bytes for each 4 KiB. */
+function presentBytes(address: number, length: number): number | undefined {
+  let file: number | undefined;
+  try {
+    file = openSync('/proc/self/pagemap', 'r');
+    const buffer = new Uint8Array(256 * 1024);
+    const words = new Int32Array(buffer.buffer);
+    const pages = length / 4096;
+    let present = 0;
+    for (let page = 0; page < pages; ) {
+      const wanted = Math.min(buffer.length, (pages - page) * 8);
+      const got = readSync(file, buffer, 0, wanted, (address / 4096 + page) * 8) >> 3;
+      if (got === 0) break;
+      for (let n = 0; n < got; n++) if (words[2 * n + 1] < 0) present++;
+      page += got;
+    }
+    return present * 4096;
+  } catch {
+    return undefined;
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
 
 /** A VGA BIOS of the host, for its font; undefined where there is none. */
 export function findVgaBios(): Uint8Array | undefined {

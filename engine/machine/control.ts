@@ -2,20 +2,13 @@
  * The machine as its monitors and the app see it: lifecycle, input, screen, registers, statistics. Runs on the control
  * thread of a VM process, beside the display and the character devices.
  */
-import type { MachineStats, VcpuStats } from '../contract/stats.ts';
-import { keyOfKeysym, keyOfScancode } from '../devices/keycodes.ts';
-import { DisplayPump } from '../display/pump.ts';
-import { Framebuffer } from '../display/framebuffer.ts';
-import { encodePng } from '../display/png.ts';
-import { encodePpm } from '../display/ppm.ts';
-import { RfbServer } from '../display/server.ts';
-import { VgaRenderer } from '../devices/vga-render.ts';
-import { nodeCompression } from '../host/deflate.ts';
-import { type HostThread, residentBytes, threadCpuNs } from '../host/platform.ts';
-import { listenRfb, type RfbListener } from '../host/rfb-listener.ts';
+import type { MachineStats } from '../contract/stats.ts';
+import { assignResources } from '../devices/pci-host.ts';
+import type { RfbServer } from '../display/server.ts';
+import type { HostThread } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';
+import type { QKeyCode } from '../monitor/keys.ts';
 import {
-  type CharPort,
   type CpuRegisters,
   type InputEvent,
   type MachineControl,
@@ -29,70 +22,54 @@ import {
   type VcpuInfo,
   type VncInfo,
 } from '../monitor/machine-control.ts';
-import type { QKeyCode } from '../monitor/keys.ts';
 import type { System } from '../x86/system/helpers.ts';
-import { buildAcpi } from './acpi/tables.ts';
-import { CounterIndex, Request } from './control-words.ts';
-import { LOW_RAM_LIMIT } from './layout.ts';
-import { BootError, type BootFiles, loadKernel } from './linux-boot.ts';
-import { type Machine, PM_BASE, SCI, SERIAL_PORTS } from './machine.ts';
-import { assignResources } from '../devices/pci-host.ts';
+import { CharLines, type SerialListener } from './char-lines.ts';
+import { Request } from './control-words.ts';
+import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
+import { LOW_RAM_LIMIT, PM_BASE, SCI } from './layout.ts';
+import { type BootFiles, loadKernel } from './linux-boot.ts';
+import type { Machine } from './machine.ts';
 import { readRegisters } from './registers.ts';
+import { Screen } from './screen.ts';
+import { Sampler } from './statistics.ts';
 import { makeSystem } from './threads.ts';
 import type { VcpuBus } from './vcpu-bus.ts';
-import { IOAPIC_DEFAULT_BASE } from '../devices/ioapic.ts';
-import type { ByteRing } from '../memory/ring.ts';
-import type { Uart16550 } from '../devices/uart16550.ts';
 
 export interface ControllerParts {
   readonly machine: Machine;
   readonly buses: readonly VcpuBus[];
-  readonly files: BootFiles;
+  /** What is booted directly; undefined: a firmware lies in the ROM. */
+  readonly files: BootFiles | undefined;
   readonly font: Uint8Array | undefined;
   readonly hooks: MachineHooks;
 }
 
-/** A reader of what a serial port sends. */
-export type SerialListener = (data: Uint8Array) => void;
-
-interface SerialLine {
-  readonly ring: ByteRing;
-  readonly uart: Uart16550 | undefined;
-  readonly port: CharPort | undefined;
-  readonly listeners: Set<SerialListener>;
-  /** What was sent last, for a newcomer. */
-  history: Uint8Array;
-  /** Input that the UART had no room for yet. */
-  waiting: Uint8Array;
-}
-
-const HISTORY_BYTES = 256 * 1024;
-const INPUT_LIMIT = 64 * 1024;
 /** ACPI tables lie in the last 64 KiB of low RAM. */
 const TABLE_BYTES = 0x10000;
 const RSDP_AT = 0xf5a00;
+/** PIIX4, DEVACTB bits 24 to 31: APMC is enabled (bit 25). 82371AB 7.1.16. */
+const APM_CONTROL = 0x5b;
+const APM_ENABLED = 2;
+/** How long images may take to be flushed when the machine ends. */
+const FLUSH_MS = 60_000;
 
 export class MachineController implements MachineControl {
   readonly name: string | undefined;
   readonly uuid: string;
   readonly accelerator = 'jit' as const;
   readonly exited: Promise<number>;
-  readonly rfb: RfbServer | undefined;
   readonly #machine: Machine;
   readonly #systems: readonly System[];
   readonly #parts: ControllerParts;
   readonly #listeners = new Set<(event: MachineEvent) => void>();
   readonly #threads: HostThread[] = [];
-  readonly #serial: SerialLine[] = [];
-  readonly #pump: DisplayPump | undefined;
+  readonly #drives: HostThread[] = [];
+  readonly #lines: CharLines;
+  readonly #screen: Screen;
+  readonly #sampler: Sampler;
   #status: RunState = 'prelaunch';
   #resolveExited: (status: number) => void = () => {};
-  #vnc: RfbListener | undefined;
-  #vncPassword = false;
   #ended = false;
-  #lastSample = { at: 0, instructions: 0 };
-  #buttons = 0;
-  #pointer: { x: number; y: number } | undefined;
 
   constructor(parts: ControllerParts) {
     const { machine, buses } = parts;
@@ -105,45 +82,23 @@ export class MachineController implements MachineControl {
     });
     this.#systems = buses.map((bus) => makeSystem(machine, bus));
     machine.clock.initialize(startTime(machine.config.rtc.base));
-    if (machine.vga !== undefined) {
-      const framebuffer = new Framebuffer();
-      const renderer = new VgaRenderer(machine.vga, machine.vram);
-      this.rfb = new RfbServer({
-        framebuffer,
-        compression: nodeCompression,
-        name: machine.config.name || 'Vivarium',
-        password: machine.config.sockets.vnc?.password || undefined,
-        requirePassword: machine.config.sockets.vnc?.password === '',
-        input: {
-          key: ({ scancode, keysym }, down) => this.#key(scancode, keysym, down),
-          pointer: (x, y, buttons) => this.#movePointer(x, y, buttons),
-          clipboard: () => {},
-        },
-      });
-      this.#vncPassword = machine.config.sockets.vnc?.password !== undefined;
-      this.#pump = new DisplayPump({ framebuffer, server: this.rfb, refresh: (surface) => this.#refresh(renderer, surface) });
-    }
-    this.#attachSerial();
+    this.#screen = new Screen(machine);
+    this.#lines = new CharLines(machine, parts.hooks.chardevs);
+    this.#sampler = new Sampler(
+      machine,
+      this.#systems.map(({ cpu }) => cpu),
+    );
     void this.#serve();
   }
 
   /** Opens the VNC socket; rejects when the address is taken. */
   async listen(): Promise<void> {
-    const { vnc } = this.#machine.config.sockets;
-    if (vnc === undefined || this.rfb === undefined) return;
-    const { address } = vnc;
-    try {
-      this.#vnc = await listenRfb(
-        this.rfb,
-        address.type === 'unix' ? { kind: 'unix', path: address.path } : { kind: 'tcp', host: address.host, port: address.port, lastPort: address.port },
-      );
-    } catch (error) {
-      throw new BootError('port-in-use', 'sockets.vnc', error instanceof Error ? error.message : String(error));
-    }
+    await this.#screen.listen();
   }
 
-  adopt(thread: HostThread): void {
-    this.#threads.push(thread);
+  /** Takes a thread over; `drive`: one that has an image to close at the end. */
+  adopt(thread: HostThread, drive: boolean): void {
+    (drive ? this.#drives : this.#threads).push(thread);
     thread.onFailed((error) => {
       this.#parts.hooks.warn(`a thread of the machine failed: ${error}`);
       void this.#finish('host-error', false, 1);
@@ -155,14 +110,14 @@ export class MachineController implements MachineControl {
   /** Puts everything into the state of power-on and loads what is booted. The vCPUs must not be running. */
   powerOn(): void {
     const machine = this.#machine;
-    const { config, layout, memory } = machine;
+    const { config, layout } = machine;
     machine.shared.lock.hold(() => {
       machine.resetDevices();
       machine.cmos.configure({
         ramBelow4G: Math.min(layout.ramBytes, LOW_RAM_LIMIT),
         ramAbove4G: Math.max(0, layout.ramBytes - LOW_RAM_LIMIT),
         cpus: layout.cpus,
-        bootOrder: [2],
+        bootOrder: bootOrder(config),
       });
       for (const [n, system] of this.#systems.entries()) {
         system.registers.reset(false);
@@ -170,33 +125,33 @@ export class MachineController implements MachineControl {
         machine.control.inboxCount[n] = 0;
         Atomics.store(system.cpu.i32, S.PENDING >> 2, 0);
       }
-      // What a firmware would have done.
-      machine.host440.openShadow();
-      machine.piix4.enablePm(PM_BASE);
-      machine.piix3.steer([10, 10, 11, 11]);
-      machine.pic.elcr.write(0, 2, (1 << 10) | (1 << 11) | (1 << SCI));
-      const lowRam = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
-      const windows = { io: { first: 0xc000, end: 0xfe00 }, memory: { first: Math.max(lowRam, 0xe0000000), end: 0xfebf0000 } };
-      const refused = assignResources(machine.pci, windows, [10, 10, 11, 11]);
-      for (const name of refused) this.#parts.hooks.warn(`no address space for ${name}`);
-      machine.pci.sync();
-      if (machine.vga !== undefined && this.#parts.font !== undefined) machine.vga.loadTextMode(this.#parts.font);
-      const tablesAt = lowRam - TABLE_BYTES;
-      const acpi = buildAcpi({
-        apicIds: this.#systems.map((_, n) => n),
-        ioapic: { id: layout.cpus, base: IOAPIC_DEFAULT_BASE },
-        pm: { base: PM_BASE, sci: SCI, timer32: false, sleepType5: 0 },
-        reset: { port: 0xcf9, value: 6 },
-        pci: { memory32: windows.memory, routing: 'pirq' },
-        serial: config.serial.map((_, n) => SERIAL_PORTS[n]),
-        ps2: true,
-        vga: machine.vga !== undefined,
-      }).place(tablesAt, RSDP_AT);
-      for (const { address, bytes } of [acpi.tables, acpi.rsdp]) memory.write(address, bytes);
-      machine.pm.enableAcpi();
-      const reserved = { start: tablesAt, end: lowRam };
-      loadKernel({ memory, system: this.#systems[0], reserved, rsdp: RSDP_AT }, this.#parts.files);
+      const { files } = this.#parts;
+      if (files !== undefined) this.#bootKernel(files);
+      // Without SMM a firmware must not wait for it: as if it were set up already.
+      else machine.piix4.pci.writeConfig(APM_CONTROL, 1, APM_ENABLED);
     });
+  }
+
+  /** Puts the machine into the state in which a firmware would have left it, and loads the kernel. */
+  #bootKernel(files: BootFiles): void {
+    const machine = this.#machine;
+    const { config, layout, memory } = machine;
+    machine.host440.openShadow();
+    machine.piix4.enablePm(PM_BASE);
+    machine.piix3.steer([10, 10, 11, 11]);
+    machine.pic.elcr.write(0, 2, (1 << 10) | (1 << 11) | (1 << SCI));
+    const lowRam = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+    const windows = { io: { first: 0xc000, end: 0xfe00 }, memory: pciWindow(config, layout) };
+    const refused = assignResources(machine.pci, windows, [10, 10, 11, 11]);
+    for (const name of refused) this.#parts.hooks.warn(`no address space for ${name}`);
+    machine.pci.sync();
+    if (machine.vga !== undefined && this.#parts.font !== undefined) machine.vga.loadTextMode(this.#parts.font);
+    const tablesAt = lowRam - TABLE_BYTES;
+    const acpi = acpiTables(config, layout).place(tablesAt, RSDP_AT);
+    for (const { address, bytes } of [acpi.tables, acpi.rsdp]) memory.write(address, bytes);
+    machine.pm.enableAcpi();
+    const reserved = { start: tablesAt, end: lowRam };
+    loadKernel({ memory, system: this.#systems[0], reserved, rsdp: RSDP_AT }, files);
   }
 
   status(): RunState {
@@ -209,14 +164,10 @@ export class MachineController implements MachineControl {
     Atomics.store(control.running, 0, 0);
     this.#machine.clock.stop();
     for (let n = 0; n < layout.cpus; n++) this.#machine.notifyCpu(n, S.Pending.STOP);
-    while (Atomics.load(control.parked, 0) < layout.cpus && !this.#ended) await this.#wait(control.parked, Atomics.load(control.parked, 0));
-  }
-
-  async #wait(word: Int32Array, seen: number): Promise<void> {
-    // Parked vCPUs ring the control bell, not this word; look again soon.
-    void word;
-    void seen;
-    await new Promise((resolve) => setTimeout(resolve, 1));
+    // Parked vCPUs ring the control bell, not this word; so look again soon. What disks are at is finished too.
+    const { virtio } = this.#machine;
+    while ((Atomics.load(control.parked, 0) < layout.cpus || virtio.busy) && !this.#ended)
+      await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   #release(): void {
@@ -273,17 +224,22 @@ export class MachineController implements MachineControl {
     this.#ended = true;
     this.#status = 'shutdown';
     const { control, layout } = this.#machine;
-    this.#drainAll();
+    this.#lines.serve();
     this.#emit({ name: 'SHUTDOWN', guest, reason });
     Atomics.store(control.ending, 0, 1);
     Atomics.store(control.running, 0, 1);
     Atomics.notify(control.running, 0);
     for (let n = 0; n < layout.cpus; n++) this.#machine.notifyCpu(n, S.Pending.STOP);
     this.#machine.clock.wakeUp();
-    this.#pump?.stop();
-    this.rfb?.close();
-    await this.#vnc?.close();
-    await Promise.all(this.#threads.map((thread) => thread.terminate()));
+    await this.#screen.close();
+    // Images are flushed and closed before the process goes.
+    for (const { state } of this.#machine.virtio.drives) {
+      Atomics.add(state.bell, 0, 1);
+      Atomics.notify(state.bell, 0);
+    }
+    const patience = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS).unref());
+    await Promise.race([Promise.all(this.#drives.map((thread) => thread.ended)), patience]);
+    await Promise.all([...this.#threads, ...this.#drives].map((thread) => thread.terminate()));
     this.#resolveExited(status);
   }
 
@@ -293,7 +249,7 @@ export class MachineController implements MachineControl {
     while (!this.#ended) {
       const seen = Atomics.load(control.bell, 0);
       const requests = Atomics.exchange(control.requests, 0, 0);
-      this.#drainAll();
+      this.#lines.serve();
       if (requests !== 0) await this.#handle(requests);
       const wait = Atomics.waitAsync(control.bell, 0, seen, 1000);
       if (wait.async) await wait.value;
@@ -321,192 +277,30 @@ export class MachineController implements MachineControl {
     return () => this.#listeners.delete(listener);
   }
 
-  // --- serial ports -----------------------------------------------------------------------------------------------
-
-  #attachSerial(): void {
-    const machine = this.#machine;
-    const { chardevs } = this.#parts.hooks;
-    const add = (ring: ByteRing, uart: Uart16550 | undefined, chardev: string | undefined): void => {
-      const n = this.#serial.length;
-      const device = chardev === undefined ? undefined : chardevs.get(chardev);
-      const port = device?.attach({
-        room: () => (uart === undefined ? 4096 : machine.shared.lock.hold(() => uart.room())),
-        receive: (data) => {
-          if (uart !== undefined) machine.shared.lock.hold(() => uart.receive(data));
-        },
-        drained: () => this.#drain(this.#serial[n]),
-      });
-      this.#serial.push({ ring, uart, port, listeners: new Set(), history: new Uint8Array(), waiting: new Uint8Array() });
-    };
-    for (const [n, serial] of machine.config.serial.entries())
-      add(machine.serialRings[n], machine.uarts[n], serial.connect === 'chardev' ? serial.chardev : undefined);
-    const consoles = machine.config.devices.filter((device) => device.driver === 'isa-debugcon');
-    for (const [n, ring] of machine.debugRings.entries()) add(ring, undefined, consoles[n]?.properties.chardev);
-  }
+  // --- streams, input and screen ----------------------------------------------------------------------------------
 
   /** Follows serial port `index`; first gets what was sent before. */
   openSerial(index: number, listener: SerialListener): { write(data: Uint8Array): void; close(): void } | undefined {
-    const line = this.#serial[index];
-    if (line === undefined || line.uart === undefined) return undefined;
-    if (line.history.length > 0) listener(line.history);
-    line.listeners.add(listener);
-    return {
-      write: (data) => {
-        if (line.waiting.length + data.length > INPUT_LIMIT) return;
-        const joined = new Uint8Array(line.waiting.length + data.length);
-        joined.set(line.waiting);
-        joined.set(data, line.waiting.length);
-        line.waiting = joined;
-        this.#feed(line);
-      },
-      close: () => {
-        line.listeners.delete(listener);
-      },
-    };
+    return this.#lines.open(index, listener);
   }
 
-  #feed(line: SerialLine): void {
-    const { uart } = line;
-    if (uart === undefined || line.waiting.length === 0) return;
-    this.#machine.shared.lock.hold(() => {
-      const count = Math.min(uart.room(), line.waiting.length);
-      if (count === 0) return;
-      uart.receive(line.waiting.subarray(0, count));
-      line.waiting = line.waiting.slice(count);
-    });
+  get rfb(): RfbServer | undefined {
+    return this.#screen.rfb;
   }
-
-  #drainAll(): void {
-    for (const line of this.#serial) {
-      this.#drain(line);
-      this.#feed(line);
-      if (line.uart !== undefined) line.port?.resume();
-    }
+  sendKeys(keys: readonly QKeyCode[], holdMs: number): Promise<void> {
+    return this.#screen.sendKeys(keys, holdMs);
   }
-
-  #drain(line: SerialLine): void {
-    for (;;) {
-      const data = line.ring.peek(16384);
-      if (data.length === 0) return;
-      const taken = line.port === undefined ? data.length : line.port.write(data);
-      if (taken === 0) return;
-      const sent = data.subarray(0, taken);
-      line.ring.consume(taken);
-      for (const listener of line.listeners) listener(sent);
-      const joined = new Uint8Array(Math.min(HISTORY_BYTES, line.history.length + taken));
-      const kept = line.history.subarray(Math.max(0, line.history.length + taken - HISTORY_BYTES));
-      joined.set(kept);
-      joined.set(sent.subarray(Math.max(0, taken - HISTORY_BYTES)), kept.length);
-      line.history = joined;
-      // The UART may hold a byte that found the ring full.
-      if (line.uart !== undefined) this.#machine.shared.lock.hold(() => line.uart?.drained());
-    }
-  }
-
-  // --- input and screen -------------------------------------------------------------------------------------------
-
-  #key(scancode: number | undefined, keysym: number, down: boolean): void {
-    const key = (scancode === undefined ? undefined : keyOfScancode(scancode)) ?? keyOfKeysym(keysym);
-    if (key === undefined) return;
-    this.#machine.shared.lock.hold(() => this.#machine.keyboard.key(key, down));
-  }
-
-  #movePointer(x: number, y: number, buttons: number): void {
-    const last = this.#pointer ?? { x, y };
-    this.#pointer = { x, y };
-    const wheel = ((buttons & 8) !== 0 ? -1 : 0) + ((buttons & 16) !== 0 ? 1 : 0);
-    const held = (buttons & 1) | ((buttons & 4) >> 1) | ((buttons & 2) << 1);
-    if (x === last.x && y === last.y && held === this.#buttons && wheel === 0) return;
-    this.#buttons = held;
-    this.#machine.shared.lock.hold(() => this.#machine.mouse.move(x - last.x, y - last.y, wheel, held));
-  }
-
-  async sendKeys(keys: readonly QKeyCode[], holdMs: number): Promise<void> {
-    const { keyboard, shared } = this.#machine;
-    for (const key of keys) shared.lock.hold(() => keyboard.key(key as never, true));
-    await new Promise((resolve) => setTimeout(resolve, holdMs));
-    for (const key of [...keys].reverse()) shared.lock.hold(() => keyboard.key(key as never, false));
-  }
-
   inputEvents(events: readonly InputEvent[]): void {
-    const { keyboard, mouse, shared } = this.#machine;
-    shared.lock.hold(() => {
-      let dx = 0;
-      let dy = 0;
-      let wheel = 0;
-      for (const event of events) {
-        if (event.type === 'key') keyboard.key(event.key as never, event.down);
-        else if (event.type === 'rel') {
-          if (event.axis === 'x') dx += event.value;
-          else dy += event.value;
-        } else if (event.type === 'btn') {
-          const bit = { left: 1, right: 2, middle: 4, side: 8, extra: 16 }[event.button as string] ?? 0;
-          if (event.button === 'wheel-up' && event.down) wheel -= 1;
-          if (event.button === 'wheel-down' && event.down) wheel += 1;
-          this.#buttons = event.down ? this.#buttons | bit : this.#buttons & ~bit;
-        }
-      }
-      mouse.move(dx, dy, wheel, this.#buttons);
-    });
+    this.#screen.inputEvents(events);
   }
-
-  #refresh(renderer: VgaRenderer, surface: Framebuffer): void {
-    const machine = this.#machine;
-    machine.shared.lock.hold(() => {
-      machine.pci.sync();
-      renderer.capture();
-    });
-    const frame = renderer.draw({ dirty: this.#dirtyVram(), time: machine.clock.now() / 1e6 });
-    if (surface.width !== frame.width || surface.height !== frame.height) surface.resize(frame.width, frame.height);
-    for (const { x, y, width, height } of frame.changed) {
-      for (let row = y; row < y + height; row++) {
-        const at = row * frame.width + x;
-        surface.pixels.set(renderer.pixels.subarray(at, at + width), at);
-      }
-      surface.markDirty(x, y, width, height);
-    }
-  }
-
-  /** Takes the dirty marks of video memory: a page written after this is marked again. */
-  #dirtyVram(): (offset: number, length: number) => boolean {
-    const { memory, layout, allTlbs } = this.#machine;
-    const first = memory.pageOf(layout.vram);
-    const count = layout.vramBytes / 4096;
-    const pages = memory.dirty.slice(first, first + count);
-    if (pages.some((mark) => mark !== 0)) {
-      memory.dirty.fill(0, first, first + count);
-      for (const tlb of allTlbs)
-        for (let at = 0; at < tlb.length; at += S.TLB_ENTRY_BYTES / 4)
-          if (tlb[at + 6] >= first && tlb[at + 6] < first + count) tlb[at + 2] = -1;
-    }
-    return (offset, length) => {
-      for (let page = offset >> 12; page <= (offset + length - 1) >> 12; page++) if (pages[page] !== 0) return true;
-      return false;
-    };
-  }
-
   async screendump(format: 'png' | 'ppm'): Promise<Uint8Array> {
-    if (this.#pump === undefined) throw new MonitorError('this machine has no display (-vga none)');
-    const shot = this.#pump.screenshot();
-    return format === 'png' ? encodePng(shot, nodeCompression) : encodePpm(shot);
+    return this.#screen.screendump(format);
   }
-
   setVncPassword(password: string | undefined): void {
-    this.#vncPassword = password !== undefined;
-    this.rfb?.setPassword(password);
+    this.#screen.setVncPassword(password);
   }
-
   vncInfo(): VncInfo {
-    const { vnc } = this.#machine.config.sockets;
-    const address = this.#vnc === undefined ? undefined : vnc?.address;
-    const clients = (this.rfb?.clients() ?? []).map((client) => ({ host: client.peer, port: 0, family: 'unknown' as const }));
-    return {
-      host: address === undefined ? '' : address.type === 'unix' ? address.path : address.host,
-      port: this.#vnc?.port ?? 0,
-      family: address === undefined ? 'unknown' : address.type === 'unix' ? 'unix' : address.host.includes(':') ? 'ipv6' : 'ipv4',
-      auth: this.#vncPassword ? 'vnc' : 'none',
-      clients,
-    };
+    return this.#screen.vncInfo();
   }
 
   // --- looking inside ---------------------------------------------------------------------------------------------
@@ -565,7 +359,17 @@ export class MachineController implements MachineControl {
       const counts = this.#systems[cpu]?.cpu.f64;
       if (counts === undefined) return undefined;
       const at = S.EXIT_COUNTS >> 3;
-      const names = ['lookups', 'faults', 'pending', 'halts', 'resyncs', 'decoded runs', 'interrupts', 'flushes', 'invalidations'];
+      const names = [
+        'lookups',
+        'faults',
+        'pending',
+        'halts',
+        'resyncs',
+        'decoded runs',
+        'interrupts',
+        'flushes',
+        'invalidations',
+      ];
       return names.map((label, n) => `${label}: ${counts[at + n]}`).join('\n');
     }
     return undefined;
@@ -578,43 +382,7 @@ export class MachineController implements MachineControl {
   }
 
   statistics(): MachineStats {
-    const machine = this.#machine;
-    const { control } = machine;
-    let total = 0;
-    const vcpus = this.#systems.map(({ cpu }, index): VcpuStats => {
-      const instructions = cpu.getNumber(S.INSTRUCTIONS);
-      total += instructions;
-      const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
-      const waits = Atomics.load(control.waitsForSipi, index) !== 0;
-      return {
-        index,
-        state: this.#status !== 'running' || waits ? 'stopped' : cpu.i32[S.HALTED >> 2] !== 0 ? 'halted' : 'running',
-        hostCpuNs: threadCpuNs(control.threadIds[index]),
-        instructions,
-        exits: {
-          pio: counts[CounterIndex.PIO],
-          mmio: counts[CounterIndex.MMIO],
-          hlt: counts[3],
-          interrupt: counts[6],
-          exception: counts[1],
-          translate: counts[5],
-          invalidate: counts[8],
-          other: counts[0] + counts[2] + counts[4],
-        },
-      };
-    });
-    const now = performance.now();
-    const elapsed = now - this.#lastSample.at;
-    const mips = elapsed > 0 ? Math.max(0, (total - this.#lastSample.instructions) / elapsed / 1000) : 0;
-    this.#lastSample = { at: now, instructions: total };
-    const overhead = machine.layout.ramBytes;
-    return {
-      timestamp: Date.now(),
-      machineNs: Math.floor(machine.clock.now()),
-      vcpus,
-      memory: { totalBytes: overhead, usedBytes: null, residentBytes: Math.min(residentBytes(), overhead) },
-      mips,
-    };
+    return this.#sampler.sample(this.#status === 'running');
   }
 
   traceEvents(_pattern: string): readonly TraceEvent[] {

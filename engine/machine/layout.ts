@@ -11,6 +11,16 @@ const GIB = 1024 * MIB;
 /** Guest-physical address above which RAM goes on at 4 GiB: below lie PCI windows, APICs and firmware. */
 export const LOW_RAM_LIMIT = 3 * GIB;
 export const HIGH_RAM_BASE = 4 * GIB;
+/** I/O base and interrupt of COM1 to COM4. */
+export const SERIAL_PORTS: readonly { port: number; irq: number }[] = [
+  { port: 0x3f8, irq: 4 },
+  { port: 0x2f8, irq: 3 },
+  { port: 0x3e8, irq: 4 },
+  { port: 0x2e8, irq: 3 },
+];
+/** Where the ACPI ports are without firmware, and the SCI. */
+export const PM_BASE = 0x600;
+export const SCI = 9;
 /** Firmware and option ROMs: up to 16 MiB of backing. */
 const ROM_BYTES = 16 * MIB;
 const STATE_BYTES = 4 * MIB;

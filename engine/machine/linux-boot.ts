@@ -93,12 +93,20 @@ function loadBzImage(context: BootContext, files: BootFiles, view: DataView): vo
   const { kernel, initrd, append, kernelName } = files;
   const version = view.getUint16(0x206, true);
   if (version < 0x204 || (view.getUint8(0x211) & 1) === 0)
-    throw new BootError('bad-kernel', 'boot.kernel', `${kernelName} is a kernel too old to be started directly (boot protocol ${version >> 8}.${version & 255}; 2.4 or newer and bzImage are needed)`);
+    throw new BootError(
+      'bad-kernel',
+      'boot.kernel',
+      `${kernelName} is a kernel too old to be started directly (boot protocol ${version >> 8}.${version & 255}; 2.4 or newer and bzImage are needed)`,
+    );
   const setupSectors = view.getUint8(0x1f1) || 4;
   const setupBytes = (setupSectors + 1) * 512;
   const declared = view.getUint32(0x1f4, true) * 16;
   if (setupBytes + declared > kernel.length + 15)
-    throw new BootError('bad-kernel', 'boot.kernel', `${kernelName} is truncated: its header promises ${setupBytes + declared} bytes, the file has ${kernel.length}`);
+    throw new BootError(
+      'bad-kernel',
+      'boot.kernel',
+      `${kernelName} is truncated: its header promises ${setupBytes + declared} bytes, the file has ${kernel.length}`,
+    );
   const code = kernel.subarray(setupBytes);
   const loadAt = 0x100000;
   const initSize = version >= 0x20a ? view.getUint32(0x260, true) : code.length * 4;
@@ -106,7 +114,11 @@ function loadBzImage(context: BootContext, files: BootFiles, view: DataView): vo
   const usable = Math.min(top, context.reserved.start);
   const preferred = version >= 0x20a ? view.getUint32(0x258, true) : loadAt;
   if (preferred + initSize > usable)
-    throw new BootError('no-memory', 'memoryMiB', `${kernelName} needs ${Math.ceil((preferred + initSize) / 1048576)} MiB of memory to start; the machine has ${Math.floor(memory.ramBytes / 1048576)} MiB`);
+    throw new BootError(
+      'no-memory',
+      'memoryMiB',
+      `${kernelName} needs ${Math.ceil((preferred + initSize) / 1048576)} MiB of memory to start; the machine has ${Math.floor(memory.ramBytes / 1048576)} MiB`,
+    );
 
   memory.write(loadAt, code);
   const page = new Uint8Array(4096);
@@ -119,7 +131,11 @@ function loadBzImage(context: BootContext, files: BootFiles, view: DataView): vo
   const limit = version >= 0x206 ? out.getUint32(0x238, true) : 255;
   const line = new TextEncoder().encode(append);
   if (line.length > limit || line.length + 1 > COMMAND_LINE_ROOM)
-    throw new BootError('bad-config', 'boot.append', `the kernel command line is ${line.length} bytes long; ${kernelName} takes ${Math.min(limit, COMMAND_LINE_ROOM - 1)}`);
+    throw new BootError(
+      'bad-config',
+      'boot.append',
+      `the kernel command line is ${line.length} bytes long; ${kernelName} takes ${Math.min(limit, COMMAND_LINE_ROOM - 1)}`,
+    );
   memory.write(COMMAND_LINE, line);
   memory.write8(COMMAND_LINE + line.length, 0);
   out.setUint32(0x228, COMMAND_LINE, true);
@@ -129,7 +145,11 @@ function loadBzImage(context: BootContext, files: BootFiles, view: DataView): vo
     const end = Math.min(usable, maximum + 1);
     const at = Math.floor((end - initrd.length) / 4096) * 4096;
     if (at < preferred + initSize)
-      throw new BootError('no-memory', 'memoryMiB', `kernel and initrd (${Math.ceil(initrd.length / 1048576)} MiB) do not fit into ${Math.floor(memory.ramBytes / 1048576)} MiB of memory`);
+      throw new BootError(
+        'no-memory',
+        'memoryMiB',
+        `kernel and initrd (${Math.ceil(initrd.length / 1048576)} MiB) do not fit into ${Math.floor(memory.ramBytes / 1048576)} MiB of memory`,
+      );
     memory.write(at, initrd);
     out.setUint32(0x218, at, true);
     out.setUint32(0x21c, initrd.length, true);
@@ -186,7 +206,7 @@ function findMultiboot(view: DataView): number | undefined {
   const end = Math.min(view.byteLength, 8192) - 12;
   for (let at = 0; at <= end; at += 4) {
     if (view.getUint32(at, true) !== 0x1badb002) continue;
-    if (((view.getUint32(at, true) + view.getUint32(at + 4, true) + view.getUint32(at + 8, true)) >>> 0) === 0) return at;
+    if ((view.getUint32(at, true) + view.getUint32(at + 4, true) + view.getUint32(at + 8, true)) >>> 0 === 0) return at;
   }
   return undefined;
 }
@@ -205,7 +225,12 @@ function loadMultiboot(context: BootContext, files: BootFiles, view: DataView, h
     entry = view.getUint32(header + 28, true);
     const from = header - (headerAddress - loadAddress);
     const size = loadEnd === 0 ? kernel.length - from : loadEnd - loadAddress;
-    if (from < 0 || size < 0 || from + size > kernel.length) throw new BootError('bad-kernel', 'boot.kernel', `${kernelName}: the addresses of its multiboot header lie outside of the file`);
+    if (from < 0 || size < 0 || from + size > kernel.length)
+      throw new BootError(
+        'bad-kernel',
+        'boot.kernel',
+        `${kernelName}: the addresses of its multiboot header lie outside of the file`,
+      );
     end = Math.max(loadAddress + size, bssEnd);
     checkRange(context, kernelName, loadAddress, end - loadAddress);
     memory.write(loadAddress, kernel.subarray(from, from + size));
@@ -257,7 +282,11 @@ function loadMultiboot(context: BootContext, files: BootFiles, view: DataView, h
 
 function checkRange(context: BootContext, name: string, start: number, length: number): void {
   if (start < 0 || start + length > Math.min(context.memory.ramBytes, LOW_RAM_LIMIT, context.reserved.start))
-    throw new BootError('no-memory', 'memoryMiB', `${name} wants memory up to ${Math.ceil((start + length) / 1048576)} MiB; the machine has ${Math.floor(context.memory.ramBytes / 1048576)} MiB`);
+    throw new BootError(
+      'no-memory',
+      'memoryMiB',
+      `${name} wants memory up to ${Math.ceil((start + length) / 1048576)} MiB; the machine has ${Math.floor(context.memory.ramBytes / 1048576)} MiB`,
+    );
 }
 
 interface ElfSegment {
@@ -278,7 +307,8 @@ function elfSegments(view: DataView): { segments: ElfSegment[]; entry: number } 
   const segments: ElfSegment[] = [];
   for (let n = 0; n < count; n++) {
     const at = table + n * size;
-    if (at + (wide ? 56 : 32) > view.byteLength) throw new BootError('bad-kernel', 'boot.kernel', 'the ELF program header lies outside of the file');
+    if (at + (wide ? 56 : 32) > view.byteLength)
+      throw new BootError('bad-kernel', 'boot.kernel', 'the ELF program header lies outside of the file');
     segments.push({
       type: view.getUint32(at, true),
       offset: word(at + (wide ? 8 : 4)),
@@ -295,7 +325,12 @@ function loadElf(context: BootContext, files: BootFiles, view: DataView): { entr
   let end = 0;
   for (const segment of segments) {
     if (segment.type !== 1 || segment.memoryBytes === 0) continue;
-    if (segment.offset + segment.fileBytes > files.kernel.length) throw new BootError('bad-kernel', 'boot.kernel', `${files.kernelName} is truncated: an ELF segment lies outside of the file`);
+    if (segment.offset + segment.fileBytes > files.kernel.length)
+      throw new BootError(
+        'bad-kernel',
+        'boot.kernel',
+        `${files.kernelName} is truncated: an ELF segment lies outside of the file`,
+      );
     checkRange(context, files.kernelName, segment.physical, segment.memoryBytes);
     context.memory.write(segment.physical, files.kernel.subarray(segment.offset, segment.offset + segment.fileBytes));
     const rest = segment.memoryBytes - segment.fileBytes;
@@ -315,7 +350,8 @@ function pvhEntry(view: DataView): number | undefined {
       const valueBytes = view.getUint32(at + 4, true);
       const type = view.getUint32(at + 8, true);
       const value = at + 12 + Math.ceil(nameBytes / 4) * 4;
-      if (type === 18 && nameBytes === 4 && value + 4 <= end && view.getUint32(at + 12, true) === 0x006e6558) return view.getUint32(value, true);
+      if (type === 18 && nameBytes === 4 && value + 4 <= end && view.getUint32(at + 12, true) === 0x006e6558)
+        return view.getUint32(value, true);
       at = value + Math.ceil(valueBytes / 4) * 4;
     }
   }

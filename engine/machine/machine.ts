@@ -4,12 +4,14 @@
  */
 import { IoMap } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
-import { PciBus, pciBusState, PciFunction, pciFunctionState } from '../bus/pci.ts';
+import { PciBus, PciFunction, pciBusState, pciFunctionState } from '../bus/pci.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { AcpiPm, acpiPmState } from '../devices/acpi-pm.ts';
 import { Cmos, cmosState } from '../devices/cmos.ts';
 import { DebugExit } from '../devices/debug-exit.ts';
 import { Debugcon, debugconState } from '../devices/debugcon.ts';
+import { FW_CFG_PORT, FW_CFG_PORTS, FwCfg, fwCfgState } from '../devices/fw-cfg.ts';
+import { HPET_DEFAULT_BASE, HPET_WINDOW, Hpet, hpetState } from '../devices/hpet.ts';
 import { I8042, i8042State } from '../devices/i8042.ts';
 import { I8254, i8254State } from '../devices/i8254.ts';
 import { I8259, i8259State } from '../devices/i8259.ts';
@@ -17,37 +19,41 @@ import { IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, IoApic, ioapicState } from '../devi
 import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
 import { ApicBus } from '../devices/lapic-bus.ts';
 import { I440fx, PAM_RANGES, Piix3, Piix4Pm, piix3State } from '../devices/pci-host.ts';
+import { Port92, port92State } from '../devices/port92.ts';
 import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
 import { Ps2Mouse, ps2MouseState } from '../devices/ps2-mouse.ts';
 import { Uart16550, uart16550State } from '../devices/uart16550.ts';
+import { VGA_WINDOW, Vga, vgaState } from '../devices/vga.ts';
 import { buildEdid } from '../devices/vga-edid.ts';
-import { Vga, VGA_WINDOW, vgaState } from '../devices/vga.ts';
 import { PhysicalMemory, type Region } from '../memory/physical.ts';
-import { ByteRing } from '../memory/ring.ts';
 import { SharedState } from '../memory/shared-state.ts';
 import { struct, u32, type View } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
+import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
-import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout } from './layout.ts';
-
-/** I/O base and interrupt of COM1 to COM4. */
-export const SERIAL_PORTS: readonly { port: number; irq: number }[] = [
-  { port: 0x3f8, irq: 4 },
-  { port: 0x2f8, irq: 3 },
-  { port: 0x3e8, irq: 4 },
-  { port: 0x2e8, irq: 3 },
-];
-/** Where the ACPI ports are without firmware, and the SCI. */
-export const PM_BASE = 0x600;
-export const SCI = 9;
-const RING_BYTES = 64 * 1024;
+import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
+import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
+import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
+import { VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
 
 /** What the machine needs of the host on each thread. */
 export interface MachineHost {
   fillRandom(target: Uint8Array): void;
+}
+
+export interface MachineParts {
+  readonly config: MachineConfig;
+  readonly layout: MachineLayout;
+  readonly buffer: ArrayBufferLike;
+  /** Number of this thread for locks. */
+  readonly owner: number;
+  /** Index of the vCPU whose thread this is, or -1. */
+  readonly ownCpu: number;
+  readonly roms: Roms;
+  readonly host: MachineHost;
 }
 
 export class Machine {
@@ -76,9 +82,12 @@ export class Machine {
   readonly vga: Vga | undefined;
   readonly vram: Uint8Array;
   readonly uarts: Uart16550[] = [];
-  /** Output of each serial port, and of the debug console last. */
-  readonly serialRings: ByteRing[] = [];
-  readonly debugRings: ByteRing[] = [];
+  readonly hpet: Hpet | undefined;
+  readonly fwCfg: FwCfg;
+  readonly port92: Port92;
+  readonly virtio: VirtioParts;
+  /** Streams to the outside: the serial ports first. */
+  readonly lines: CharLine[] = [];
   /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
   readonly tscToNs: ((ticks: number) => number)[] = [];
   /** On a vCPU's thread: drops what that vCPU translated from a page of the backing. */
@@ -90,25 +99,31 @@ export class Machine {
   readonly #a20: { enabled: number };
   readonly #vcpuStates: Int32Array[] = [];
   readonly #tlbs: Int32Array[] = [];
-  #romBytes = 0;
+  readonly #romBytes: number;
+  readonly #isa: SharedLines;
+  readonly #pins: SharedLines;
 
-  constructor(config: MachineConfig, layout: MachineLayout, buffer: ArrayBufferLike, owner: number, ownCpu: number, host: MachineHost) {
+  constructor({ config, layout, buffer, owner, ownCpu, roms, host }: MachineParts) {
     this.config = config;
     this.layout = layout;
     this.buffer = buffer;
     this.ownCpu = ownCpu;
     this.#host = host;
+    this.#romBytes = roms.firmwareBytes;
     this.shared = new SharedState(buffer, layout.state, layout.stateBytes, owner);
     const { shared } = this;
     this.control = shared.struct(machineState);
-    this.memory = new PhysicalMemory({
+    this.memory = new PhysicalMemory(
+      {
         buffer,
         start: layout.backing,
         end: layout.end,
         codePages: layout.codePages,
         codeGranules: layout.codeGranules,
         dirtyPages: layout.dirtyPages,
-      }, layout.ramBytes);
+      },
+      layout.ramBytes,
+    );
     this.memory.codeWritten = (page) => this.codeWritten(page);
     this.vram = new Uint8Array(buffer, layout.vram, layout.vramBytes);
     this.clock = new MachineClock(shared);
@@ -137,20 +152,52 @@ export class Machine {
       );
     this.ioapic = new IoApic(shared.struct(ioapicState), {
       id: layout.cpus,
-      deliver: (destination, logical, delivery, vector, level) => this.apics.deliver(destination, logical, delivery, vector, level),
+      deliver: (destination, logical, delivery, vector, level) =>
+        this.apics.deliver(destination, logical, delivery, vector, level),
     });
     this.mmio.map(IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, this.ioapic, 'ioapic');
     this.pic = new I8259(shared.struct(i8259State), { intr: this.apics.apics[0].lint0 });
+    this.#pins = new SharedLines(shared.struct(sharedLinesState, 'ioapic-pins'), this.ioapic.pins);
+    this.#isa = new SharedLines(
+      shared.struct(sharedLinesState, 'isa-irqs'),
+      this.pic.lines.map((line, n) => {
+        const pin = this.#pins.input(n === 0 ? 2 : n);
+        return {
+          set(level) {
+            line.set(level);
+            pin.set(level);
+          },
+        };
+      }),
+    );
     this.ports.map(0x20, 2, this.pic.master, 'pic-master');
     this.ports.map(0xa0, 2, this.pic.slave, 'pic-slave');
     this.ports.map(0x4d0, 2, this.pic.elcr, 'elcr');
 
     // Timers and clock chips.
-    this.pit = new I8254(shared.struct(i8254State), { clock, irq: this.irq(0) });
+    const pitLine = new LineGate(shared.struct(gateState, 'gate:pit'), this.irq(0));
+    const rtcLine = new LineGate(shared.struct(gateState, 'gate:rtc'), this.irq(8));
+    this.pit = new I8254(shared.struct(i8254State), { clock, irq: pitLine });
     this.ports.map(0x40, 4, this.pit, 'pit');
     this.ports.map(0x61, 1, this.pit.port61, 'port61');
-    this.cmos = new Cmos(shared.struct(cmosState), { clock, irq: this.irq(8) });
+    this.cmos = new Cmos(shared.struct(cmosState), { clock, irq: rtcLine });
     this.ports.map(0x70, 2, this.cmos, 'rtc');
+    if (hasHpet(config)) {
+      this.hpet = new Hpet(shared.struct(hpetState), {
+        clock,
+        lines: this.ioapic.pins.map((_, n) => this.#pins.input(n)),
+        irq0: this.irq(0),
+        irq8: this.irq(8),
+        legacyChanged: (on) => {
+          pitLine.cut(on);
+          rtcLine.cut(on);
+        },
+      });
+      this.mmio.map(HPET_DEFAULT_BASE, HPET_WINDOW, this.hpet, 'hpet');
+    }
+    this.fwCfg = new FwCfg(shared.struct(fwCfgState), { memory: this.memory });
+    fillFwCfg(this.fwCfg, config, layout);
+    this.ports.map(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg, 'fw-cfg');
 
     // PCI: host bridge, ISA bridge, power management.
     const intx: IrqLine[] = [];
@@ -202,32 +249,24 @@ export class Machine {
     });
     this.ports.map(0x60, 1, this.i8042.data, 'i8042-data');
     this.ports.map(0x64, 1, this.i8042.command, 'i8042-command');
-    this.ports.map(
-      0x92,
-      1,
-      {
-        read: () => (a20.get() ? 2 : 0),
-        write: (_offset, _size, value) => {
-          a20.set((value & 2) !== 0);
-          if ((value & 1) !== 0) reset();
-        },
-      },
-      'port92',
-    );
+    this.port92 = new Port92(shared.struct(port92State), { a20, reset });
+    this.ports.map(0x92, 1, this.port92, 'port92');
 
     // Serial ports.
+    const rung = (): void => this.ringControl();
     for (const [n, serial] of config.serial.entries()) {
-      const ring = this.#ring(`serial${n}`);
-      this.serialRings.push(ring);
+      const ring = charRing(shared, `serial${n}`, rung);
       const { port, irq } = SERIAL_PORTS[n];
       const uart = new Uart16550(shared.struct(uart16550State, `uart${n}`), {
         name: `uart${n}`,
         clock,
         irq: this.irq(irq),
-        sink: serial.connect === 'none' ? { write: (data: Uint8Array) => data.length } : ring,
-        roomMade: () => this.ringControl(),
+        sink: serial.connect === 'none' ? nowhere : ring,
+        roomMade: rung,
       });
       this.uarts.push(uart);
+      const chardev = serial.connect === 'chardev' ? serial.chardev : undefined;
+      this.lines.push({ name: `serial${n}`, ring, front: uart, chardev, serial: true });
       this.ports.map(port, 8, uart, `serial${n}`);
     }
 
@@ -245,7 +284,7 @@ export class Machine {
         pciState('vga'),
         this.vga.pciSpec((address) => {
           this.#vramAt = address;
-        }),
+        }, roms.vgaBios),
         this.pci,
         2,
         0,
@@ -268,37 +307,37 @@ export class Machine {
           'isa-debug-exit',
         );
       else if (device.driver === 'isa-debugcon') {
-        const ring = this.#ring(`debugcon${this.debugRings.length}`);
-        this.debugRings.push(ring);
-        this.ports.map(number('iobase', 0xe9), 1, new Debugcon(shared.struct(debugconState, `debugcon${this.debugRings.length}`), { sink: ring }), 'isa-debugcon');
+        const name = `debugcon${this.lines.length}`;
+        const ring = charRing(shared, name, rung);
+        this.lines.push({ name, ring, chardev: device.properties.chardev });
+        this.ports.map(
+          number('iobase', 0xe9),
+          1,
+          new Debugcon(shared.struct(debugconState, name), { sink: ring }),
+          'isa-debugcon',
+        );
       }
     }
+
+    this.virtio = new VirtioParts(config, {
+      shared,
+      memory: this.memory,
+      bus: this.pci,
+      pciState,
+      fillRandom: (target) => host.fillRandom(target),
+      ringControl: rung,
+      trace: () => {},
+    });
+    this.lines.push(...this.virtio.lines);
     this.#remap();
   }
 
-  #ring(id: string): ByteRing {
-    const at = this.shared.allocate(id, ByteRing.bytes(RING_BYTES));
-    return new ByteRing(this.buffer, at, RING_BYTES, () => this.ringControl());
-  }
-
-  /** ISA interrupt `n`: PIC input and IOAPIC pin (IRQ 0 is on pin 2). */
+  /** A new input of ISA interrupt `n`: the PIC's input and the IOAPIC's pin (IRQ 0 is on pin 2). */
   irq(n: number): IrqLine {
-    const pin = n === 0 ? 2 : n;
-    return {
-      set: (level) => {
-        this.pic.lines[n].set(level);
-        this.ioapic.pins[pin].set(level);
-      },
-    };
+    return this.#isa.input(n);
   }
 
   // --- memory map -------------------------------------------------------------------------------------------------
-
-  /** Bytes of firmware at the start of the ROM area that appear below 4 GiB; its last 128 KiB also below 1 MiB. */
-  setRomBytes(bytes: number): void {
-    this.#romBytes = bytes;
-    this.#remap();
-  }
 
   #remap(): void {
     const { layout } = this;
@@ -318,8 +357,7 @@ export class Machine {
       for (const [n, range] of PAM_RANGES.entries()) {
         const setting = this.host440.pam(n);
         if (setting.read) {
-          if (!setting.write)
-            regions.push({ ...range, host: layout.ram + range.base, readOnly: true, name: `pam${n}-ram` });
+          if (!setting.write) regions.push({ ...range, host: layout.ram + range.base, readOnly: true, name: `pam${n}-ram` });
           continue;
         }
         if (range.base + range.length > 0x100000 - shadow) {
@@ -425,6 +463,8 @@ export class Machine {
   /** Power-on and system reset of all devices; under the lock, with all vCPUs parked. */
   resetDevices(): void {
     this.#a20.enabled = 1;
+    this.#isa.reset();
+    this.#pins.reset();
     this.pic.reset();
     this.pit.reset();
     this.cmos.reset();
@@ -438,7 +478,10 @@ export class Machine {
     this.i8042.reset();
     for (const uart of this.uarts) uart.reset();
     this.vga?.reset();
+    this.hpet?.reset();
+    this.fwCfg.reset();
+    this.port92.reset();
+    this.virtio.reset();
     this.pci.sync();
   }
-
 }

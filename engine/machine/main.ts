@@ -3,13 +3,15 @@ import { buildBaseline } from '../accel/jit/handlers.ts';
 import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
-import { fillRandom, findVgaBios, hostMemory, readWhole, startThread } from '../host/platform.ts';
+import { fillRandom, findVgaBios, hostMemory, readWhole, startThread, type ThreadError } from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
 import { MachineController } from './control.ts';
+import type { Roms } from './firmware.ts';
 import { layoutFor } from './layout.ts';
 import { BootError, type BootFiles } from './linux-boot.ts';
-import { makeMachine, type ThreadData } from './threads.ts';
+import { makeMachine } from './threads.ts';
+import { unservedDrive } from './virtio-parts.ts';
 
 const CONTROL_OWNER = 1;
 
@@ -17,11 +19,13 @@ function fail(code: string, field: string, message: string): never {
   throw new BootError(code, field, message);
 }
 
+/** Firmware images are mapped in multiples of this, up to the ROM area's size. */
+const ROM_UNIT = 64 * 1024;
+
 /** Reads what the machine boots from; errors say which file and why. */
-function bootFiles(config: MachineConfig): BootFiles {
+function bootFiles(config: MachineConfig): BootFiles | undefined {
   const { boot } = config;
-  if (boot.kind !== 'kernel')
-    fail('bad-config', 'boot', 'this version starts kernels directly and has no disk or CD to boot from: give -kernel (and -initrd, -append)');
+  if (boot.kind !== 'kernel') return undefined;
   const kernel = readWhole(boot.kernel);
   if ('reason' in kernel) fail('file-missing', 'boot.kernel', kernel.reason);
   let initrd: Uint8Array | undefined;
@@ -33,21 +37,46 @@ function bootFiles(config: MachineConfig): BootFiles {
   return { kernelName: boot.kernel, kernel: kernel.data, initrd, append: boot.append };
 }
 
+/** The firmware's image, for a machine that starts with one. */
+function firmwareImage(config: MachineConfig, limit: number): Uint8Array | undefined {
+  const { boot } = config;
+  if (boot.kind !== 'firmware') return undefined;
+  if (boot.direct !== undefined)
+    fail('bad-config', 'boot.direct', 'this version starts a kernel without firmware only: leave -bios out');
+  const read = readWhole(boot.image);
+  if ('reason' in read) fail('file-missing', 'boot.image', read.reason);
+  const { data } = read;
+  if (data.length === 0 || data.length % ROM_UNIT !== 0 || data.length > limit)
+    fail(
+      'bad-config',
+      'boot.image',
+      `${boot.image} is no firmware image: its size is no multiple of 64 KiB up to ${limit >> 20} MiB`,
+    );
+  return data;
+}
+
 /** See `StartMachine` in monitor/machine-control. */
 export async function startMachine(config: MachineConfig, hooks: MachineHooks): Promise<MachineController> {
   const files = bootFiles(config);
+  const unserved = unservedDrive(config);
+  if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features } = config.cpus;
   if (count < 1 || count > 64) fail('bad-config', 'cpus.count', `${count} CPUs: from 1 to 64 are possible`);
   const chosen = cpuFeatures(model, features);
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
   if (chosen.refused.length > 0)
     fail('bad-config', 'cpus.features', `this CPU has no '${chosen.refused.join("', '")}'; -cpu help lists the features`);
-  if (config.machine.accelerator === 'kvm') fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
+  if (config.machine.accelerator === 'kvm')
+    fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
   const ramBytes = config.memoryMiB * 1048576;
   const layout = layoutFor(count, ramBytes, config.display.memoryMiB * 1048576);
   const host = hostMemory();
   if (ramBytes > host.total)
-    fail('no-memory', 'memoryMiB', `the machine wants ${config.memoryMiB} MiB of memory; this host has ${Math.floor(host.total / 1048576)} MiB`);
+    fail(
+      'no-memory',
+      'memoryMiB',
+      `the machine wants ${config.memoryMiB} MiB of memory; this host has ${Math.floor(host.total / 1048576)} MiB`,
+    );
   let memory: WebAssembly.Memory;
   try {
     memory = layout.memory64
@@ -56,11 +85,24 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   } catch {
     fail('no-memory', 'memoryMiB', `the host gave no address space for a machine of ${config.memoryMiB} MiB; try less memory`);
   }
-  const { machine, buses } = makeMachine(config, layout, memory.buffer, CONTROL_OWNER, -1, { fillRandom });
+  const firmware = firmwareImage(config, layout.romBytes);
   const vgaBios = findVgaBios();
+  const roms: Roms = { firmwareBytes: firmware?.length ?? 0, vgaBios: firmware === undefined ? undefined : vgaBios };
+  if (firmware !== undefined) new Uint8Array(memory.buffer, layout.rom, layout.romBytes).set(firmware);
+  const { machine, buses } = makeMachine({
+    config,
+    layout,
+    buffer: memory.buffer,
+    owner: CONTROL_OWNER,
+    ownCpu: -1,
+    roms,
+    host: { fillRandom },
+  });
   const font = vgaBios === undefined ? undefined : extractFont8x16(vgaBios);
   if (font === undefined && machine.vga !== undefined)
-    hooks.warn('no VGA BIOS was found on this host, so the text screen has no font until the guest loads one (Debian package: seabios)');
+    hooks.warn(
+      'no VGA BIOS was found on this host, so the text screen has no font until the guest loads one (Debian package: seabios)',
+    );
   const controller = new MachineController({ machine, buses, files, font, hooks });
   await controller.listen();
   controller.powerOn();
@@ -74,10 +116,23 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     pages: layout.pages,
     regions: config.machine.options?.tier !== 'baseline',
   };
-  const thread = (role: ThreadData['role'], index: number): void =>
-    controller.adopt(startThread({ role, index, config, layout, memory, baseline: role === 'vcpu' ? baseline : undefined }));
-  thread('clock', 0);
-  for (let n = 0; n < count; n++) thread('vcpu', n);
+  const data = { config, layout, roms, memory };
+  const started = machine.virtio.drives.map(({ config: drive }, index) => {
+    const thread = startThread({ ...data, role: 'io', index, baseline: undefined });
+    controller.adopt(thread, true);
+    return { thread, field: `drives.${config.drives.indexOf(drive)}.file` };
+  });
+  for (const { thread, field } of started) {
+    try {
+      await thread.ready;
+    } catch (error) {
+      const { code, message } = error as ThreadError;
+      await controller.quit('host-error', 1);
+      fail(code === 'not-found' ? 'file-missing' : code === undefined ? 'internal' : 'bad-image', field, message);
+    }
+  }
+  controller.adopt(startThread({ ...data, role: 'clock', index: 0, baseline: undefined }), false);
+  for (let index = 0; index < count; index++) controller.adopt(startThread({ ...data, role: 'vcpu', index, baseline }), false);
   if (!config.lifecycle.paused) await controller.cont();
   return controller;
 }

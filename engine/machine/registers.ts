@@ -13,7 +13,10 @@ export function readRegisters(system: System, index: number): CpuRegisters {
     limit: cpu.segmentLimit(n),
     attributes: cpu.segmentAttr(n) << 8,
   });
-  const table = (n: number): { base: bigint; limit: number } => ({ base: word(S.segment(n) + S.SEG_BASE), limit: cpu.segmentLimit(n) });
+  const table = (n: number): { base: bigint; limit: number } => ({
+    base: word(S.segment(n) + S.SEG_BASE),
+    limit: cpu.segmentLimit(n),
+  });
   const { state } = system.fpu;
   const fpu = new DataView(cpu.buffer, cpu.at + S.FPU, 128);
   const vector = new DataView(cpu.buffer, cpu.at + S.VECTOR, 16 * S.VECTOR_STRIDE);

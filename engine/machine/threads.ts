@@ -1,42 +1,56 @@
 /** What the worker threads of a VM process do. */
 import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
-import type { MachineConfig } from '../contract/machine-config.ts';
+import type { DriveConfig, MachineConfig } from '../contract/machine-config.ts';
+import type { Disk } from '../devices/virtio/disk.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { serveDrive } from './drives.ts';
+import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
-import { Machine, type MachineHost } from './machine.ts';
+import { Machine, type MachineHost, type MachineParts } from './machine.ts';
 import { VcpuBus } from './vcpu-bus.ts';
 
 export interface ThreadData {
-  readonly role: 'clock' | 'vcpu';
-  /** Index of the vCPU. */
+  readonly role: 'clock' | 'vcpu' | 'io';
+  /** Index of the vCPU or the drive. */
   readonly index: number;
   readonly config: MachineConfig;
   readonly layout: MachineLayout;
+  readonly roms: Roms;
   readonly memory: WebAssembly.Memory;
   readonly baseline: LinkedBaseline | undefined;
 }
 
 export interface ThreadHost extends MachineHost {
   threadId(): number;
+  /** Opens a drive's image; throws a `BlockError`. */
+  openDrive(config: DriveConfig): { readonly disk: Disk; close(): void };
+  /** Tells the control thread that an I/O thread has its image open. */
+  ready(): void;
 }
 
 /** Lock owner numbers: the control thread is 1. */
 const CLOCK_OWNER = 2;
 const FIRST_VCPU_OWNER = 16;
+const FIRST_IO_OWNER = 128;
 
 /** Makes a machine with the buses of all its vCPUs, on any thread. */
-export function makeMachine(config: MachineConfig, layout: MachineLayout, buffer: ArrayBufferLike, owner: number, ownCpu: number, host: MachineHost): { machine: Machine; buses: VcpuBus[] } {
-  const machine = new Machine(config, layout, buffer, owner, ownCpu, host);
-  const buses = Array.from({ length: layout.cpus }, (_, n) => {
+export function makeMachine(parts: MachineParts): { machine: Machine; buses: VcpuBus[] } {
+  const machine = new Machine(parts);
+  const buses = Array.from({ length: parts.layout.cpus }, (_, n) => {
     const bus = new VcpuBus(machine, n);
     machine.tscToNs[n] = (ticks) => bus.tscToNs(ticks);
     return bus;
   });
   return { machine, buses };
 }
+
+const partsOf = (data: ThreadData, owner: number, ownCpu: number, host: MachineHost): MachineParts => {
+  const { config, layout, roms } = data;
+  return { config, layout, roms, buffer: data.memory.buffer, owner, ownCpu, host };
+};
 
 export function makeSystem(machine: Machine, bus: VcpuBus): System {
   const { config, layout } = machine;
@@ -47,13 +61,25 @@ export function makeSystem(machine: Machine, bus: VcpuBus): System {
 }
 
 export function runClock(data: ThreadData, host: ThreadHost): void {
-  const { machine } = makeMachine(data.config, data.layout, data.memory.buffer, CLOCK_OWNER, -1, host);
+  const { machine } = makeMachine(partsOf(data, CLOCK_OWNER, -1, host));
   machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
+}
+
+/** Opens a drive's image and serves its queue until the machine ends; then everything is flushed and closed. */
+export function runIo(data: ThreadData, host: ThreadHost): void {
+  const { machine } = makeMachine(partsOf(data, FIRST_IO_OWNER + data.index, -1, host));
+  const part = machine.virtio.drives[data.index];
+  const { disk, close } = host.openDrive(part.config);
+  try {
+    serveDrive(machine, part, disk, () => host.ready());
+  } finally {
+    close();
+  }
 }
 
 export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const { index, layout } = data;
-  const { machine, buses } = makeMachine(data.config, layout, data.memory.buffer, FIRST_VCPU_OWNER + index, index, host);
+  const { machine, buses } = makeMachine(partsOf(data, FIRST_VCPU_OWNER + index, index, host));
   const { control } = machine;
   const bus = buses[index];
   const system = makeSystem(machine, bus);

@@ -1,0 +1,99 @@
+/** What the machine tells a firmware: ACPI tables, SMBIOS, the memory map, the order of boot devices; by fw_cfg. */
+import type { MachineConfig } from '../contract/machine-config.ts';
+import { FW_CFG_PORT, type FwCfg, FwCfgKey } from '../devices/fw-cfg.ts';
+import { HPET_DEFAULT_BASE } from '../devices/hpet.ts';
+import { IOAPIC_DEFAULT_BASE } from '../devices/ioapic.ts';
+import { type AcpiTables, buildAcpi } from './acpi/tables.ts';
+import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, PM_BASE, SCI, SERIAL_PORTS } from './layout.ts';
+import { buildSmbios } from './smbios.ts';
+
+/** Images that lie outside the guest's memory, the same on every thread. */
+export interface Roms {
+  /** Bytes of firmware at the start of the ROM area. */
+  readonly firmwareBytes: number;
+  /** The VGA's option ROM. */
+  readonly vgaBios?: Uint8Array;
+}
+
+export interface Window {
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Where BARs below 4 GiB go: our own choice, or the firmware's, which looks at how much RAM there is. */
+export function pciWindow(config: MachineConfig, layout: MachineLayout): Window {
+  const low = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+  if (config.boot.kind === 'kernel') return { first: Math.max(low, 0xe0000000), end: 0xfebf0000 };
+  return { first: low <= 0x80000000 ? 0x80000000 : 0xc0000000, end: 0xfec00000 };
+}
+
+export const hasHpet = (config: MachineConfig): boolean => config.machine.options?.hpet !== 'off';
+
+export function acpiTables(config: MachineConfig, layout: MachineLayout): AcpiTables {
+  return buildAcpi({
+    apicIds: Array.from({ length: layout.cpus }, (_, n) => n),
+    ioapic: { id: layout.cpus, base: IOAPIC_DEFAULT_BASE },
+    pm: { base: PM_BASE, sci: SCI, timer32: false, sleepType5: 0 },
+    reset: { port: 0xcf9, value: 6 },
+    pci: { memory32: pciWindow(config, layout), routing: 'pirq' },
+    hpet: hasHpet(config) ? HPET_DEFAULT_BASE : undefined,
+    fwCfg: FW_CFG_PORT,
+    serial: config.serial.map((_, n) => SERIAL_PORTS[n]),
+    ps2: true,
+    vga: config.display.adapter !== 'none',
+  });
+}
+
+/** RAM ranges of the physical memory, in order. */
+export function ramRanges(layout: MachineLayout): { base: number; length: number }[] {
+  const low = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+  const high = layout.ramBytes - low;
+  return [{ base: 0, length: low }, ...(high > 0 ? [{ base: HIGH_RAM_BASE, length: high }] : [])];
+}
+
+/** The memory map's RAM as `etc/e820` holds it: base, length (64 bits each) and type 1. */
+function e820(layout: MachineLayout): Uint8Array {
+  const ranges = ramRanges(layout);
+  const out = new Uint8Array(ranges.length * 20);
+  const view = new DataView(out.buffer);
+  ranges.forEach(({ base, length }, n) => {
+    view.setBigUint64(n * 20, BigInt(base), true);
+    view.setBigUint64(n * 20 + 8, BigInt(length), true);
+    view.setUint32(n * 20 + 16, 1, true);
+  });
+  return out;
+}
+
+const uuidBytes = (text: string): Uint8Array =>
+  Uint8Array.from(text.replaceAll('-', '').match(/../g)?.slice(0, 16) ?? [], (pair) => Number.parseInt(pair, 16));
+
+/** Adds the items that every machine has, and the files that a firmware reads. */
+export function fillFwCfg(fwCfg: FwCfg, config: MachineConfig, layout: MachineLayout): void {
+  const uuid = uuidBytes(config.uuid);
+  fwCfg.addItem(FwCfgKey.UUID, uuid.length === 16 ? uuid : new Uint8Array(16));
+  fwCfg.addNumber(FwCfgKey.RAM_SIZE, Math.min(layout.ramBytes, LOW_RAM_LIMIT), 8);
+  fwCfg.addNumber(FwCfgKey.NO_GRAPHICS, config.display.adapter === 'none' ? 1 : 0, 2);
+  fwCfg.addNumber(FwCfgKey.CPUS, layout.cpus, 2);
+  fwCfg.addNumber(FwCfgKey.MAX_CPUS, layout.cpus, 2);
+  fwCfg.addNumber(FwCfgKey.IRQ0_OVERRIDE, 1, 4);
+  fwCfg.addFile('etc/e820', e820(layout));
+  if (config.boot.kind !== 'firmware') return;
+  fwCfg.addNumber(FwCfgKey.BOOT_MENU, config.boot.menu === true ? 1 : 0, 2);
+  for (const { name, data } of acpiTables(config, layout).files) fwCfg.addFile(name, data);
+  const smbios = buildSmbios({
+    cpus: layout.cpus,
+    ramBytes: layout.ramBytes,
+    ramRanges: ramRanges(layout),
+    uuid: uuid.length === 16 ? uuid : undefined,
+  });
+  fwCfg.addFile('etc/smbios/smbios-tables', smbios.tables);
+  fwCfg.addFile('etc/smbios/smbios-anchor', smbios.anchor21(0));
+}
+
+/** What the CMOS says of `-boot order=`: 1 floppy, 2 disk, 3 CD, 4 network. */
+export function bootOrder(config: MachineConfig): number[] {
+  const { boot } = config;
+  if (boot.kind !== 'firmware') return [2];
+  const codes: Readonly<Record<string, number>> = { a: 1, c: 2, d: 3, n: 4 };
+  return [...(boot.order ?? 'cad')].flatMap((letter) => codes[letter] ?? []).slice(0, 3);
+}

@@ -1,0 +1,185 @@
+/** The virtio devices that a configuration asks for, on the PCI bus. */
+import type { PciBus, pciFunctionState } from '../bus/pci.ts';
+import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machine-config.ts';
+import { VirtioBlk, virtioBlkState } from '../devices/virtio/blk.ts';
+import { type ConsolePort, VirtioConsole, virtioConsoleState } from '../devices/virtio/console.ts';
+import type { VirtioDevice } from '../devices/virtio/device.ts';
+import { VirtioRng } from '../devices/virtio/rng.ts';
+import { virtioState } from '../devices/virtio/state.ts';
+import { VirtioPci } from '../devices/virtio/transport-pci.ts';
+import type { GuestMemory } from '../memory/guest-memory.ts';
+import type { SharedState } from '../memory/shared-state.ts';
+import { f64, i32s, struct, u32, type View } from '../memory/struct.ts';
+import { type CharLine, charRing, nowhere } from './char-line.ts';
+import { BootError } from './linux-boot.ts';
+
+export const driveState = struct('drive', 1, {
+  /** Rung for the drive's I/O thread. */
+  bell: i32s(1),
+  readBytes: f64,
+  writtenBytes: f64,
+  readOperations: f64,
+  writeOperations: f64,
+  /** Requests that failed because the host did. */
+  errors: u32,
+});
+
+/** A disk with the thread that serves it. */
+export interface DrivePart {
+  readonly config: DriveConfig;
+  readonly blk: VirtioBlk;
+  readonly state: View<typeof driveState.fields>;
+}
+
+export interface VirtioWires {
+  readonly shared: SharedState;
+  readonly memory: GuestMemory;
+  readonly bus: PciBus;
+  readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
+  readonly fillRandom: (target: Uint8Array) => void;
+  readonly ringControl: () => void;
+  readonly trace: (message: string) => void;
+}
+
+const RNG = 'virtio-rng-pci';
+const SERIAL = 'virtio-serial-pci';
+const BLK = 'virtio-blk-pci';
+const PORTS = ['virtconsole', 'virtserialport'];
+
+const bad = (field: string, message: string): never => {
+  throw new BootError('bad-config', field, message);
+};
+
+export class VirtioParts {
+  readonly functions: VirtioPci[] = [];
+  readonly drives: DrivePart[] = [];
+  readonly lines: CharLine[] = [];
+  readonly #wires: VirtioWires;
+  readonly #states: { readonly inFlight: number }[] = [];
+
+  /** Throws a `BootError` for what cannot be put together. */
+  constructor(config: MachineConfig, wires: VirtioWires) {
+    this.#wires = wires;
+    const ports = config.devices.filter(({ driver }) => PORTS.includes(driver));
+    const buses = config.devices.filter(({ driver }) => driver === SERIAL);
+    if (ports.length > 0 && buses.length === 0) bad('devices', `${ports[0].driver}: there is no ${SERIAL} to put it on`);
+    for (const device of config.devices) {
+      if (device.driver === RNG) this.#add(device, new VirtioRng(wires.fillRandom));
+      else if (device.driver === SERIAL) this.#serial(device, buses, ports);
+      else if (device.driver === BLK) {
+        const drive = config.drives.find(({ id }) => id === device.properties.drive);
+        if (drive === undefined) bad('devices', `${BLK}: there is no drive '${device.properties.drive ?? ''}'`);
+        else this.#drive(drive, device);
+      }
+    }
+    for (const drive of config.drives) if (drive.interface === 'virtio') this.#drive(drive, undefined);
+  }
+
+  #add(device: DeviceConfig | undefined, part: VirtioDevice): void {
+    const { shared, memory, bus, pciState, trace } = this.#wires;
+    const name = `virtio${this.functions.length}`;
+    const address = device?.properties.addr;
+    const slot = address === undefined ? bus.freeSlot(3) : Number.parseInt(address, 16);
+    if (!(slot >= 3 && slot < 32) || bus.functions.some((other) => other.slot === slot))
+      bad('devices', `${part.name}: ${address === undefined ? 'no PCI slot is free' : `PCI slot ${address} is not free`}`);
+    const state = shared.struct(virtioState, name);
+    this.#states.push(state);
+    this.functions.push(
+      new VirtioPci(state, pciState(name), part, {
+        bus,
+        slot,
+        memory,
+        trace: (message) => trace(`${device?.id ?? part.name}: ${message}`),
+      }),
+    );
+  }
+
+  /** A bus of ports: virtconsoles from 0 on, virtserialports from 1 on, unless they say which number they have. */
+  #serial(device: DeviceConfig, buses: readonly DeviceConfig[], all: readonly DeviceConfig[]): void {
+    const { shared, ringControl } = this.#wires;
+    const own = all.filter(({ properties: { bus } }) => (bus === undefined ? device === buses[0] : bus === `${device.id}.0`));
+    const taken = new Set(own.flatMap(({ properties }) => (properties.nr === undefined ? [] : [Number(properties.nr)])));
+    const made: { readonly port: ConsolePort; readonly line: CharLine }[] = [];
+    let console: VirtioConsole | undefined;
+    for (const { driver, properties } of own) {
+      const kind = driver === 'virtconsole' ? 'console' : 'serial';
+      let number = kind === 'console' ? 0 : 1;
+      if (properties.nr !== undefined) number = Number(properties.nr);
+      else while (taken.has(number)) number++;
+      taken.add(number);
+      const name = `virtio-port${this.lines.length + made.length}`;
+      const ring = charRing(shared, name, ringControl);
+      const { chardev } = properties;
+      made.push({
+        port: { number, kind, name: properties.name, sink: chardev === undefined ? nowhere : ring, roomy: ringControl },
+        line: {
+          name,
+          ring,
+          chardev,
+          front: {
+            room: () => console?.frontend(number).room() ?? 0,
+            receive: (data) => console?.frontend(number).receive(data),
+            drained: () => console?.frontend(number).drained(),
+            setOpen: (open) => console?.frontend(number).setOpen?.(open),
+          },
+        },
+      });
+    }
+    const maxPorts = Math.max(1, Math.min(31, Number(device.properties.max_ports ?? 31)));
+    const state = shared.struct(virtioConsoleState, `virtio-console${this.functions.length}`);
+    try {
+      console = new VirtioConsole(
+        state,
+        made.map(({ port }) => port),
+        maxPorts,
+      );
+    } catch (error) {
+      return bad('devices', (error as Error).message);
+    }
+    this.#add(device, console);
+    this.lines.push(...made.map(({ line }) => line));
+  }
+
+  #drive(config: DriveConfig, device: DeviceConfig | undefined): void {
+    const { shared } = this.#wires;
+    const n = this.drives.length;
+    const state = shared.struct(driveState, `drive${n}`);
+    const options = {
+      serial: config.serial ?? device?.properties.serial,
+      readOnly: config.readOnly,
+      errorPolicy: () => {
+        state.errors++;
+        return 'report' as const;
+      },
+    };
+    const doorbell = {
+      ring: () => {
+        Atomics.add(state.bell, 0, 1);
+        Atomics.notify(state.bell, 0);
+      },
+    };
+    const blk = new VirtioBlk(shared.struct(virtioBlkState, `virtio-blk${n}`), options, doorbell);
+    this.#add(device, blk);
+    this.drives.push({ config, blk, state });
+  }
+
+  /** Whether an I/O thread works on a request. */
+  get busy(): boolean {
+    return this.#states.some(({ inFlight }) => inFlight !== 0);
+  }
+
+  reset(): void {
+    for (const each of this.functions) each.reset();
+  }
+}
+
+/** Why the drives of a configuration cannot be what it says, in words; undefined: they can. */
+export function unservedDrive(config: MachineConfig): string | undefined {
+  for (const drive of config.drives) {
+    const used = config.devices.some(({ driver, properties }) => driver === BLK && properties.drive === drive.id);
+    if (drive.interface === 'virtio' && used) return `drive '${drive.id}' is a virtio disk already: give it if=none, or leave its -device out`;
+    if (drive.interface !== 'virtio' && drive.interface !== 'none')
+      return `drive '${drive.id}': this version has virtio disks only (if=virtio), no ${drive.interface} ones`;
+  }
+  return undefined;
+}
