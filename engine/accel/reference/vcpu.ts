@@ -103,7 +103,9 @@ export class ReferenceVcpu {
       default:
         break;
     }
-    if (stepping && (state[S.EFLAGS >> 2] & FLAG.TF) !== 0 && state[S.SHADOW >> 2] === 0) {
+    // TF as it was before the instruction counts (SDM 3A, 18.3.1.4), but going into a handler clears it.
+    const enters = ENTERS.test(this.#decoder.row.mnemonic) && (state[S.EFLAGS >> 2] & FLAG.TF) === 0;
+    if (stepping && !enters && state[S.SHADOW >> 2] === 0) {
       state[(S.DR + 32) >> 2] |= 0x4000;
       system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
     }
@@ -246,6 +248,9 @@ export class ReferenceVcpu {
     }
   }
 }
+
+/** Instructions that go into a handler by themselves. */
+const ENTERS = /^(INT\d?|INTO|SYSCALL)$/;
 
 const READS_ONLY =
   /^(CMP|TEST|PUSH_E|(JMP|CALL)_E|I?MUL1?|I?DIV|BT|NOP|LMSW|LLDT|LTR|VER[RW]|LDMXCSR|L[GI]DT|FXRSTOR|INVLPG|CLFLUSH|(CALL|JMP)_FAR_M|X87|CMPS|LEA|PREFETCH.*)$/;

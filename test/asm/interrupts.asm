@@ -1,0 +1,399 @@
+; Interrupts and exceptions through the IDT (SDM 3A, 6.12 to 6.15).
+
+; Tables of a 64-bit system: selectors 8 and 10 are the kernel's, 1B and 23 the user's, 28 the TSS. `SETUP64` loads them.
+%macro SETUP64 0
+    lgdt [gdtr]
+    lidt [idtr]
+    mov ax, 0x28
+    ltr ax
+%endmacro
+; TABLES64 vector, target, type byte, interrupt stack
+%macro TABLES64 4-8 0x1f, unwanted, 0x8e, 0
+    align 16
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xa
+    desc 0, 0xfffff, 0x93, 0xc
+    desc 0, 0xfffff, 0xf3, 0xc
+    desc 0, 0xfffff, 0xfb, 0xa
+    desc ADDR(tss), 0x67, 0x89, 0
+    dq 0
+gdtr:
+    dw gdtr - gdt - 1
+    dq gdt
+idtr:
+    dw 0x3ff
+    dq idt
+tss:
+    dd 0
+    dq 0x70000, 0, 0, 0
+    dq 0x71000, 0, 0, 0, 0, 0, 0
+    dq 0
+    dw 0, 0x68
+    align 16
+idt:
+    times %1 * 16 db 0
+    gate64 %2, 8, %3, %4
+    times (%5 - %1 - 1) * 16 db 0
+    gate64 %6, 8, %7, %8
+    times (0x40 - %5 - 1) * 16 db 0
+unwanted:
+    mov r15, -1
+    hlt
+%endmacro
+
+; Tables of a 32-bit system: 8 and 10 the kernel's, 1B the user's code, 23 its data, 28 the TSS, 30 a 16-bit code segment.
+%macro SETUP32 0
+    lgdt [gdtr]
+    lidt [idtr]
+    mov ax, 0x28
+    ltr ax
+%endmacro
+%macro TABLES32 3
+    align 16
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xc
+    desc 0, 0xfffff, 0x93, 0xc
+    desc 0, 0xfffff, 0xfb, 0xc
+    desc 0, 0xfffff, 0xf3, 0xc
+    desc ADDR(tss), 0x67, 0x89, 0
+    desc 0, 0xffff, 0x9b, 0
+gdtr:
+    dw gdtr - gdt - 1
+    dd gdt
+idtr:
+    dw 0x1ff
+    dd idt
+tss:
+    dd 0, 0x70000, 0x10
+    times 22 dd 0
+    dw 0, 0x68
+    align 16
+idt:
+    times %1 * 8 db 0
+    gate32 %2, 8, %3
+    times (0x40 - %1 - 1) * 8 db 0
+%endmacro
+
+;; long mode: INT aligns the stack and pushes five words
+; { "mode": 64, "deliver": true, "flags": "IF CF", "regs": { "rsp": "0x7fff9" },
+;   "expect": { "regs": { "rsp": "0x7ffc8", "cs": 8, "rax": "0x2" },
+;     "q": { "0x7ffc8": "back", "0x7ffd0": 8, "0x7ffd8": "0x203", "0x7ffe0": "0x7fff9", "0x7ffe8": "0x10" } } }
+    SETUP64
+    stc
+    int 0x30
+back:
+    nop
+handler:
+    pushf
+    pop rax
+    and eax, 0x202
+    END
+    TABLES64 0x30, handler, 0x8e, 0, 0x31, unwanted, 0x8e, 0
+
+;; long mode: a trap gate keeps IF
+; { "mode": 64, "deliver": true, "flags": "IF", "expect": { "regs": { "rax": "0x202" } } }
+    SETUP64
+    int 0x30
+handler:
+    pushf
+    pop rax
+    END
+    TABLES64 0x30, handler, 0x8f, 0, 0x31, unwanted, 0x8e, 0
+
+;; long mode: a fault pushes its error code and RF
+; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": "0x98", "0x7ffd8": "fault", "0x7ffe8": "0x10002" }, "regs": { "rsp": "0x7ffd0" } } }
+    SETUP64
+    mov eax, 0x9b
+    push rax
+    popf
+    push 2
+    popf
+    mov eax, 0x9b
+fault:
+    mov ds, ax
+    nop
+handler:
+    END
+    TABLES64 13, handler, 0x8e, 0
+
+;; long mode: IRETQ to the user and INT back, by RSP0
+; { "mode": 64, "deliver": true,
+;   "expect": { "regs": { "rsp": "0x6ffd8", "cs": 8, "ss": 0, "cpl": 0, "rbx": "0x23" }, "q": { "0x6ffd8": "back", "0x6ffe0": "0x23", "0x6ffe8": 2, "0x6fff0": "0x60000", "0x6fff8": "0x1b" } } }
+    SETUP64
+    push 0x1b
+    push 0x60000
+    push 2
+    push 0x23
+    mov eax, user
+    push rax
+    iretq
+user:
+    mov ebx, cs
+    int 0x30
+back:
+    nop
+handler:
+    END
+    TABLES64 0x30, handler, 0xee, 0, 0x31, unwanted, 0x8e, 0
+
+;; long mode: an interrupt stack
+; { "mode": 64, "deliver": true, "expect": { "regs": { "rsp": "0x70fd8" }, "q": { "0x70ff0": "0x80000" } } }
+    SETUP64
+    int 0x30
+handler:
+    END
+    TABLES64 0x30, handler, 0x8e, 1, 0x31, unwanted, 0x8e, 0
+
+;; long mode: the user may not use a gate of DPL 0
+; { "mode": 64, "deliver": true, "expect": { "q": { "0x6ffd0": "0x182", "0x6ffd8": "fault" } } }
+    SETUP64
+    push 0x1b
+    push 0x60000
+    push 2
+    push 0x23
+    mov eax, fault
+    push rax
+    iretq
+fault:
+    int 0x30
+    nop
+handler:
+    END
+    TABLES64 13, handler, 0x8e, 0, 0x30, unwanted, 0x8e, 0
+
+;; long mode: #PF of the user, with CR2
+; { "mode": 64, "deliver": true, "q": { "0x3010": "0x400083" },
+;   "expect": { "q": { "0x6ffd0": 7, "0x6ffd8": "fault" }, "regs": { "cr2": "0x4000f8" } } }
+    SETUP64
+    push 0x1b
+    push 0x60000
+    push 2
+    push 0x23
+    mov eax, fault
+    push rax
+    iretq
+fault:
+    mov [0x4000f8], eax
+handler:
+    END
+    TABLES64 14, handler, 0x8e, 0
+
+;; long mode: a gate that is not present makes #DF of #GP
+; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": 0, "0x7ffd8": "fault" } } }
+    SETUP64
+    mov eax, 0x9b
+fault:
+    mov ds, ax
+    nop
+handler:
+    END
+    TABLES64 8, handler, 0x8e, 0, 13, unwanted, 0x0e, 0
+
+;; long mode: no gate for #UD is #GP with its number and EXT
+; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": "0x33", "0x7ffd8": "fault" } } }
+    SETUP64
+fault:
+    ud2
+handler:
+    END
+    TABLES64 13, handler, 0x8e, 0
+
+;; long mode: without any table it is a triple fault
+; { "mode": 64, "deliver": true, "expect": { "triple": true } }
+    lidt [idtr]
+    ud2
+idtr:
+    dw 0
+    dq 0
+
+;; long mode: IRETQ restores flags and stack at the same level
+; { "mode": 64, "deliver": true, "expect": { "regs": { "rsp": "0x12348", "ss": "0x10" }, "flags": "CF ZF" } }
+    SETUP64
+    push 0x10
+    push 0x12348
+    push 0x43
+    push 8
+    mov eax, there
+    push rax
+    iretq
+there:
+    END
+    TABLES64 13, unwanted, 0x8e, 0
+
+;; long mode: IRETQ to a non-canonical address is #GP
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    SETUP64
+    push 0x10
+    push 0x12340
+    push 2
+    push 8
+    mov rax, 0x800000000000
+    push rax
+fault:
+    iretq
+    TABLES64 13, unwanted, 0x8e, 0
+
+;; 32 bits: INT at the same level
+; { "mode": 32, "deliver": true, "flags": "IF", "expect": { "d": { "0x7fffc": "0x202", "0x7fff8": 8, "0x7fff4": "back" }, "regs": { "rsp": "0x7fff4", "rflags": 2 } } }
+    SETUP32
+    int 0x30
+back:
+    nop
+handler:
+    END
+    TABLES32 0x30, handler, 0x8e
+
+;; 32 bits: to the user and back, with ESP0 and SS0
+; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23", "0x6fff8": "0x60000", "0x6fff4": "0x10002", "0x6fff0": "0x1b", "0x6ffec": "fault", "0x6ffe8": 0 }, "regs": { "rsp": "0x6ffe8", "ss": "0x10", "cpl": 0 } } }
+    SETUP32
+    push 0x23
+    push 0x60000
+    push 2
+    push 0x1b
+    push user
+    iretd
+user:
+    mov ax, 0x23
+    mov ds, ax
+fault:
+    hlt
+    nop
+handler:
+    END
+    TABLES32 13, handler, 0x8e
+
+;; 32 bits: returning to the user drops the kernel's data segments
+; { "mode": 32, "deliver": true, "expect": { "regs": { "ds": 0, "rax": 0, "rbx": 8 } } }
+    SETUP32
+    mov ax, 0x10
+    mov ds, ax
+    push 0x23
+    push 0x60000
+    push 2
+    push 0x1b
+    push user
+    iretd
+user:
+    mov eax, ds
+    hlt
+handler:
+    mov ebx, cs
+    END
+    TABLES32 13, handler, 0x8e
+
+;; 32 bits: through a 16-bit gate
+; { "mode": 32, "org": "0x9000", "deliver": true, "expect": { "w": { "0x7fffe": 2, "0x7fffc": 8, "0x7fffa": "back" }, "regs": { "rsp": "0x7fffa" } } }
+    SETUP32
+    int 0x30
+back:
+    nop
+handler:
+    END
+    TABLES32 0x30, handler, 0x86
+
+;; 32 bits: #NP of a gate has the index of its vector
+; { "mode": 32, "expect": { "exception": "#NP 0x182", "at": "fault" } }
+    SETUP32
+fault:
+    int 0x30
+handler:
+    END
+    TABLES32 0x30, handler, 0x0e
+
+;; 32 bits: a vector beyond the table
+; { "mode": 32, "expect": { "exception": "#GP 0x242", "at": "fault" } }
+    SETUP32
+fault:
+    int 0x48
+handler:
+    END
+    TABLES32 0x30, handler, 0x8e
+
+;; 32 bits: a call gate to the kernel with two parameters
+; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23", "0x6fff8": "0x5fff8", "0x6fff4": "0x1111", "0x6fff0": "0x2222", "0x6ffec": "0x1b", "0x6ffe8": "back" }, "regs": { "rsp": "0x6ffe8", "cs": 8 } } }
+    SETUP32
+    mov dword [gdt + 0x30], (ADDR(handler) & 0xffff) | (8 << 16)
+    mov dword [gdt + 0x34], (ADDR(handler) & 0xffff0000) | 0xec02
+    push 0x23
+    push 0x60000
+    push 2
+    push 0x1b
+    push user
+    iretd
+user:
+    push 0x1111
+    push 0x2222
+    call 0x33:0
+back:
+    nop
+handler:
+    END
+    TABLES32 0x30, handler, 0x8e
+
+;; single step: #DB after the next instruction, with BS in DR6
+; { "mode": 64, "deliver": true, "expect": { "regs": { "rax": 1, "rbx": 0, "rcx": "0xffff4ff0" }, "q": { "0x7ffd8": "second" } } }
+    SETUP64
+    xor eax, eax
+    push 0x102
+    popf
+    inc eax
+second:
+    inc ebx
+handler:
+    mov rcx, dr6
+    END
+    TABLES64 1, handler, 0x8e, 0
+
+;; single step: the handler runs at full speed, IRET goes on stepping, the POPF that ends it is stepped too
+; { "mode": 64, "deliver": true, "fails": "the dispatcher looks at TF after the instruction; what counts is TF before it",
+;   "expect": { "regs": { "rax": 3, "rbx": 5, "rdx": "0x4000" } } }
+    SETUP64
+    xor eax, eax
+    push 0x102
+    popf
+    inc eax
+    inc eax
+    inc eax
+    push 2
+    popf
+    END
+handler:
+    inc ebx
+    mov rdx, dr6
+    and edx, 0x4000
+    iretq
+    TABLES64 1, handler, 0x8e, 0
+
+;; single step: not between MOV SS and what follows
+; { "mode": 32, "deliver": true, "fails": "the dispatcher does not hold back the trap after MOV SS", "expect": { "regs": { "rax": 7 }, "d": { "0x7fff4": "after" } } }
+    SETUP32
+    mov bx, 0x10
+    push 0x102
+    popfd
+    mov ss, bx
+    mov eax, 7
+after:
+    mov eax, 8
+handler:
+    END
+    TABLES32 1, handler, 0x8e
+
+;; INT3 from the user needs a gate of DPL 3
+; { "mode": 64, "deliver": true, "expect": { "q": { "0x6ffd8": "back" }, "regs": { "rsp": "0x6ffd8" } } }
+    SETUP64
+    push 0x1b
+    push 0x60000
+    push 2
+    push 0x23
+    mov eax, user
+    push rax
+    iretq
+user:
+    int3
+back:
+    nop
+handler:
+    END
+    TABLES64 3, handler, 0xee, 0

@@ -1,0 +1,252 @@
+; Paging: error codes, accessed and dirty bits, every format (SDM 3A, 4). Physical 3000 holds the page directory of the
+; long mode that cases start in: entry n (at 3000 + 8n) maps 2 MiB at n * 2 MiB.
+
+;; a page that is not present: supervisor read
+; { "mode": 64, "q": { "0x3010": 0 }, "expect": { "exception": "#PF 0", "at": "fault", "regs": { "cr2": "0x412345" } } }
+fault:
+    mov al, [0x412345]
+    END
+
+;; a page that is not present: user write
+; { "mode": 64, "cpl": 3, "q": { "0x3010": 0 }, "expect": { "exception": "#PF 6", "at": "fault" } }
+fault:
+    mov [0x400000], al
+    END
+
+;; a page that is not present: fetch, with NX enabled
+; { "mode": 64, "q": { "0x3010": 0 }, "expect": { "exception": "#PF 0x10", "regs": { "cr2": "0x400010" } } }
+    mov eax, 0x400010
+    jmp rax
+
+;; a supervisor page read by the user
+; { "mode": 64, "cpl": 3, "q": { "0x3010": "0x400083" }, "expect": { "exception": "#PF 5" } }
+    mov al, [0x400000]
+    END
+
+;; a read-only page written by the supervisor with WP
+; { "mode": 64, "q": { "0x3010": "0x400081" }, "expect": { "exception": "#PF 3" } }
+    mov [0x400000], al
+    END
+
+;; and without WP
+; { "mode": 64, "regs": { "cr0": "0x80000031", "rax": 5 }, "q": { "0x3010": "0x400081" }, "expect": { "b": { "0x400000": 5 }, "q": { "0x3010": "0x4000e1" } } }
+    mov [0x400000], al
+    END
+
+;; the user cannot write where WP is clear either
+; { "mode": 64, "cpl": 3, "regs": { "cr0": "0x80000031" }, "q": { "0x3010": "0x400085" }, "expect": { "exception": "#PF 7" } }
+    mov [0x400000], al
+    END
+
+;; permissions are of all levels together
+; { "mode": 64, "cpl": 3, "q": { "0x1000": "0x2005" }, "expect": { "exception": "#PF 7" } }
+    mov [0x400000], al
+    END
+
+;; a page that must not be executed
+; { "mode": 64, "q": { "0x3010": "0x8000000000400087" }, "expect": { "exception": "#PF 0x11", "regs": { "cr2": "0x400000", "rbx": 1 } } }
+    mov al, [0x400000]
+    inc ebx
+    mov eax, 0x400000
+    jmp rax
+
+;; bit 63 without NXE is reserved
+; { "mode": 64, "regs": { "efer": "0x501" }, "q": { "0x3010": "0x8000000000400087" }, "expect": { "exception": "#PF 9" } }
+    mov al, [0x400000]
+    END
+
+;; a reserved bit in a large page's address
+; { "mode": 64, "cpl": 3, "q": { "0x3010": "0x402087" }, "expect": { "exception": "#PF 0xf" } }
+    mov [0x400000], al
+    END
+
+;; an address beyond the processor's width is reserved
+; { "mode": 64, "q": { "0x3010": "0x8000000400087" }, "expect": { "exception": "#PF 9" } }
+    mov al, [0x400000]
+    END
+
+;; SMEP: the supervisor does not execute the user's pages
+; { "mode": 64, "regs": { "cr4": "0x100620" }, "q": { "0x3000": "0x83" }, "expect": { "exception": "#PF 0x11", "regs": { "cr2": "0x400000" } } }
+    mov eax, 0x400000
+    jmp rax
+
+;; SMAP: nor does it read them
+; { "mode": 64, "regs": { "cr4": "0x200620" }, "q": { "0x3000": "0x83" }, "expect": { "exception": "#PF 1" } }
+    mov al, [0x400000]
+    END
+
+;; SMAP: but with AC it does
+; { "mode": 64, "regs": { "cr4": "0x200620" }, "q": { "0x3000": "0x83" }, "b": { "0x400000": 5 }, "expect": { "exception": "#PF 3", "at": "fault", "regs": { "rax": 5 } } }
+    stac
+    mov al, [0x400000]
+    clac
+fault:
+    mov [0x400000], al
+    END
+
+;; SMAP: a reading that the TLB knows from AC faults without it
+; { "mode": 64, "regs": { "cr4": "0x200620" }, "q": { "0x3000": "0x83" }, "expect": { "exception": "#PF 1", "at": "fault" } }
+    push 0x40002
+    popf
+    mov al, [0x400000]
+    push 2
+    popf
+fault:
+    mov al, [0x400008]
+    END
+
+;; a read sets accessed on the way, no dirty bit
+; { "mode": 64, "expect": { "q": { "0x1000": "0x2027", "0x2000": "0x3027", "0x3010": "0x4000a7", "0x3018": "0x600087" } } }
+    mov al, [0x400000]
+    END
+
+;; a write sets dirty, after a read too
+; { "mode": 64, "expect": { "q": { "0x3010": "0x4000e7" } } }
+    mov al, [0x400000]
+    mov [0x400000], al
+    END
+
+;; a write that faults sets no dirty bit
+; { "mode": 64, "q": { "0x3010": "0x400081" }, "expect": { "exception": "#PF 3", "q": { "0x3010": "0x400081" } } }
+    mov [0x400000], al
+    END
+
+;; CMP with memory does not set dirty
+; { "mode": 64, "expect": { "q": { "0x3010": "0x4000a7" } } }
+    cmp [0x400000], al
+    END
+
+;; a write across two pages of which the second is missing writes nothing
+; { "mode": 64, "regs": { "rax": -1 }, "q": { "0x3018": 0 }, "expect": { "exception": "#PF 2", "regs": { "cr2": "0x600000" }, "q": { "0x5ffff8": 0 } } }
+    mov [0x5ffffc], rax
+    END
+
+;; a push that faults leaves rSP
+; { "mode": 64, "regs": { "rsp": "0x600000" }, "q": { "0x3010": 0 }, "expect": { "exception": "#PF 2", "regs": { "rsp": "0x600000", "cr2": "0x5ffff8" } } }
+    push rax
+    END
+
+;; INVLPG makes a changed entry seen
+; { "mode": 64, "b": { "0x400000": 1, "0x600000": 2 }, "expect": { "regs": { "rax": 1, "rbx": 2 } } }
+    mov al, [0x400000]
+    mov dword [0x3010], 0x600087
+    invlpg [0x400000]
+    mov bl, [0x400000]
+    END
+
+;; a write to CR3 does it for all pages but global ones
+; { "mode": 64, "regs": { "cr4": "0x6a0" }, "b": { "0x400000": 1, "0x600000": 2 }, "expect": { "regs": { "rbx": 2 } } }
+    mov al, [0x400000]
+    mov dword [0x3010], 0x600087
+    mov rcx, cr3
+    mov cr3, rcx
+    mov bl, [0x400000]
+    END
+
+;; 4 KiB pages below a large one
+; { "mode": 64, "q": { "0x3010": "0x5007", "0x5000": "0x700007", "0x5008": "0x701005" }, "w": { "0x700ffe": 0, "0x701000": "0x1234" },
+;   "expect": { "exception": "#PF 3", "at": "fault", "regs": { "rax": "0x12340000", "cr2": "0x401000" }, "q": { "0x3010": "0x5027", "0x5008": "0x701025" } } }
+    mov eax, [0x400ffe]
+fault:
+    mov [0x400ffe], eax
+    END
+
+;; a page of 1 GiB
+; { "mode": 64, "q": { "0x2008": "0x87" }, "b": { "0x345678": "0x5a" }, "expect": { "regs": { "rax": "0x5a" }, "q": { "0x2008": "0xa7" } } }
+    mov al, [dword 0x40345678]
+    END
+
+;; the upper half of the address space
+; { "mode": 64, "q": { "0x1ff8": "0x2007" }, "b": { "0x200000": "0x5a" }, "regs": { "rbx": "0xffffff8000200000" }, "expect": { "regs": { "rax": "0x5a" } } }
+    mov al, [rbx]
+    END
+
+;; 32-bit paging: 4 KiB pages, accessed and dirty
+; { "mode": 32, "regs": { "cr3": "0x1000" }, "d": { "0x1000": "0x2007", "0x2400": "0x100007", "0x2200": "0x80007", "0x2004": "0x1007", "0x2008": "0x2007", "0x21fc": "0x7f007", "0x2010": "0x400007" }, "b": { "0x400123": "0x5a" },
+;   "expect": { "exception": "#PF 2", "at": "fault", "regs": { "rax": "0x5a", "cr2": "0x5000" }, "d": { "0x1000": "0x2027", "0x2010": "0x400067" } } }
+    mov eax, cr0
+    or eax, 0x80010000
+    mov cr0, eax
+    xor eax, eax
+    mov al, [0x4123]
+    mov [0x4124], al
+fault:
+    mov [0x5000], al
+    END
+
+;; 32-bit paging: 4 MiB pages with PSE
+; { "mode": 32, "regs": { "cr3": "0x1000", "cr4": "0x610" }, "d": { "0x1000": "0x87", "0x1004": "0x87", "0x1008": "0x2000e7" },
+;   "b": { "0x12345": "0x5a" }, "expect": { "exception": "#PF 9", "at": "fault", "regs": { "rax": "0x5a" }, "d": { "0x1004": "0xa7" } } }
+    mov eax, cr0
+    or eax, 0x80010000
+    mov cr0, eax
+    xor eax, eax
+    mov al, [0x412345]
+fault:
+    mov al, [0x800000]
+    END
+
+;; 32-bit paging: no NX, no bit for fetches
+; { "mode": 32, "regs": { "cr3": "0x1000", "cr4": "0x610" }, "d": { "0x1000": "0x87" }, "expect": { "exception": "#PF 0", "regs": { "cr2": "0x400000" } } }
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+    mov eax, 0x400000
+    jmp eax
+
+;; PAE: 2 MiB pages and NX
+; { "mode": 32, "regs": { "cr3": "0x1020", "cr4": "0x620", "efer": "0x800" }, "q": { "0x1020": "0x2001", "0x2000": "0x87", "0x2008": "0x87", "0x2010": "0x8000000000000087" },
+;   "b": { "0x12345": "0x5a" }, "expect": { "exception": "#PF 0x11", "regs": { "rbx": "0x5a", "cr2": "0x412345" }, "q": { "0x2008": "0xa7", "0x2010": "0x80000000000000a7" } } }
+    mov eax, cr3
+    mov cr3, eax
+    mov eax, cr0
+    or eax, 0x80010000
+    mov cr0, eax
+    mov bl, [0x212345]
+    mov bl, [0x412345]
+    mov eax, 0x412345
+    jmp eax
+
+;; PAE: a pointer that is not present
+; { "mode": 32, "regs": { "cr3": "0x1020", "cr4": "0x620" }, "q": { "0x1020": "0x2001", "0x2000": "0x87" },
+;   "expect": { "exception": "#PF 0", "at": "fault", "regs": { "cr2": "0x40000000" } } }
+    mov eax, cr3
+    mov cr3, eax
+    mov eax, cr0
+    or eax, 0x80010000
+    mov cr0, eax
+fault:
+    mov bl, [0x40000000]
+    END
+
+;; CR0.PG without PE is #GP
+; { "mode": 16, "expect": { "exception": "#GP", "at": "fault" } }
+    mov eax, 0x80000010
+fault:
+    mov cr0, eax
+    END
+
+;; reserved bits of CR4 are #GP
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, cr4
+    bts eax, 31
+fault:
+    mov cr4, rax
+    END
+
+;; PAE may not be cleared in long mode
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, cr4
+    btr eax, 5
+fault:
+    mov cr4, rax
+    END
+
+;; LME may not change while paging is on
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    mov ecx, 0xc0000080
+    rdmsr
+    btr eax, 8
+fault:
+    wrmsr
+    END
