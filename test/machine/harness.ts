@@ -5,6 +5,8 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, type TestContext } from 'node:test';
+import type { MachineConfig } from '../../engine/contract/machine-config.ts';
+import type { ProcessMessage } from '../../engine/contract/process.ts';
 
 export const root = resolve(import.meta.dirname, '../..');
 const running = new Set<ChildProcess>();
@@ -38,6 +40,10 @@ export interface VmOptions {
   readonly more?: readonly string[];
   /** False: nothing is booted but what `more` names. */
   readonly kernel?: boolean;
+  /** Starts a VM process of the app instead of `vivarium run`: what its configuration has beyond the options here. */
+  readonly config?: Partial<MachineConfig>;
+  /** The initial RAM disk, where it is not the sample guest's. */
+  readonly initrd?: string;
   /** False: a guest that resets does so. */
   readonly noReboot?: boolean;
 }
@@ -75,14 +81,44 @@ export class Vm {
     this.folder = mkdtempSync(join(tmpdir(), 'vivarium-machine-'));
     this.#qmpPath = join(this.folder, 'qmp');
     const files = kernel ? guest(architecture) : undefined;
-    const words = ['run', '-m', String(memory), '-smp', String(cpus), '-display', 'none', '-serial', 'stdio', '-accel', 'jit'];
-    words.push('-qmp', `unix:${this.#qmpPath},server=on,wait=off`);
-    if (files !== undefined)
-      words.push('-kernel', files.kernel, '-initrd', files.initrd, '-append', options.append ?? 'console=ttyS0 quiet');
+    const append = options.append ?? 'console=ttyS0 quiet';
+    const initrd = options.initrd ?? files?.initrd;
+    const words = [join(root, 'engine/cli/main.ts'), 'run', '-m', String(memory), '-smp', String(cpus)];
+    words.push('-display', 'none', '-serial', 'stdio', '-accel', 'jit', '-qmp', `unix:${this.#qmpPath},server=on,wait=off`);
+    if (files !== undefined) words.push('-kernel', files.kernel, '-initrd', initrd ?? '', '-append', append);
     if (options.noReboot !== false) words.push('-no-reboot');
-    const child = spawn(process.execPath, [join(root, 'engine/cli/main.ts'), ...words, ...more], {
-      stdio: ['pipe', 'pipe', 'pipe'],
+    const program = options.config === undefined ? [...words, ...more] : [join(root, 'engine/host/vm-process.ts')];
+    const child = spawn(process.execPath, program, {
+      stdio: options.config === undefined ? ['pipe', 'pipe', 'pipe'] : ['pipe', 'pipe', 'pipe', 'ipc'],
     });
+    if (options.config !== undefined) {
+      const config: MachineConfig = {
+        version: 1,
+        name: 'test',
+        uuid: '00000000-0000-0000-0000-000000000000',
+        memoryMiB: memory,
+        cpus: { count: cpus, model: 'x86-64-v2' },
+        machine: { type: 'pc', accelerator: 'jit' },
+        boot: { kind: 'kernel', kernel: files?.kernel ?? '', initrd, append },
+        drives: [],
+        netdevs: [],
+        display: { adapter: 'std', memoryMiB: 16 },
+        serial: [{ connect: 'chardev', chardev: 'com1' }],
+        rtc: { base: 'utc', clock: 'host' },
+        chardevs: [{ id: 'com1', backend: 'stdio', signal: false }],
+        monitors: [],
+        devices: [],
+        sockets: { qmp: [{ type: 'unix', path: this.#qmpPath }] },
+        lifecycle: { paused: false, onReboot: options.noReboot === false ? 'reset' : 'exit', onPoweroff: 'exit' },
+        debug: { trace: [], items: [] },
+        ...options.config,
+      };
+      child.send({ type: 'start', config });
+      child.on('message', (message: ProcessMessage) => {
+        if (message.type === 'failed') this.complaints += `${JSON.stringify(message.error)}\n`;
+        else if (message.type === 'log') this.complaints += `${message.text}\n`;
+      });
+    }
     running.add(child);
     this.#child = child;
     child.stdout?.setEncoding('latin1').on('data', (text: string) => {

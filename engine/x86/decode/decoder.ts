@@ -389,11 +389,13 @@ export class Decoder {
     const chosen = override >= 0 ? override : has('string') ? DS : defaultSegment;
     const based = chosen === FS || chosen === GS;
     if (!mode64) this.segment = segment(chosen);
+    else if (has('stack') && !isMemory) this.segment = segment(SS);
     else if (based) this.segment = segment(chosen);
     // In 64-bit mode SS has no base; it tells that a non-canonical address is #SS, not #GP.
-    else if (isMemory ? this.addressSize === 64 && defaultSegment === SS : has('stack')) this.segment = segment(SS);
+    else if (isMemory && this.addressSize === 64 && defaultSegment === SS) this.segment = segment(SS);
     // And DS says that a memory operand is not the only access: the stack's own are told by their address.
-    else this.segment = has('stack') && this.addressSize === 64 ? segment(DS) : ZERO;
+    // (A 32-bit address is always canonical: there only the stack's can be wrong.)
+    else this.segment = has('stack') ? segment(this.addressSize === 64 ? DS : SS) : ZERO;
     if (this.memory && !isMemory) {
       this.address = 'PRE';
       this.prelude = mode64 ? 'MOFFS64' : 'MOFFS';
@@ -418,7 +420,7 @@ export class Decoder {
         this.address = 'A32';
       else {
         this.address = 'PRE';
-        if (onlyOffset) this.prelude = this.addressSize === 16 ? 'O16' : 'O32';
+        if (onlyOffset || (mode64 && !based)) this.prelude = this.addressSize === 16 ? 'O16' : 'O32';
         else this.prelude = mode64 ? 'L32' : this.addressSize === 16 ? '16S' : '32S';
       }
     }

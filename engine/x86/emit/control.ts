@@ -1,6 +1,6 @@
 /** Control transfer and system instructions. What is long or rare is a helper in x86/system. */
 import type { Value } from '../../ir/builder.ts';
-import { CPL, CR0, CR4, EFLAGS, FS, GS, INTR_WAIT, SEG_BASE, segment, TEMP } from '../../memory/vcpu-state.ts';
+import { CPL, CR0, CR4, EFLAGS, FPU_BLOCK, FS, GS, INTR_WAIT, SEG_BASE, segment, TEMP } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RCX, Vector } from './context.ts';
 
 /** An instruction that one helper does whole; `operands` are computed in order. */
@@ -234,6 +234,7 @@ export const control: Record<string, Emitter> = {
   CLTS: privileged((i) => {
     const { b } = i;
     b.setState(CR0, 32, b.and(b.state(CR0, 32), b.i32(~8)));
+    b.setState(FPU_BLOCK, 32, b.and(b.state(FPU_BLOCK, 32), b.i32(~2)));
   }),
   INVD: privileged(() => {}),
   WBINVD: privileged(() => {}),

@@ -5,7 +5,7 @@
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { crc32c } from './crc32c.ts';
-import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, linear, raise } from './cpu.ts';
+import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, isCanonical, linear, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { decimalAdjust, divide128 } from './decimal.ts';
 import { Interrupts } from './interrupts.ts';
@@ -167,7 +167,7 @@ export class System {
     const slot = this.#segmentSlot(record);
     const below = (cpu.i32[RSP >> 2] - low) | 0;
     const atStack = below === 8 || below === 2 || below === 0;
-    if (slot === S.segment(S.SS) || (slot === S.segment(S.DS) && atStack)) cpu.i32[S.EXCEPTION >> 2] = 12;
+    if (slot === S.segment(S.SS) || (slot !== S.ZERO && atStack)) cpu.i32[S.EXCEPTION >> 2] = 12;
     return 0;
   }
 
@@ -332,7 +332,10 @@ export class System {
       div128: on((_record, low, high) => divide128(cpu, low, high, false)),
       idiv128: on((_record, low, high) => divide128(cpu, low, high, true)),
       crc32c: (_record, crc, data, bits) => crc32c(crc, data, bits),
-      cmpxchg16b: on((_record, low, high) => this.#cmpxchg16b(linear(low, high))),
+      cmpxchg16b: on((record, low, high) => {
+        if (!isCanonical(low, high)) raise(this.#segmentSlot(record) === S.segment(S.SS) ? 12 : 13, 0);
+        this.#cmpxchg16b(linear(low, high));
+      }),
       // Strings.
       string: (record, what) => {
         try {

@@ -145,14 +145,18 @@ export class Strings {
   #bulk(kind: number, bytes: number, width: number, source: number, user: boolean, count: number): number {
     const cpu = this.#cpu;
     const di = this.#index(RDI, width);
-    const target = this.#address(cpu.is64 ? S.ZERO : S.segment(S.ES), di, bytes, true);
-    let room = 4096 - (target & 0xfff);
     let from = 0;
+    let fromHost = 0;
     const si = kind === MOVS ? this.#index(RSI, width) : 0;
+    // The source's faults come first.
     if (kind === MOVS) {
       from = this.#address(source, si, bytes, false);
-      room = Math.min(room, 4096 - (from & 0xfff));
+      fromHost = cpu.translate(from, false, user);
+      if (fromHost < 0) return 0;
     }
+    const target = this.#address(cpu.is64 ? S.ZERO : S.segment(S.ES), di, bytes, true);
+    let room = 4096 - (target & 0xfff);
+    if (kind === MOVS) room = Math.min(room, 4096 - (from & 0xfff));
     if (width === 16) room = Math.min(room, 0x10000 - di, kind === MOVS ? 0x10000 - si : 0x10000);
     let elements = Math.min(count, Math.floor(room / bytes));
     if (elements === 0) return 0;
@@ -161,11 +165,6 @@ export class Strings {
       const limit = (segment: number, offset: number): boolean =>
         offset + elements * bytes - 1 <= cpu.u32[(segment + S.SEG_HIGH) >> 2];
       if (!limit(S.segment(S.ES), di) || (kind === MOVS && !limit(source, si))) return 0;
-    }
-    let fromHost = 0;
-    if (kind === MOVS) {
-      fromHost = cpu.translate(from, false, user);
-      if (fromHost < 0) return 0;
     }
     const host = cpu.translate(target, true, user);
     if (host < 0) return 0;

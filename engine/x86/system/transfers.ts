@@ -485,7 +485,7 @@ export class Transfers {
     const oldBase = cpu.getNumber(RBP);
     try {
       if (bytes === 8) this.#pushPair(cpu.i32[RBP >> 2], cpu.i32[(RBP >> 2) + 1]);
-      else this.#push(oldBase >>> 0, bytes);
+      else this.#push(cpu.u32[RBP >> 2], bytes);
       const frame = cpu.getNumber(RSP);
       const nesting = level & 31;
       const user = cpu.cpl === 3;

@@ -26,7 +26,7 @@ import {
   TRAP,
   XMM,
 } from './layout.ts';
-import { clOf, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
+import { clOf, codeOf, faultDiffers, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
 
 const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
 /** Arithmetic flags, DF, IOPL, NT, AC, ID. IF, TF and RF belong to the kernel's side of a trap. */
@@ -86,13 +86,13 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   const trap = word(host, TRAP);
   const subject = subjectOf(batch, n, trap);
   if (subject !== undefined && undefinedResult(subject) !== undefined) return [];
+  if (faultDiffers(codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined) return [];
   // AMD has one more bit: misaligned SSE mode.
   if (subject?.row.mnemonic === 'LDMXCSR' && (word(host, MXCSR) & 0x20000) !== 0) return [];
   both('trap', TRAP, 1);
   if (list.length === 0 && trap !== DONE) {
-    // The kernel hides from a process whether its own addresses are mapped (bit 0).
-    const kernel = trap === 14 && (word(host, CR2 + 4) & 0x80000000) !== 0;
-    const mask = kernel ? ~1 : ~0;
+    // Above 4 GiB the harness has pages of its own, and the kernel hides which of its addresses are mapped (bit 0).
+    const mask = trap === 14 && word(host, CR2 + 4) !== 0 ? ~1 : ~0;
     if (((word(host, ERROR) ^ word(engine, ERROR)) & mask) !== 0)
       list.push({ field: 'error', host: hex(word(host, ERROR)), engine: hex(word(engine, ERROR)) });
     both('cr2', CR2, 2);

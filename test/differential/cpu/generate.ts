@@ -15,7 +15,6 @@ import {
   DATA_BYTES,
   FLAGS,
   FS_BASE,
-  GPR,
   GS_BASE,
   LENGTH,
   MM,

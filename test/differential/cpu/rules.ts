@@ -172,6 +172,8 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
     (code.length < 3 || code[code.length - 2] === 0x0d)
   )
     return '0F 0D with a register is #UD on AMD, a NOP on Intel';
+  if (row.mnemonic === 'ARPL' && compatibility && code.indexOf(0x2e) < code.indexOf(row.opcode) && code.includes(0x2e))
+    return 'ARPL through a code segment: AMD reads before it looks whether it may write';
   if (lock && /^MOV_(TO|FROM)_CR$/.test(row.mnemonic)) return 'LOCK MOV CR0 is CR8 on AMD';
   return undefined;
 }
@@ -244,6 +246,13 @@ export function chapterOf(row: Row): string {
       if (row.operands.some((operand) => 'PQN'.includes(operand.kind))) return '5.4 MMX';
       return row.prefix === 1 || row.prefix === 3 || /DQ|PD/.test(row.mnemonic) ? '5.6 SSE2' : '5.5 SSE';
   }
+}
+
+/** Differences of fault that are a matter of the host: where both fault, but not the same. `cr2High` is the engine's. */
+export function faultDiffers(code: Uint8Array, host: number, engine: number, cr2High: number): string | undefined {
+  if (host === 13 && engine === 14 && cr2High >= 0xffff8000 && (code.includes(0x64) || code.includes(0x65)))
+    return 'AMD looks whether the offset is canonical before it adds the base of FS or GS, Intel after';
+  return undefined;
 }
 
 /** CL and code of case `n` of a batch's cases. */
