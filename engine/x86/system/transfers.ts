@@ -492,7 +492,9 @@ export class Transfers {
       let pointer = oldBase;
       for (let n = 1; n < nesting; n++) {
         pointer -= bytes;
-        const at = cpu.is64 ? this.#canonical(pointer) : (cpu.segmentBase(S.SS) + ((pointer & this.#stackMask()) >>> 0)) >>> 0;
+        const offset = (pointer & this.#stackMask()) >>> 0;
+        if (!cpu.is64 && offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
+        const at = cpu.is64 ? this.#canonical(pointer) : (cpu.segmentBase(S.SS) + offset) >>> 0;
         if (bytes === 8) {
           const low = cpu.read32(at, user);
           this.#pushPair(low, cpu.read32(at + 4, user));
