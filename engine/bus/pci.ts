@@ -8,9 +8,10 @@
  * Where a guest puts one range over another, the one that was there first (devices that are not PCI, then the
  * lower function and BAR) keeps the addresses and the other is not mapped.
  */
+
+import { bytes, struct, u32, u32s, type View } from '../memory/struct.ts';
 import { type AccessSize, allOnes, type IoHandler, type IoSpace } from './io.ts';
 import type { IrqLine } from './irq.ts';
-import { bytes, struct, u32, u32s, type View } from '../memory/struct.ts';
 
 // Offsets in the configuration header. PCI 3.0, 6.1 and 6.2.
 export const PCI_COMMAND = 0x04;

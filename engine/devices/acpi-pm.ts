@@ -6,8 +6,9 @@
  * The timer does not tick: it is the machine time. Its overflow is worked out when somebody looks, and a clock timer
  * runs only while the guest wants an interrupt for it.
  */
-import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
+
 import type { Clock, Timer } from '../bus/clock.ts';
+import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { f64, struct, u32, u32s, type View } from '../memory/struct.ts';
 

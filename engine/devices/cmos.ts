@@ -7,8 +7,9 @@
  * is stopped, the registers stand still in the RAM. Flags of register C are worked out when they are looked at; a
  * timer runs only while an interrupt is enabled whose flag is not up.
  */
-import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
+
 import type { Clock, Timer } from '../bus/clock.ts';
+import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { bytes, f64, struct, u32, type View } from '../memory/struct.ts';
 

@@ -6,8 +6,9 @@
  * only where that match interrupts. A host that is late makes up for at most 20 ms of lost periods, half a period
  * apart; no comparator interrupts more often than once in 50 us. Messages (FSB delivery) are not offered.
  */
-import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
+
 import type { Clock, Timer } from '../bus/clock.ts';
+import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { f64, f64s, struct, u32, u32s, type View } from '../memory/struct.ts';
 

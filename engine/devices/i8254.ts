@@ -8,8 +8,9 @@
  * late makes up for at most 20 ms of lost ticks, half a period apart so that the guest can take each; the rest is
  * dropped. No more than one interrupt in 50 us is made whatever the guest programs.
  */
-import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
+
 import type { Clock, Timer } from '../bus/clock.ts';
+import { type AccessSize, allOnes, type IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { f64, f64s, struct, u32, u32s, type View } from '../memory/struct.ts';
 

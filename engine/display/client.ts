@@ -18,6 +18,7 @@ import { Handshake, type HandshakePolicy } from './handshake.ts';
 import type { ClientHost } from './server.ts';
 import { UpdateWriter } from './update.ts';
 import { ByteQueue, ByteWriter } from './wire/bytes.ts';
+import { type ClientMessage, MESSAGE_LIMIT, parseClientMessage } from './wire/client-messages.ts';
 import {
   clipboardCaps,
   clipboardNotify,
@@ -26,7 +27,6 @@ import {
   parseProvided,
   plainCutText,
 } from './wire/clipboard.ts';
-import { type ClientMessage, MESSAGE_LIMIT, parseClientMessage } from './wire/client-messages.ts';
 import { encodePixelFormat, mappedColours, NATIVE_FORMAT, type PixelFormat, PixelTranslator } from './wire/pixel-format.ts';
 import { CLIPBOARD, ENCODING, FENCE, RESIZE_REASON, RESIZE_STATUS, type Rect, SERVER_MESSAGE } from './wire/protocol.ts';
 

@@ -2,9 +2,9 @@
  * For tests: a channel in memory and a small RFB client that decodes all the server can send, written from the
  * protocol's description and not from the encoders.
  */
-import { inflateSync, constants } from 'node:zlib';
+import { constants, inflateSync } from 'node:zlib';
 import type { ByteChannel, ByteChannelListener, InputSink } from './channel.ts';
-import { type PixelFormat, encodePixelFormat, NATIVE_FORMAT } from './wire/pixel-format.ts';
+import { encodePixelFormat, NATIVE_FORMAT, type PixelFormat } from './wire/pixel-format.ts';
 
 /** The server's end of a connection in memory; the test is the other end. */
 export class MemoryChannel implements ByteChannel {

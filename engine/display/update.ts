@@ -3,7 +3,7 @@ import { writeCursor } from './cursor.ts';
 import type { Copy } from './damage.ts';
 import { type RectEncoder, writeRectHeader } from './encodings/encoder.ts';
 import type { Picture } from './framebuffer.ts';
-import { ByteWriter } from './wire/bytes.ts';
+import type { ByteWriter } from './wire/bytes.ts';
 import type { PixelTranslator } from './wire/pixel-format.ts';
 import { ENCODING, type Rect, SERVER_MESSAGE } from './wire/protocol.ts';
 

@@ -7,8 +7,8 @@
 import type { Body, FieldName, FlagKind, MemorySize, Statement, Value, Variable } from '../ir/builder.ts';
 import { evaluate, fromNumber, toNumber } from '../ir/evaluate.ts';
 import { Exit } from '../ir/exit.ts';
-import { printBody } from '../ir/print.ts';
 import type { Type } from '../ir/ops.ts';
+import { printBody } from '../ir/print.ts';
 import * as S from '../memory/vcpu-state.ts';
 
 /** What of a vCPU the executor needs. */

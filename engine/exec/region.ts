@@ -396,7 +396,8 @@ export class RegionLowering extends Lowering {
     const retired = this.#retired;
     const from = this.#from as Node;
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
-    if (to === undefined || (label === undefined && (to.dominator !== from || to.isMerge || to.order <= from.order))) this.#leaveTo(offset, bits);
+    if (to === undefined || (label === undefined && (to.dominator !== from || to.isMerge || to.order <= from.order)))
+      this.#leaveTo(offset, bits);
     else {
       if (label?.loop === true) {
         // A back edge: something may be asked of this vCPU.

@@ -1,7 +1,7 @@
 /** Every pure operation against the WebAssembly engine itself, on random and edge operands. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ModuleBuilder, Bytes } from '../exec/wasm.ts';
+import { Bytes, ModuleBuilder } from '../exec/wasm.ts';
 import { evaluate } from './evaluate.ts';
 import { type PureOp, pureOps, type Type } from './ops.ts';
 

@@ -177,7 +177,8 @@ export class VirtioParts {
 export function unservedDrive(config: MachineConfig): string | undefined {
   for (const drive of config.drives) {
     const used = config.devices.some(({ driver, properties }) => driver === BLK && properties.drive === drive.id);
-    if (drive.interface === 'virtio' && used) return `drive '${drive.id}' is a virtio disk already: give it if=none, or leave its -device out`;
+    if (drive.interface === 'virtio' && used)
+      return `drive '${drive.id}' is a virtio disk already: give it if=none, or leave its -device out`;
     if (drive.interface !== 'virtio' && drive.interface !== 'none')
       return `drive '${drive.id}': this version has virtio disks only (if=virtio), no ${drive.interface} ones`;
   }

@@ -4,9 +4,9 @@
  * character device. Other parts add commands with `register` and `registerInfo`.
  */
 import { ExpressionError, evaluate } from './hmp-expression.ts';
+import { registerInfoCommands } from './hmp-info.ts';
 import { dumpMemory, dumpStrings, type Format, formatPlain, maxDumpBytes, parseFormat } from './hmp-memory.ts';
 import { registerByName } from './hmp-registers.ts';
-import { registerInfoCommands } from './hmp-info.ts';
 import { parseKeyList } from './keys.ts';
 import type { Chardev, CpuRegisters, MachineControl } from './machine-control.ts';
 import { readVirtual, translate } from './page-tables.ts';

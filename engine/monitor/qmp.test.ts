@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { JsonStream, stringify } from './json-stream.ts';
 import type { QmpServer } from './qmp.ts';
+import { QmpServer as Server } from './qmp.ts';
 import { attachQmp } from './qmp-chardev.ts';
 import { registerStandardCommands } from './qmp-commands.ts';
-import { QmpServer as Server } from './qmp.ts';
 import { FakeChardev, FakeMachine, longModeRegisters, settle } from './testing.ts';
 import { qmpVersion } from './version.ts';
 

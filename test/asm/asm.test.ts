@@ -13,7 +13,10 @@ const folder = dirname(fileURLToPath(import.meta.url));
 const skip = existsSync(nasm) ? false : `nasm is missing (apt-get install nasm): no assembly test was run`;
 if (skip !== false) console.log(skip);
 
-const machines = skip === false ? { baseline: new BareMachine('baseline'), region: new BareMachine('region'), reference: new ReferenceMachine() } : undefined;
+const machines =
+  skip === false
+    ? { baseline: new BareMachine('baseline'), region: new BareMachine('region'), reference: new ReferenceMachine() }
+    : undefined;
 const only = process.env.ASM_CASE;
 
 for (const file of readdirSync(folder).filter((name) => name.endsWith('.asm')))

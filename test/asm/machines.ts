@@ -1,6 +1,7 @@
 /** The two machines that assembly tests run on: the baseline tier and the reference executor. */
-import { ReferenceVcpu } from '../../engine/accel/reference/vcpu.ts';
+
 import { BareMachine } from '../../engine/accel/jit/testing.ts';
+import { ReferenceVcpu } from '../../engine/accel/reference/vcpu.ts';
 import * as S from '../../engine/memory/vcpu-state.ts';
 
 /** A place below the records of the translator, in memory that no guest sees. */

@@ -7,7 +7,15 @@ import { renew } from './machines.ts';
 
 const NAMES = 'rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15'.split(' ');
 const SEGMENTS = 'es cs ss ds fs gs ldtr tr'.split(' ');
-const SYSTEM: Record<string, number> = { cr0: S.CR0, cr2: S.CR2, cr3: S.CR3, cr4: S.CR4, efer: S.EFER, dr6: S.DR + 32, dr7: S.DR + 40 };
+const SYSTEM: Record<string, number> = {
+  cr0: S.CR0,
+  cr2: S.CR2,
+  cr3: S.CR3,
+  cr4: S.CR4,
+  efer: S.EFER,
+  dr6: S.DR + 32,
+  dr7: S.DR + 40,
+};
 const EXCEPTIONS = 'DE DB NMI BP OF BR UD NM DF - TS NP SS GP PF - MF AC MC XM'.split(' ');
 const ARITHMETIC = ['CF', 'PF', 'AF', 'ZF', 'SF', 'OF'] as const;
 
@@ -21,7 +29,8 @@ function fill(machine: BareMachine, image: MemoryImage): void {
       for (let n = 0; n < size; n++) bytes[n] = Number((big(value) >> BigInt(8 * n)) & 0xffn);
       machine.ram.write(Number(address), bytes);
     }
-  for (const [address, text] of Object.entries(image.bytes ?? {})) machine.ram.write(Number(address), Buffer.from(text.replaceAll(' ', ''), 'hex'));
+  for (const [address, text] of Object.entries(image.bytes ?? {}))
+    machine.ram.write(Number(address), Buffer.from(text.replaceAll(' ', ''), 'hex'));
 }
 
 function flagBits(text: string): number {
@@ -118,24 +127,35 @@ export function runCase(machine: BareMachine, one: AsmCase, assembled: Assembled
   } finally {
     interrupts.exception = original;
   }
-  if (machine.tripleFaulted !== (expect.triple ?? false)) differences.push(machine.tripleFaulted ? 'a triple fault' : 'no triple fault');
+  if (machine.tripleFaulted !== (expect.triple ?? false))
+    differences.push(machine.tripleFaulted ? 'a triple fault' : 'no triple fault');
 
   // UD2 is how a user-mode case ends.
   if (exception?.vector === 6 && expect.exception === undefined && state.cpl === 3) {
     const base = state.mode === 64 ? 0 : cpu.segmentBase(S.CS);
     if (ram.read16(base + exception.rip) === 0x0b0f) exception = undefined;
   }
-  const got = exception === undefined ? 'none' : `#${EXCEPTIONS[exception.vector] ?? exception.vector}${exception.code === 0 ? '' : ` ${exception.code}`}`;
-  const wanted = expect.exception?.replace(/ (0x[0-9a-f]+)$/, (_, code) => (Number(code) === 0 ? '' : ` ${Number(code)}`)).replace(/ 0$/, '') ?? 'none';
+  const got =
+    exception === undefined
+      ? 'none'
+      : `#${EXCEPTIONS[exception.vector] ?? exception.vector}${exception.code === 0 ? '' : ` ${exception.code}`}`;
+  const wanted =
+    expect.exception
+      ?.replace(/ (0x[0-9a-f]+)$/, (_, code) => (Number(code) === 0 ? '' : ` ${Number(code)}`))
+      .replace(/ 0$/, '') ?? 'none';
   if (got !== wanted) differences.push(`exception ${got} at ${exception?.rip.toString(16)}, not ${wanted}`);
   else if (expect.at !== undefined) {
     const at = assembled.labels.get(expect.at);
-    if (exception?.rip !== at) differences.push(`the exception is of 0x${exception?.rip.toString(16)}, not of ${expect.at} (0x${at?.toString(16)})`);
+    if (exception?.rip !== at)
+      differences.push(`the exception is of 0x${exception?.rip.toString(16)}, not of ${expect.at} (0x${at?.toString(16)})`);
   }
 
   for (const [name, value] of Object.entries(expect.regs ?? {})) {
     const is = register(machine, name);
-    const should = typeof value === 'string' && assembled.labels.has(value) ? BigInt(assembled.labels.get(value) as number) : BigInt.asUintN(name.startsWith('xmm') ? 128 : 64, big(value));
+    const should =
+      typeof value === 'string' && assembled.labels.has(value)
+        ? BigInt(assembled.labels.get(value) as number)
+        : BigInt.asUintN(name.startsWith('xmm') ? 128 : 64, big(value));
     if (is !== should) differences.push(`${name} is 0x${is.toString(16)}, not 0x${should.toString(16)}`);
   }
   if (expect.flags !== undefined) {

@@ -16,7 +16,9 @@ async function screen(vm: Vm): Promise<Image> {
 }
 
 for (const cpus of [1, 2, 4])
-  test(`${cpus} CPUs: a shell that answers, and the command that turns the machine off`, { skip: withoutGuest() }, async (context) => {
+  test(`${cpus} CPUs: a shell that answers, and the command that turns the machine off`, {
+    skip: withoutGuest(),
+  }, async (context) => {
     const vm = startVm(context, { cpus });
     await vm.shell();
     context.diagnostic(`a shell after ${((performance.now() - vm.began) / 1000).toFixed(1)} s`);
@@ -95,7 +97,10 @@ test('stop and cont: no time passes for the guest; statistics', { skip: withoutG
   await vm.shell();
   const first = (await vm.qmp('x-query-stats')) as MachineStats;
   assert.equal(first.memory.totalBytes, 256 * 1048576);
-  assert.ok(first.memory.residentBytes > 32 * 1048576 && first.memory.residentBytes < 200 * 1048576, `${first.memory.residentBytes}`);
+  assert.ok(
+    first.memory.residentBytes > 32 * 1048576 && first.memory.residentBytes < 200 * 1048576,
+    `${first.memory.residentBytes}`,
+  );
   for (const cpu of first.vcpus) {
     assert.ok(cpu.hostCpuNs > 1e8, `vCPU ${cpu.index}: ${cpu.hostCpuNs} ns`);
     assert.ok(cpu.instructions > 1e6 && (cpu.exits.interrupt ?? 0) > 0 && (cpu.exits.hlt ?? 0) > 0);
@@ -108,8 +113,14 @@ test('stop and cont: no time passes for the guest; statistics', { skip: withoutG
   await pause(4000);
   const still = (await vm.qmp('x-query-stats')) as MachineStats;
   assert.equal(still.machineNs, stopped.machineNs);
-  assert.deepEqual(still.vcpus.map(({ instructions }) => instructions), stopped.vcpus.map(({ instructions }) => instructions));
-  assert.deepEqual(still.vcpus.map(({ state }) => state), ['stopped', 'stopped']);
+  assert.deepEqual(
+    still.vcpus.map(({ instructions }) => instructions),
+    stopped.vcpus.map(({ instructions }) => instructions),
+  );
+  assert.deepEqual(
+    still.vcpus.map(({ state }) => state),
+    ['stopped', 'stopped'],
+  );
   await vm.qmp('cont');
   const passed = (await uptime()) - before;
   assert.ok(passed < 3.5, `${passed} s passed`);

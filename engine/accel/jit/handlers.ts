@@ -4,8 +4,9 @@
  * The table's first entries are the handlers that no row stands for; then come the EA records, then the forms in
  * the order of the tables.
  */
-import { type FunctionType, ModuleBuilder } from '../../exec/wasm.ts';
+
 import { CPU, Lowering, type LoweringTarget, MEMORY_HELPERS, REC, W } from '../../exec/lower.ts';
+import { type FunctionType, ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder } from '../../ir/builder.ts';
 import { Exit } from '../../ir/exit.ts';
 import { expandFlags } from '../../ir/flags.ts';
@@ -146,8 +147,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   };
   module.table = { module: 'e', name: 'table', minimum: bodies.length };
   const indices = new Map<string, number>();
-  for (const [name, { params, result }] of signatures)
-    indices.set(name, module.import('h', name, { params, results: [result] }));
+  for (const [name, { params, result }] of signatures) indices.set(name, module.import('h', name, { params, results: [result] }));
   const functionType = module.type(HANDLER_TYPE);
   const target: LoweringTarget = {
     memory64: options.memory64,
@@ -179,7 +179,12 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   run.enter();
   module.export('jump', indices.get('$jump') as number);
   module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view()));
-  return { bytes: module.build(), handlers: bodies.length, helpers: [...signatures.keys()], signatures: Object.fromEntries(signatures) };
+  return {
+    bytes: module.build(),
+    handlers: bodies.length,
+    helpers: [...signatures.keys()],
+    signatures: Object.fromEntries(signatures),
+  };
 }
 
 function collectHelpers(body: Body, into: Map<string, { params: Type[]; result: Type }>): void {

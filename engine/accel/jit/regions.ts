@@ -5,7 +5,7 @@ import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder, type FieldName } from '../../ir/builder.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../../x86/emit/prelude.ts';
-import { emitForm, FIRST_FORM, forms, Handler, HANDLER_TYPE, type HelperSignatures } from './handlers.ts';
+import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatures } from './handlers.ts';
 
 const MAX_BLOCKS = 48;
 const MAX_INSTRUCTIONS = 400;
@@ -174,7 +174,13 @@ export function encodeRegion(
   };
   for (const block of blocks) for (const instruction of block.instructions) collect(instruction.body);
   const module = new ModuleBuilder();
-  module.memory = { module: 'e', name: 'memory', initialPages: memory.pages, maximumPages: memory.pages, memory64: memory.memory64 };
+  module.memory = {
+    module: 'e',
+    name: 'memory',
+    initialPages: memory.pages,
+    maximumPages: memory.pages,
+    memory64: memory.memory64,
+  };
   module.table = { module: 'e', name: 'table', minimum: 1 };
   const indices = new Map<string, number>();
   for (const name of names) {

@@ -1,7 +1,7 @@
 /** A bare machine for tests: one vCPU on flat memory, no devices; runs code that is given as bytes. */
 import { PhysicalMemory } from '../../memory/physical.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { CR0, CR4, Cpu, type CpuBus, EFER } from '../../x86/system/cpu.ts';
+import { Cpu, type CpuBus, CR0, CR4, EFER } from '../../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
 import { System } from '../../x86/system/helpers.ts';
 import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
@@ -33,7 +33,14 @@ export class BareMachine {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
     this.ram = new PhysicalMemory(
-      { buffer, start: RAM_AT, end: RAM_AT + RAM, codePages: FLAGS_AT, dirtyPages: FLAGS_AT + 0x10000, codeGranules: FLAGS_AT + 0x20000 },
+      {
+        buffer,
+        start: RAM_AT,
+        end: RAM_AT + RAM,
+        codePages: FLAGS_AT,
+        dirtyPages: FLAGS_AT + 0x10000,
+        codeGranules: FLAGS_AT + 0x20000,
+      },
       RAM,
     );
     this.ram.setRegions([{ base: 0, length: RAM, host: RAM_AT, readOnly: false, name: 'ram' }]);

@@ -6,15 +6,15 @@
  * physical pages and serve every linear address that the page is mapped at.
  */
 import { Exit } from '../../ir/exit.ts';
-import { Paging } from '../../x86/system/paging.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { FORM_BITS } from '../../x86/decode/rows.ts';
-import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
+import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import type { System } from '../../x86/system/helpers.ts';
+import { Paging } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { Handler, handlerOf, type HelperSignatures, preludeHandler, rows } from './handlers.ts';
+import { Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
 import { collectBlocks, encodeRegion, type RegionImports } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
@@ -297,7 +297,8 @@ export class JitVcpu {
 
   #dropJumps(): void {
     // Between two flushes few entries are made as a rule: those are undone one by one.
-    if (this.#jumpFills <= FILL_LOG) for (let n = 0; n < this.#jumpFills; n++) {
+    if (this.#jumpFills <= FILL_LOG)
+      for (let n = 0; n < this.#jumpFills; n++) {
         const at = this.#jumpLog[n];
         this.#jumps[at] = -1;
         this.#jumps[at + 1] = -1;
@@ -345,7 +346,12 @@ export class JitVcpu {
         this.cache.note(record, page);
       }
       // Link a branch within the page: it stays right for as long as the page's records do.
-      if (from !== 0 && state[S.STOPPED_AT >> 2] === from && cpu.getNumber(S.RIP_BASE) === rip - offset && this.#samePage(from, page))
+      if (
+        from !== 0 &&
+        state[S.STOPPED_AT >> 2] === from &&
+        cpu.getNumber(S.RIP_BASE) === rip - offset &&
+        this.#samePage(from, page)
+      )
         this.#data.setInt32(from + S.RECORD.link, record, true);
       state[S.STOPPED_AT >> 2] = 0;
       cpu.setNumber(S.RIP_BASE, rip - offset);
@@ -353,8 +359,7 @@ export class JitVcpu {
       const index = (ripLow ^ ((ripLow >>> 12) | (ripHigh << 20))) & (S.JUMP_ENTRIES - 1);
       const linearPage = pageHash(lowOf(address) >>> 12);
       this.#jumpPages[linearPage >> 5] |= 1 << (linearPage & 31);
-      const at =
-        (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
+      const at = (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
       if (this.#jumpFills < FILL_LOG) this.#jumpLog[this.#jumpFills] = at;
       this.#jumpFills++;
       this.#jumps[at] = ripLow;
@@ -589,7 +594,35 @@ const pageHash = (page: number): number => (page ^ (page >>> 15)) & 0x7fff;
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);
 /** Rows whose first operand, memory, is only read. */
-const READ_ONLY = new Set(['CMP', 'TEST', 'PUSH_E', 'JMP_E', 'CALL_E', 'MUL', 'IMUL1', 'DIV', 'IDIV', 'BT', 'NOP', 'LMSW', 'LLDT', 'LTR', 'VERR', 'VERW', 'LDMXCSR', 'LGDT', 'LIDT', 'FXRSTOR', 'INVLPG', 'CLFLUSH', 'CALL_FAR_M', 'JMP_FAR_M', 'X87', 'CMPS', 'LEA']);
+const READ_ONLY = new Set([
+  'CMP',
+  'TEST',
+  'PUSH_E',
+  'JMP_E',
+  'CALL_E',
+  'MUL',
+  'IMUL1',
+  'DIV',
+  'IDIV',
+  'BT',
+  'NOP',
+  'LMSW',
+  'LLDT',
+  'LTR',
+  'VERR',
+  'VERW',
+  'LDMXCSR',
+  'LGDT',
+  'LIDT',
+  'FXRSTOR',
+  'INVLPG',
+  'CLFLUSH',
+  'CALL_FAR_M',
+  'JMP_FAR_M',
+  'X87',
+  'CMPS',
+  'LEA',
+]);
 
 /** Bytes that a memory operand of that size letter spans, for limit checks; 1 where the instruction checks by itself. */
 function memoryBytes(size: number, letter: string): number {

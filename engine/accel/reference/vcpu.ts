@@ -8,7 +8,7 @@ import { Builder, type FieldName } from '../../ir/builder.ts';
 import { Exit } from '../../ir/exit.ts';
 import { ends, verify } from '../../ir/verify.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { Decoded, decodedForm, Decoder } from '../../x86/decode/decoder.ts';
+import { Decoded, Decoder, decodedForm } from '../../x86/decode/decoder.ts';
 import { emitPrelude } from '../../x86/emit/prelude.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf, raise } from '../../x86/system/cpu.ts';

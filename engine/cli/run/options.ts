@@ -5,7 +5,7 @@
 import { cpuFeatures, cpuModels, deviceModels, logItems, machineTypes } from './catalogue.ts';
 import { applyGlobals, findDevice } from './devices.ts';
 import { OptionError } from './keyval.ts';
-import { addShort, type Draft, offered, type OptionRow, unavailable } from './option-table.ts';
+import { addShort, type Draft, type OptionRow, offered, unavailable } from './option-table.ts';
 import type { RunOptions } from './run-options.ts';
 
 /** What the command line asks for: a machine, or text to be printed. */

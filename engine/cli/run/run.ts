@@ -8,7 +8,7 @@ import { ChardevError } from '../../host/chardev-types.ts';
 import { startControl } from '../../host/qmp-service.ts';
 import type { MachineControl, StartMachine } from '../../monitor/machine-control.ts';
 import { version } from '../../monitor/version.ts';
-import { toMachineConfig, type HostInfo } from './config.ts';
+import { type HostInfo, toMachineConfig } from './config.ts';
 import { OptionError } from './keyval.ts';
 import { parseRunOptions } from './options.ts';
 import type { RunOptions } from './run-options.ts';

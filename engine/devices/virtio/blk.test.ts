@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { fresh, snapshotSuite } from '../testing.ts';
 import { VirtioBlk, type VirtioBlkOptions, virtioBlkState } from './blk.ts';
 import type { Locked } from './device.ts';
-import { LegacyDriver, ModernDriver, RING_VARIANTS, TestMachine, type TestQueue } from './testing-driver.ts';
 import { MemoryDisk } from './testing-disk.ts';
+import { LegacyDriver, ModernDriver, RING_VARIANTS, TestMachine, type TestQueue } from './testing-driver.ts';
 import type { VirtioPciOptions } from './transport-pci.ts';
 
 let held = 0;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PlainMemory } from '../testing.ts';
-import { Chain, CHAIN_BUFFERS_MAX, PIECE_MAX } from './chain.ts';
+import { CHAIN_BUFFERS_MAX, Chain, PIECE_MAX } from './chain.ts';
 import { random } from './testing-disk.ts';
 
 test('buffers that touch become one; what makes no sense is named', () => {

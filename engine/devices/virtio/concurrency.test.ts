@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { MachineLock } from '../../memory/lock.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { MachineLock } from '../../memory/lock.ts';
 import { VirtioBlk, virtioBlkState } from './blk.ts';
+import { virtioState } from './state.ts';
 import { ModernDriver, RING_VARIANTS, TestMachine, wantsKick } from './testing-driver.ts';
 import type { IoThreadData } from './testing-io-thread.ts';
-import { virtioState } from './state.ts';
 
 const ROUNDS = 1500;
 /** Chains of three in a ring of 16. */

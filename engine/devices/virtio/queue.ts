@@ -8,7 +8,7 @@
  * All methods want the machine lock held.
  */
 import type { GuestMemory } from '../../memory/guest-memory.ts';
-import { Chain, CHAIN_BUFFERS_MAX } from './chain.ts';
+import { CHAIN_BUFFERS_MAX, Chain } from './chain.ts';
 import { RingMemory } from './ring-memory.ts';
 import {
   F_EVENT_IDX,

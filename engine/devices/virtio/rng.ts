@@ -1,5 +1,5 @@
 /** virtio-rng: an entropy source. virtio 1.2, 5.4. */
-import { type VirtioDevice, type VirtioTransport, serveAll } from './device.ts';
+import { serveAll, type VirtioDevice, type VirtioTransport } from './device.ts';
 
 /** Bytes that one request gets at most; a driver takes what it gets and asks again. */
 const REQUEST_MAX = 4096;

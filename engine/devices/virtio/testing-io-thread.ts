@@ -2,8 +2,8 @@
 import { workerData } from 'node:worker_threads';
 import { IoMap } from '../../bus/io.ts';
 import { PciBus, pciBusState, pciFunctionState } from '../../bus/pci.ts';
-import { MachineLock } from '../../memory/lock.ts';
 import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { MachineLock } from '../../memory/lock.ts';
 import { fresh } from '../testing.ts';
 import { VirtioBlk, virtioBlkState } from './blk.ts';
 import { virtioState } from './state.ts';

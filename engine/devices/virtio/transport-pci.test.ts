@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { snapshotSuite, PlainMemory, fresh } from '../testing.ts';
-import { PciBus, pciBusState, pciFunctionState } from '../../bus/pci.ts';
 import { IoMap } from '../../bus/io.ts';
+import { PciBus, pciBusState, pciFunctionState } from '../../bus/pci.ts';
+import { fresh, PlainMemory, snapshotSuite } from '../testing.ts';
 import { VirtioRng } from './rng.ts';
 import { F_RING_RESET, F_VERSION_1, hasBit, virtioState } from './state.ts';
 import { random } from './testing-disk.ts';

@@ -1,6 +1,6 @@
 import { type Compression, ZlibStream } from '../compression.ts';
-import { ByteWriter } from '../wire/bytes.ts';
 import type { Picture } from '../framebuffer.ts';
+import { ByteWriter } from '../wire/bytes.ts';
 import type { PixelTranslator } from '../wire/pixel-format.ts';
 import { ENCODING, type Rect } from '../wire/protocol.ts';
 import { type RectEncoder, splitBands } from './encoder.ts';

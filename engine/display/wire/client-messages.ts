@@ -1,5 +1,5 @@
-import { CLIENT_MESSAGE, type Rect } from './protocol.ts';
 import { PIXEL_FORMAT_BYTES, type PixelFormat, parsePixelFormat } from './pixel-format.ts';
+import { CLIENT_MESSAGE, type Rect } from './protocol.ts';
 
 /** A message of a client, checked (RFC 6143 7.5; rfbproto "Client to Server Messages"). */
 export type ClientMessage =

@@ -4,8 +4,9 @@
  *
  * `out` may be one of the operands. Nothing here allocates or uses BigInt.
  */
-import { C0, C1, C2, C3, IE, PE, ZE } from './fpu-state.ts';
+
 import { BIAS, classify, Float80, FloatContext, Kind, mulHigh, Rounding, TOP_BIT } from './float80.ts';
+import { C0, C1, C2, C3, IE, PE, ZE } from './fpu-state.ts';
 
 export class SoftFloat80 extends FloatContext {
   protected readonly x = new Float80();

@@ -66,7 +66,19 @@ export const FLAG = {
 } as const;
 export const ARITHMETIC = 0x8d5;
 
-export const CR0 = { PE: 1, MP: 2, EM: 4, TS: 8, ET: 16, NE: 32, WP: 1 << 16, AM: 1 << 18, NW: 1 << 29, CD: 1 << 30, PG: 1 << 31 } as const;
+export const CR0 = {
+  PE: 1,
+  MP: 2,
+  EM: 4,
+  TS: 8,
+  ET: 16,
+  NE: 32,
+  WP: 1 << 16,
+  AM: 1 << 18,
+  NW: 1 << 29,
+  CD: 1 << 30,
+  PG: 1 << 31,
+} as const;
 export const CR4 = {
   VME: 1,
   PVI: 2,
@@ -205,7 +217,7 @@ export class Cpu {
     if (((0x9669 >> (parity & 15)) & 1) !== 0) flags |= FLAG.PF;
     flags |= (aux << 1) & FLAG.AF;
     if ((low | high) === 0) flags |= FLAG.ZF;
-    if ((high < 0) !== ((aux & 1) !== 0)) flags |= FLAG.SF;
+    if (high < 0 !== ((aux & 1) !== 0)) flags |= FLAG.SF;
     if ((((aux >>> 31) ^ (aux >>> 30)) & 1) !== 0) flags |= FLAG.OF;
     return flags;
   }
@@ -221,8 +233,7 @@ export class Cpu {
     const of = (flags >> 11) & 1;
     this.i32[S.FLAG_RES >> 2] = notZero;
     this.i32[(S.FLAG_RES >> 2) + 1] = 0;
-    this.i32[S.FLAG_AUX >> 2] =
-      (cf << 31) | ((cf ^ of) << 30) | (delta << 8) | (((flags >> 4) & 1) << 3) | ((flags >> 7) & 1);
+    this.i32[S.FLAG_AUX >> 2] = (cf << 31) | ((cf ^ of) << 30) | (delta << 8) | (((flags >> 4) & 1) << 3) | ((flags >> 7) & 1);
   }
 
   // --- segments ---------------------------------------------------------------------------------------------------

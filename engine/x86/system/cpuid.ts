@@ -6,14 +6,60 @@ import { CR4 } from './cpu.ts';
 
 /** Feature bits by leaf and register, with the names QEMU uses. */
 const LEAF1_EDX: Record<string, number> = {
-  fpu: 0, vme: 1, de: 2, pse: 3, tsc: 4, msr: 5, pae: 6, mce: 7, cx8: 8, apic: 9, sep: 11, mtrr: 12, pge: 13, mca: 14, cmov: 15,
-  pat: 16, pse36: 17, clflush: 19, mmx: 23, fxsr: 24, sse: 25, sse2: 26, ht: 28,
+  fpu: 0,
+  vme: 1,
+  de: 2,
+  pse: 3,
+  tsc: 4,
+  msr: 5,
+  pae: 6,
+  mce: 7,
+  cx8: 8,
+  apic: 9,
+  sep: 11,
+  mtrr: 12,
+  pge: 13,
+  mca: 14,
+  cmov: 15,
+  pat: 16,
+  pse36: 17,
+  clflush: 19,
+  mmx: 23,
+  fxsr: 24,
+  sse: 25,
+  sse2: 26,
+  ht: 28,
 };
 const LEAF1_ECX: Record<string, number> = {
-  sse3: 0, pclmulqdq: 1, ssse3: 9, cx16: 13, pcid: 17, 'sse4.1': 19, 'sse4.2': 20, x2apic: 21, movbe: 22, popcnt: 23, 'tsc-deadline': 24, aes: 25,
-  rdrand: 30, hypervisor: 31,
+  sse3: 0,
+  pclmulqdq: 1,
+  ssse3: 9,
+  cx16: 13,
+  pcid: 17,
+  'sse4.1': 19,
+  'sse4.2': 20,
+  x2apic: 21,
+  movbe: 22,
+  popcnt: 23,
+  'tsc-deadline': 24,
+  aes: 25,
+  rdrand: 30,
+  hypervisor: 31,
 };
-const LEAF7_EBX: Record<string, number> = { fsgsbase: 0, 'tsc-adjust': 1, bmi1: 3, smep: 7, bmi2: 8, erms: 9, invpcid: 10, rdseed: 18, adx: 19, smap: 20, clflushopt: 23, sha: 29 };
+const LEAF7_EBX: Record<string, number> = {
+  fsgsbase: 0,
+  'tsc-adjust': 1,
+  bmi1: 3,
+  smep: 7,
+  bmi2: 8,
+  erms: 9,
+  invpcid: 10,
+  rdseed: 18,
+  adx: 19,
+  smap: 20,
+  clflushopt: 23,
+  sha: 29,
+};
 const LEAF7_ECX: Record<string, number> = { umip: 2, rdpid: 22 };
 const EXT1_EDX: Record<string, number> = { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 };
 const EXT1_ECX: Record<string, number> = { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 };
@@ -150,7 +196,12 @@ export class Cpuid {
         // Crystal of 1 GHz, TSC at the same rate.
         return { eax: 1, ebx: 1, ecx: TSC_HZ, edx: 0 };
       case 0x40000000:
-        return { eax: 0x40000010, ebx: text('KVMKVMKVM\0\0\0', 0), ecx: text('KVMKVMKVM\0\0\0', 4), edx: text('KVMKVMKVM\0\0\0', 8) };
+        return {
+          eax: 0x40000010,
+          ebx: text('KVMKVMKVM\0\0\0', 0),
+          ecx: text('KVMKVMKVM\0\0\0', 4),
+          edx: text('KVMKVMKVM\0\0\0', 8),
+        };
       case 0x40000001:
         r.eax = bits('kvm.eax');
         return r;
@@ -186,14 +237,37 @@ export class Cpuid {
 }
 
 /** The models by QEMU's names: features and signature. `x86-64-v2` is the default. */
-const V1 = 'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm hypervisor'.split(' ');
+const V1 =
+  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm hypervisor'.split(
+    ' ',
+  );
 const V2 = [...V1, ...'sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm'.split(' ')];
 const PLATFORM = 'x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
 
-export const MODELS: Readonly<Record<string, { features: readonly string[]; brand: string; family: number; model: number; stepping: number }>> = {
-  qemu64: { features: [...V1, 'sse3', 'cx16', 'x2apic', 'kvmclock', 'lahf_lm'], brand: 'Vivarium virtual CPU (qemu64)', family: 15, model: 107, stepping: 1 },
-  kvm64: { features: [...V1, 'sse3', 'cx16', 'kvmclock'], brand: 'Vivarium virtual CPU (kvm64)', family: 15, model: 6, stepping: 1 },
-  qemu32: { features: V1.filter((name) => name !== 'lm' && name !== 'syscall'), brand: 'Vivarium virtual CPU (qemu32)', family: 6, model: 6, stepping: 3 },
+export const MODELS: Readonly<
+  Record<string, { features: readonly string[]; brand: string; family: number; model: number; stepping: number }>
+> = {
+  qemu64: {
+    features: [...V1, 'sse3', 'cx16', 'x2apic', 'kvmclock', 'lahf_lm'],
+    brand: 'Vivarium virtual CPU (qemu64)',
+    family: 15,
+    model: 107,
+    stepping: 1,
+  },
+  kvm64: {
+    features: [...V1, 'sse3', 'cx16', 'kvmclock'],
+    brand: 'Vivarium virtual CPU (kvm64)',
+    family: 15,
+    model: 6,
+    stepping: 1,
+  },
+  qemu32: {
+    features: V1.filter((name) => name !== 'lm' && name !== 'syscall'),
+    brand: 'Vivarium virtual CPU (qemu32)',
+    family: 6,
+    model: 6,
+    stepping: 3,
+  },
   Nehalem: { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (Nehalem)', family: 6, model: 26, stepping: 3 },
   Westmere: { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (Westmere)', family: 6, model: 44, stepping: 1 },
   'x86-64-v2': { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (x86-64-v2)', family: 6, model: 44, stepping: 1 },
@@ -201,7 +275,10 @@ export const MODELS: Readonly<Record<string, { features: readonly string[]; bran
 };
 
 /** Features of a model with `+`/`-` changes; names that are unknown or not implemented are given back in `refused`. */
-export function cpuFeatures(model: string, changes: Readonly<Record<string, boolean>> = {}): { config: Omit<CpuidConfig, 'cpus'>; refused: string[] } | undefined {
+export function cpuFeatures(
+  model: string,
+  changes: Readonly<Record<string, boolean>> = {},
+): { config: Omit<CpuidConfig, 'cpus'>; refused: string[] } | undefined {
   const chosen = MODELS[model];
   if (chosen === undefined) return undefined;
   const features = new Set(chosen.features.filter((name) => IMPLEMENTED.includes(name)));

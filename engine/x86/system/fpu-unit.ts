@@ -3,7 +3,7 @@ import * as S from '../../memory/vcpu-state.ts';
 import { type FpuState, fpuStruct, isPending } from '../fpu/fpu-state.ts';
 import { Outcome, X87 } from '../fpu/x87.ts';
 import { loadLength, storeLength } from '../fpu/x87-forms.ts';
-import { CR0, type Cpu, highOf, lowOf, raise } from './cpu.ts';
+import { type Cpu, CR0, highOf, lowOf, raise } from './cpu.ts';
 
 export class FpuUnit {
   readonly #cpu: Cpu;

@@ -4,10 +4,11 @@
  */
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { crc32c } from './crc32c.ts';
-import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, isCanonical, linear, raise } from './cpu.ts';
+import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, isCanonical, linear, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
+import { crc32c } from './crc32c.ts';
 import { decimalAdjust, divide128 } from './decimal.ts';
+import { FpuUnit } from './fpu-unit.ts';
 import { Interrupts } from './interrupts.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
 import { Paging } from './paging.ts';
@@ -15,7 +16,6 @@ import { Registers } from './registers.ts';
 import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments.ts';
 import { Strings } from './strings.ts';
 import { Transfers } from './transfers.ts';
-import { FpuUnit } from './fpu-unit.ts';
 
 export type Helper = (record: number, ...operands: number[]) => number;
 

@@ -4,7 +4,7 @@
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR4, FLAG, GuestFault, linear, raise } from './cpu.ts';
-import { ATTR, decode, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
+import { ATTR, type decode, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
 
 const RSP = S.GPR + 32;
@@ -216,7 +216,14 @@ export class Interrupts {
     if (newCpl < cpl || virtual) {
       const stack = this.innerStack(newCpl, ext);
       if (target > descriptor.limit) raise(13, ext);
-      frame = new Frame(cpu, stack.descriptor.base, stack.pointer, (stack.descriptor.attr & ATTR.DB) !== 0 ? -1 : 0xffff, newCpl === 3, bytes);
+      frame = new Frame(
+        cpu,
+        stack.descriptor.base,
+        stack.pointer,
+        (stack.descriptor.attr & ATTR.DB) !== 0 ? -1 : 0xffff,
+        newCpl === 3,
+        bytes,
+      );
       if (virtual) for (const index of [S.GS, S.FS, S.DS, S.ES]) frame.push(cpu.selector(index));
       frame.push(cpu.selector(S.SS));
       frame.push(cpu.i32[RSP >> 2]);

@@ -3,7 +3,7 @@
  * NX, WP, SMEP, SMAP, accessed and dirty bits; and the slow path of memory accesses from translated code.
  */
 import * as S from '../../memory/vcpu-state.ts';
-import { CR0, CR4, type Cpu, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
+import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
 
 const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
 /** Error code bits of #PF. */
@@ -259,8 +259,7 @@ export class Paging {
     const high = highOf(address);
     const tlb = cpu.tlb;
     const at =
-      (cpu.i32[S.TLB >> 2] - cpu.at - S.TLB_SUPERVISOR_AT) / 4 +
-      ((low >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
+      (cpu.i32[S.TLB >> 2] - cpu.at - S.TLB_SUPERVISOR_AT) / 4 + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
     if (this.#fills < FILL_LOG) this.#fillLog[this.#fills] = at;
     this.#fills++;
     const pageLow = low & ~0xfff;
@@ -277,7 +276,8 @@ export class Paging {
     tlb[at + 1] = high;
     tlb[at] = pageLow;
     if (write && !readOnly) memory.dirty[page] = 1;
-    const writable = this.#writable && this.#dirty && !readOnly && memory.dirty[page] !== 0 && Atomics.load(memory.code, page) === 0;
+    const writable =
+      this.#writable && this.#dirty && !readOnly && memory.dirty[page] !== 0 && Atomics.load(memory.code, page) === 0;
     if (writable) {
       tlb[at + 3] = high;
       tlb[at + 2] = pageLow;

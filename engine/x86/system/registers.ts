@@ -1,7 +1,7 @@
 /** Control, debug and model-specific registers (SDM 3A 2.5, 3B 18, 4). */
 import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
-import { CR0, CR4, type Cpu, EFER, isCanonical, linear, raise } from './cpu.ts';
+import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';

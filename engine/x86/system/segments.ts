@@ -3,7 +3,19 @@ import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, highOf, linear, lowOf, raise } from './cpu.ts';
 
 /** Attribute bits: the second descriptor word shifted right by 8. */
-export const ATTR = { TYPE: 15, S: 16, DPL: 0x60, P: 0x80, L: 0x2000, DB: 0x4000, G: 0x8000, CODE: 8, CONFORMING: 4, RW: 2, ACCESSED: 1 } as const;
+export const ATTR = {
+  TYPE: 15,
+  S: 16,
+  DPL: 0x60,
+  P: 0x80,
+  L: 0x2000,
+  DB: 0x4000,
+  G: 0x8000,
+  CODE: 8,
+  CONFORMING: 4,
+  RW: 2,
+  ACCESSED: 1,
+} as const;
 
 export interface Descriptor {
   readonly low: number;
@@ -84,7 +96,8 @@ export class Segments {
 
   /** Sets the accessed bit of a code or data descriptor. */
   touch(descriptor: Descriptor): void {
-    if ((descriptor.attr & ATTR.ACCESSED) === 0) this.#cpu.writeByte(descriptor.at + 5, (descriptor.attr | ATTR.ACCESSED) & 0xff, false);
+    if ((descriptor.attr & ATTR.ACCESSED) === 0)
+      this.#cpu.writeByte(descriptor.at + 5, (descriptor.attr | ATTR.ACCESSED) & 0xff, false);
   }
 
   /** Loads a descriptor's contents into a register. */

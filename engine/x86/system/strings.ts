@@ -50,7 +50,7 @@ export class Strings {
   /** RCX, as a number that is exact up to 2^53 and at least that above it. */
   #count(width: number): number {
     const cpu = this.#cpu;
-    if (width === 64) return (cpu.u32[(RCX >> 2) + 1] * 4294967296 + cpu.u32[RCX >> 2]);
+    if (width === 64) return cpu.u32[(RCX >> 2) + 1] * 4294967296 + cpu.u32[RCX >> 2];
     return width === 32 ? cpu.u32[RCX >> 2] : cpu.u16[RCX >> 1];
   }
   /** Takes `done`, below 2^32, off RCX: exact, however much it holds. */
@@ -184,7 +184,8 @@ export class Strings {
       else if (cpu.i32[RAX >> 2] === 0 && (bytes < 8 || cpu.i32[(RAX >> 2) + 1] === 0)) memory.bytes.fill(0, host, host + length);
       else {
         memory.bytes.set(cpu.u8.subarray(RAX, RAX + bytes), host);
-        for (let done = bytes; done < length; done *= 2) memory.bytes.copyWithin(host + done, host, host + Math.min(done, length - done));
+        for (let done = bytes; done < length; done *= 2)
+          memory.bytes.copyWithin(host + done, host, host + Math.min(done, length - done));
       }
     }
     memory.note(host, elements * bytes);
@@ -307,4 +308,3 @@ export class Strings {
     cpu.u8[RAX] = cpu.readByte(this.#address(source, offset, 1, false), cpu.cpl === 3);
   }
 }
-

@@ -8,7 +8,14 @@ export type Reason = 'jump' | 'call' | 'gate' | 'iret';
 const SEGMENT_ORDER = [S.ES, S.CS, S.SS, S.DS, S.FS, S.GS];
 
 /** Switches to the task of a TSS selector. `rip` is what the old task goes on at; `code` is pushed in the new one. */
-export function switchTask(cpu: Cpu, segments: Segments, selector: number, reason: Reason, rip: number, code: number | undefined): void {
+export function switchTask(
+  cpu: Cpu,
+  segments: Segments,
+  selector: number,
+  reason: Reason,
+  rip: number,
+  code: number | undefined,
+): void {
   const selectorCode = selector & 0xfffc;
   const vector = reason === 'iret' ? 10 : 13;
   if ((selector & 4) !== 0 || selectorCode === 0) raise(vector, selectorCode);

@@ -1,8 +1,8 @@
 /** Far transfers, IRET, fast system calls (SDM 2 for each; SDM 3A 5.8). Each sets NEXT_RIP and gives `true` when it has moved on. */
 import * as S from '../../memory/vcpu-state.ts';
-import { ARITHMETIC, type Cpu, CR4, EFER, FLAG, isCanonical, lowOf, highOf, raise } from './cpu.ts';
+import { ARITHMETIC, type Cpu, CR4, EFER, FLAG, highOf, isCanonical, lowOf, raise } from './cpu.ts';
 import type { Interrupts } from './interrupts.ts';
-import { readMsr64, MSR } from './msr-numbers.ts';
+import { MSR, readMsr64 } from './msr-numbers.ts';
 import { ATTR, type Descriptor, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
 
@@ -503,7 +503,9 @@ export class Transfers {
       if (nesting > 0) this.#push(size === 64 ? frame : frame >>> 0, bytes);
       this.#release(-allocate);
       // The last write must be possible: touch the new top.
-      const top = cpu.is64 ? this.#canonical(cpu.getNumber(RSP)) : (cpu.segmentBase(S.SS) + ((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0)) >>> 0;
+      const top = cpu.is64
+        ? this.#canonical(cpu.getNumber(RSP))
+        : (cpu.segmentBase(S.SS) + ((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0)) >>> 0;
       cpu.translate(cpu.wrap(top), true, user);
       if (size === 16) cpu.u16[RBP >> 1] = frame;
       else cpu.setNumber(RBP, size === 32 ? frame >>> 0 : frame);

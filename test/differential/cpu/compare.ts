@@ -86,7 +86,8 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   const trap = word(host, TRAP);
   const subject = subjectOf(batch, n, trap);
   if (subject !== undefined && undefinedResult(subject) !== undefined) return [];
-  if (faultDiffers(subject?.row, codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined) return [];
+  if (faultDiffers(subject?.row, codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined)
+    return [];
   // AMD has one more bit: misaligned SSE mode.
   if (subject?.row.mnemonic === 'LDMXCSR' && (word(host, MXCSR) & 0x20000) !== 0) return [];
   both('trap', TRAP, 1);

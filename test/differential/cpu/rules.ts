@@ -249,7 +249,13 @@ export function chapterOf(row: Row): string {
 }
 
 /** Differences of fault that are a matter of the host: where both fault, but not the same. `cr2High` is the engine's. */
-export function faultDiffers(row: Row | undefined, code: Uint8Array, host: number, engine: number, cr2High: number): string | undefined {
+export function faultDiffers(
+  row: Row | undefined,
+  code: Uint8Array,
+  host: number,
+  engine: number,
+  cr2High: number,
+): string | undefined {
   if (host === 13 && engine === 14 && cr2High >= 0xffff8000 && (code.includes(0x64) || code.includes(0x65)))
     return 'AMD looks whether the offset is canonical before it adds the base of FS or GS, Intel after';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
