@@ -58,7 +58,7 @@ export function e820(memory: PhysicalMemory, reserved: { start: number; end: num
 export function loadKernel(context: BootContext, files: BootFiles): void {
   const { kernel, kernelName } = files;
   const view = new DataView(kernel.buffer, kernel.byteOffset, kernel.byteLength);
-  if (kernel.length > 0x260 && view.getUint32(0x202, true) === 0x53726448) {
+  if (isLinux(kernel)) {
     loadBzImage(context, files, view);
     return;
   }
@@ -84,6 +84,12 @@ export function loadKernel(context: BootContext, files: BootFiles): void {
     'boot.kernel',
     `${kernelName} is not a kernel that can be started: it has no Linux boot header, no multiboot header and no PVH note`,
   );
+}
+
+/** Whether a file has the header of Linux's boot protocol: `HdrS` at 0x202. */
+export function isLinux(kernel: Uint8Array): boolean {
+  const { buffer, byteOffset, length } = kernel;
+  return length > 0x260 && new DataView(buffer, byteOffset, length).getUint32(0x202, true) === 0x53726448;
 }
 
 // --- Linux -------------------------------------------------------------------------------------------------------

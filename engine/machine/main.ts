@@ -3,13 +3,14 @@ import { buildBaseline } from '../accel/jit/handlers.ts';
 import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
+import { initrdProblem } from '../host/initrd-check.ts';
 import { fillRandom, findVgaBios, hostMemory, readWhole, startThread, type ThreadError } from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
 import { MachineController } from './control.ts';
 import type { Roms } from './firmware.ts';
 import { layoutFor } from './layout.ts';
-import { BootError, type BootFiles } from './linux-boot.ts';
+import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
 import { makeMachine } from './threads.ts';
 import { unservedDrive } from './virtio-parts.ts';
 
@@ -23,7 +24,7 @@ function fail(code: string, field: string, message: string): never {
 const ROM_UNIT = 64 * 1024;
 
 /** Reads what the machine boots from; errors say which file and why. */
-function bootFiles(config: MachineConfig): BootFiles | undefined {
+async function bootFiles(config: MachineConfig): Promise<BootFiles | undefined> {
   const { boot } = config;
   if (boot.kind !== 'kernel') return undefined;
   const kernel = readWhole(boot.kernel);
@@ -33,6 +34,9 @@ function bootFiles(config: MachineConfig): BootFiles | undefined {
     const read = readWhole(boot.initrd);
     if ('reason' in read) fail('file-missing', 'boot.initrd', read.reason);
     initrd = read.data;
+    // Only Linux says what its initial RAM disk is; a module of another kernel may be anything.
+    const problem = isLinux(kernel.data) ? await initrdProblem(initrd) : undefined;
+    if (problem !== undefined) fail('bad-initrd', 'boot.initrd', `${boot.initrd} ${problem}`);
   }
   return { kernelName: boot.kernel, kernel: kernel.data, initrd, append: boot.append };
 }
@@ -57,7 +61,7 @@ function firmwareImage(config: MachineConfig, limit: number): Uint8Array | undef
 
 /** See `StartMachine` in monitor/machine-control. */
 export async function startMachine(config: MachineConfig, hooks: MachineHooks): Promise<MachineController> {
-  const files = bootFiles(config);
+  const files = await bootFiles(config);
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features } = config.cpus;
