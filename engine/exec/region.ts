@@ -87,7 +87,8 @@ export class RegionLowering extends Lowering {
   /** Gives every register that the region touches a local. */
   #scan(blocks: readonly RegionBlock[]): void {
     const touch = (slot: Value, offset: number, write: boolean): void => {
-      if (slot.by.op !== 'const') throw new Error('region: a slot is not constant');
+      // A slot that is computed lies in the temporaries: only fields name registers, and those are constant here.
+      if (slot.by.op !== 'const') return;
       const at = Number(slot.by.bits) + offset;
       if (at < 0 || at >= GPR_END) return;
       const register = at >> 3;
@@ -139,7 +140,7 @@ export class RegionLowering extends Lowering {
   }
 
   protected override getState(statement: Extract<Statement, { op: 'get' }>): void {
-    const at = Number((statement.slot.by as { bits: bigint }).bits) + statement.offset;
+    const at = offsetOf(statement);
     const type = statement.value.type;
     if (at === S.FLAG_RES) return this.get(this.#flagRes);
     if (at === S.FLAG_AUX) return this.get(this.#flagAux);
@@ -174,7 +175,7 @@ export class RegionLowering extends Lowering {
   }
 
   protected override putState(statement: Extract<Statement, { op: 'put' }>): void {
-    const at = Number((statement.slot.by as { bits: bigint }).bits) + statement.offset;
+    const at = offsetOf(statement);
     const [value] = statement.args;
     if (at === S.FLAG_RES) {
       this.value(value);
@@ -559,6 +560,11 @@ export class RegionLowering extends Lowering {
     if (last !== undefined && endsFlow(last.body)) return;
     this.#goto(block.falls, this.#bits);
   }
+}
+
+/** State offset of a register access; past all of them where it is computed at run time. */
+function offsetOf({ slot, offset }: { slot: Value; offset: number }): number {
+  return slot.by.op === 'const' ? Number(slot.by.bits) + offset : S.STATE_BYTES;
 }
 
 /** True where a body never goes on with the next instruction. */

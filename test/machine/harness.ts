@@ -127,6 +127,7 @@ export class Vm {
     });
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.complaints += text;
+      this.#tell();
     });
     child.stdin?.on('error', () => {});
     this.exited = new Promise((done) => {

@@ -100,7 +100,7 @@ export class BareMachine {
       baseline = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
       compiled.set(hotEntries, baseline);
     }
-    this.vcpu.link({ ...baseline, regions: tier !== 'baseline' }, this.memory);
+    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true }, this.memory);
     this.system.registers.reset(false);
   }
 

@@ -50,6 +50,8 @@ export const ExitCause = {
   REGIONS: 12,
   /** Microseconds spent making regions. */
   COMPILE_US: 13,
+  /** Runs that could not be made into a region. */
+  DECLINED: 14,
 } as const;
 
 /** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
@@ -65,6 +67,8 @@ export interface LinkedBaseline {
   readonly pages: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
+  /** Tests: a region that cannot be made is an error. */
+  readonly strict?: boolean;
 }
 
 export class JitVcpu {
@@ -136,13 +140,22 @@ export class JitVcpu {
     const started = performance.now();
     const blocks = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
     if (blocks === undefined) return;
-    const bytes = encodeRegion(blocks, entry, bits, baseline.signatures, baseline);
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-      e: { memory: imports.memory, table: imports.table, jump: imports.jump },
-      h: imports.helpers as Record<string, unknown>,
-    });
+    let region: unknown;
+    try {
+      const bytes = encodeRegion(blocks, entry, bits, baseline.signatures, baseline);
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
+        e: { memory: imports.memory, table: imports.table, jump: imports.jump },
+        h: imports.helpers as Record<string, unknown>,
+      });
+      region = instance.exports.region;
+    } catch (error) {
+      // The baseline goes on with this run; a defect here must not end the machine. The count shows in `info jit`.
+      this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECLINED]++;
+      if (baseline.strict) throw error;
+      return;
+    }
     const index = baseline.handlers + this.#regions++;
-    imports.table.set(index, instance.exports.region);
+    imports.table.set(index, region);
     data.setInt32(record, index, true);
     const counts = this.cpu.f64;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
