@@ -1,5 +1,5 @@
 /**
- * The long run: `run.ts [--cases N] [--seed N] [--seconds S] [--only REGEXP] [--save]`. Prints what differs, then the table
+ * The long run: `run.ts [--cases N] [--seed N] [--seconds S] [--only REGEXP] [--tier baseline|region|both] [--save]`. Prints what differs, then the table
  * by chapter. Failures are shrunk and, with --save, kept under failures/ for the normal test to replay.
  */
 import { parseArgs } from 'node:util';
@@ -11,6 +11,7 @@ import { Host } from './host.ts';
 const { values } = parseArgs({
   options: {
     cases: { type: 'string', default: '1000000' },
+    tier: { type: 'string', default: 'both' },
     seed: { type: 'string', default: String(Date.now() % 1e9) },
     seconds: { type: 'string' },
     only: { type: 'string' },
@@ -21,7 +22,7 @@ const host = Host.make();
 if (typeof host === 'string') {
   console.log(`Skipped: ${host}.`);
 } else {
-  const guest = new Guest();
+  const guest = new Guest(values.tier as 'baseline' | 'region' | 'both');
   const only = values.only === undefined ? undefined : new RegExp(values.only);
   let told = Date.now();
   const report = campaign(host, guest, {
