@@ -1,6 +1,6 @@
 /** Entry point of the worker threads of a VM process: vCPUs, the clock, and one for each drive. */
 import { randomFillSync } from 'node:crypto';
-import { readlinkSync } from 'node:fs';
+import { openSync, readlinkSync, writeSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { BlockError } from '../block/errors.ts';
 import { runClock, runIo, runVcpu, type ThreadData } from '../machine/threads.ts';
@@ -17,11 +17,19 @@ function threadId(): number {
   }
 }
 
+const logFile = data.config.debug.logFile;
+const descriptor = logFile === undefined ? 2 : openSync(logFile, 'a');
+/** The thread never returns to its event loop, so lines are written at once. */
+function log(line: string): void {
+  writeSync(descriptor, `${line}\n`);
+}
+
 const host = {
   fillRandom: (target: Uint8Array): void => {
     randomFillSync(target);
   },
   threadId,
+  log,
   openDrive,
   ready: (): void => parentPort?.postMessage({ type: 'ready' }),
 };

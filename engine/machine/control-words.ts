@@ -18,6 +18,8 @@ export const machineState = struct('machine', 1, {
   bell: i32s(1),
   requests: i32s(1),
   debugExit: u32,
+  /** Trace events that are on, see trace.ts. */
+  trace: u32,
   /** Per vCPU: thread id of its host thread. */
   threadIds: u32s(MAX_CPUS),
   /** Per vCPU: nonzero while it waits for SIPI; the vector it got. */

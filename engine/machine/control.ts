@@ -33,6 +33,7 @@ import { readRegisters } from './registers.ts';
 import { Screen } from './screen.ts';
 import { Sampler } from './statistics.ts';
 import { makeSystem } from './threads.ts';
+import { listTraces, matchingTraces, traceMask } from './trace.ts';
 import type { VcpuBus } from './vcpu-bus.ts';
 
 export interface ControllerParts {
@@ -385,11 +386,14 @@ export class MachineController implements MachineControl {
     return this.#sampler.sample(this.#status === 'running');
   }
 
-  traceEvents(_pattern: string): readonly TraceEvent[] {
-    return [];
+  traceEvents(pattern: string): readonly TraceEvent[] {
+    return listTraces(pattern, this.#machine.control.trace);
   }
-  setTrace(_pattern: string, _enabled: boolean): number {
-    return 0;
+  setTrace(pattern: string, enabled: boolean): number {
+    const { mask } = traceMask([pattern], []);
+    const { control } = this.#machine;
+    control.trace = enabled ? control.trace | mask : control.trace & ~mask;
+    return matchingTraces(pattern).length;
   }
 }
 

@@ -12,6 +12,7 @@ import type { Roms } from './firmware.ts';
 import { layoutFor } from './layout.ts';
 import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
 import { makeMachine } from './threads.ts';
+import { traceMask } from './trace.ts';
 import { unservedDrive } from './virtio-parts.ts';
 
 const CONTROL_OWNER = 1;
@@ -109,6 +110,14 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     );
   const controller = new MachineController({ machine, buses, files, font, hooks });
   await controller.listen();
+  const traced = traceMask(config.debug.trace, config.debug.items);
+  if (traced.unknown.length > 0)
+    fail(
+      'bad-config',
+      'debug.trace',
+      `no trace event matches '${traced.unknown[0]}'; the monitor's "info trace-events" lists them`,
+    );
+  machine.control.trace = traced.mask;
   controller.powerOn();
 
   const built = buildBaseline({ memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages });

@@ -10,6 +10,7 @@ import { serveDrive } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
 import { Machine, type MachineHost, type MachineParts } from './machine.ts';
+import { Trace } from './trace.ts';
 import { VcpuBus } from './vcpu-bus.ts';
 
 export interface ThreadData {
@@ -25,6 +26,8 @@ export interface ThreadData {
 
 export interface ThreadHost extends MachineHost {
   threadId(): number;
+  /** Writes a line to the log, at once. */
+  log(line: string): void;
   /** Opens a drive's image; throws a `BlockError`. */
   openDrive(config: DriveConfig): { readonly disk: Disk; close(): void };
   /** Tells the control thread that an I/O thread has its image open. */
@@ -85,6 +88,16 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const system = makeSystem(machine, bus);
   const { cpu } = system;
   const state = cpu.i32;
+  bus.trace = host.log;
+  const rip = (value: number): string => BigInt.asUintN(64, BigInt(value)).toString(16);
+  system.interrupts.delivered = (source, vector, code, at) => {
+    const mask = source === 'exception' ? Trace.vcpu_exception : Trace.vcpu_interrupt;
+    if ((control.trace & mask) === 0) return;
+    const cr2 = vector === 14 && source === 'exception' ? ` cr2 ${cpu.u64[S.CR2 >> 3].toString(16)}` : '';
+    host.log(
+      `${source} cpu ${index} v=${vector.toString(16).padStart(2, '0')} e=${code.toString(16).padStart(4, '0')} cpl=${cpu.cpl} rip ${rip(at)}${cr2}`,
+    );
+  };
   control.threadIds[index] = host.threadId();
   const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
 
@@ -125,6 +138,8 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
         take(S.Pending.CALL);
         take(S.Pending.SMI);
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
+          if ((control.trace & Trace.vcpu_reset) !== 0)
+            host.log(`vcpu_reset cpu ${index} INIT at rip ${rip(cpu.getNumber(S.NEXT_RIP))}`);
           machine.shared.lock.hold(() => machine.apics.apics[index].init());
           system.registers.reset(true);
           state[S.HALTED >> 2] = 0;
@@ -141,6 +156,9 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     },
     machine.allTlbs,
   );
+  vcpu.decoded = (text) => {
+    if ((control.trace & Trace.in_asm) !== 0) host.log(`in_asm cpu ${index} ${text()}`);
+  };
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);

@@ -6,6 +6,9 @@ import type { CpuBus } from '../x86/system/cpu.ts';
 import { MSR } from '../x86/system/msr-numbers.ts';
 import { CounterIndex, Request } from './control-words.ts';
 import type { Machine } from './machine.ts';
+import { Trace } from './trace.ts';
+
+const hex = (value: number): string => (value >>> 0 === value ? value : value + 2 ** 64).toString(16);
 
 const tscState = struct('tsc', 1, { offset: f64 });
 
@@ -16,6 +19,8 @@ export class VcpuBus implements CpuBus {
   readonly #tsc: { offset: number };
   readonly #counts: Float64Array;
   readonly #state: Int32Array;
+  /** Writes a line of the log; set on the vCPU's own thread. */
+  trace: (line: string) => void = () => {};
   readonly #pair = new Uint32Array(2);
 
   constructor(machine: Machine, index: number) {
@@ -35,6 +40,8 @@ export class VcpuBus implements CpuBus {
     machine.pci.sync();
     const value = machine.ports.read(port, size);
     machine.shared.lock.release();
+    if ((machine.control.trace & Trace.pio_read) !== 0)
+      this.trace(`pio_read cpu ${this.index} port 0x${hex(port)} size ${size} value 0x${hex(value)}`);
     return value;
   }
   writePort(port: number, size: 1 | 2 | 4, value: number): void {
@@ -44,6 +51,8 @@ export class VcpuBus implements CpuBus {
     machine.pci.sync();
     machine.ports.write(port, size, value);
     machine.shared.lock.release();
+    if ((machine.control.trace & Trace.pio_write) !== 0)
+      this.trace(`pio_write cpu ${this.index} port 0x${hex(port)} size ${size} value 0x${hex(value)}`);
   }
   readMmio(address: number, size: 1 | 2 | 4): number {
     const { machine } = this;
@@ -54,6 +63,8 @@ export class VcpuBus implements CpuBus {
     const offset = address - (apic.mmioBase ?? -1e15);
     const value = offset >= 0 && offset < 0x1000 ? apic.read(offset, size) : machine.mmio.read(address, size);
     machine.shared.lock.release();
+    if ((machine.control.trace & Trace.mmio_read) !== 0)
+      this.trace(`mmio_read cpu ${this.index} addr 0x${hex(address)} size ${size} value 0x${hex(value)}`);
     return value >>> 0;
   }
   writeMmio(address: number, size: 1 | 2 | 4, value: number): void {
@@ -66,6 +77,8 @@ export class VcpuBus implements CpuBus {
     if (offset >= 0 && offset < 0x1000) apic.write(offset, size, value);
     else machine.mmio.write(address, size, value);
     machine.shared.lock.release();
+    if ((machine.control.trace & Trace.mmio_write) !== 0)
+      this.trace(`mmio_write cpu ${this.index} addr 0x${hex(address)} size ${size} value 0x${hex(value)}`);
   }
 
   get machine(): Machine {

@@ -185,15 +185,13 @@ fault:
     END
 
 ;; a non-canonical stack address is #SS
-; { "mode": 64, "regs": { "rsp": "0x8000000000000000" },
-;   "fails": "the slow path of memory does not know which segment an address came from, and says #GP", "expect": { "exception": "#SS", "at": "fault" } }
+; { "mode": 64, "regs": { "rsp": "0x8000000000000000" }, "expect": { "exception": "#SS", "at": "fault" } }
 fault:
     push rax
     END
 
 ;; a non-canonical address by way of rBP is #SS
-; { "mode": 64, "regs": { "rbp": "0x8000000000000000" },
-;   "fails": "as above", "expect": { "exception": "#SS" } }
+; { "mode": 64, "regs": { "rbp": "0x8000000000000000" }, "expect": { "exception": "#SS" } }
     mov eax, [rbp + 8]
     END
 

@@ -95,6 +95,8 @@ export class JitVcpu {
   readonly #allTlbs: readonly Int32Array[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
+  /** Told of each run that was decoded: for traces. */
+  decoded: (text: () => string) => void = () => {};
 
   constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly Int32Array[]) {
     this.system = system;
@@ -450,7 +452,9 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.offset, position, true);
       data.setUint8(at + S.RECORD.length, length);
     };
+    const mnemonics: string[] = [];
     const finish = (handler: number): number => {
+      this.decoded(() => `at ${BigInt.asUintN(64, BigInt(address)).toString(16)}: ${mnemonics.join('; ')}`);
       write(handler, 0);
       data.setInt32(at + S.RECORD.disp, instructions, true);
       at += S.RECORD_BYTES;
@@ -502,6 +506,7 @@ export class JitVcpu {
         return finish(handler);
       }
       const { row } = decoder;
+      mnemonics.push(row.mnemonic);
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.

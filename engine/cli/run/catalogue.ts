@@ -200,9 +200,5 @@ export function unavailableKind(name: string): string | undefined {
 export const logItems: Readonly<Record<string, string>> = {
   in_asm: 'guest instructions as they are first decoded',
   int: 'interrupts and exceptions in short form',
-  exec: 'each block before it runs (very much)',
-  cpu: 'the registers before each block (very much)',
-  cpu_reset: 'the CPU state before a CPU is reset',
-  unimp: 'what the guest uses and this machine has not',
-  guest_errors: 'what the guest does wrong, such as using a register that is not there',
+  cpu_reset: 'resets of a CPU by INIT',
 };

@@ -98,8 +98,12 @@ export class Interrupts {
     }
   }
 
+  /** Told of each delivery before it happens: for traces. */
+  delivered: (source: Source, vector: number, code: number, rip: number) => void = () => {};
+
   deliver(vector: number, code: number, source: Source, rip: number): void {
     const cpu = this.#cpu;
+    this.delivered(source, vector, code, rip);
     const before = cpu.getNumber(RSP);
     try {
       if (!cpu.isProtected) this.#real(vector, rip);

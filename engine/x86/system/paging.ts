@@ -383,7 +383,7 @@ export class Paging {
   }
 
   /** Prepares a write: a host address to store at, followed by `slowStoreEnd`; or 0 with EXCEPTION set. */
-  slowStore(low: number, high: number, bytes: number, load = false, alone = false): number {
+  slowStore(low: number, high: number, bytes: number, load = false, alone = false, atomic = false): number {
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, true)) return 0;
     const first = this.#physical;
@@ -391,7 +391,8 @@ export class Paging {
     const host = this.#fill(address, true);
     const cpu = this.#cpu;
     if (bytes <= room && host >= 0 && !alone) {
-      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0) {
+      // A locked operation beside code must be one in memory: others do theirs there, without the bus lock.
+      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (atomic && !cpu.memory.holdsCode(host, bytes))) {
         cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
         return this.#answer(host);
       }
@@ -428,7 +429,7 @@ export class Paging {
     const lock = (flags & 0x100) !== 0;
     const misaligned = (low & (bytes - 1)) !== 0;
     if (lock) this.#cpu.bus.lockBus();
-    const pointer = this.slowStore(low, high, bytes, true, lock && misaligned);
+    const pointer = this.slowStore(low, high, bytes, true, lock && misaligned, lock && !misaligned);
     const inScratch = pointer !== 0 && this.#cpu.i32[S.SCRATCH_SIZE >> 2] !== 0;
     if (lock && !inScratch) this.#cpu.bus.unlockBus();
     this.#locked = lock && inScratch;
