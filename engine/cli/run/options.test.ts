@@ -296,7 +296,7 @@ describe('vivarium run', () => {
     assert.match(text('-device isa-debug-exit,help'), /iobase=<uint32>.*default: 0x501/);
     assert.match(text('-machine help'), /^Supported machines are:\npc .*\(default\)/);
     assert.match(text('-cpu help'), /x86 qemu64/);
-    assert.match(text('-d help'), /guest_errors/);
+    assert.match(text('-d help'), /cpu_reset/);
     assert.match(text('-chardev help'), /ringbuf/);
   });
 });
