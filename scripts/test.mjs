@@ -47,6 +47,7 @@ ensureSystem(
     gcc: '/usr/bin/gcc',
     'libc6-dev': '/usr/include/stdio.h',
     seabios: '/usr/share/seabios/bios-256k.bin',
+    nasm: '/usr/bin/nasm',
   },
   'some tests',
 );

@@ -392,7 +392,7 @@ export class Paging {
     const cpu = this.#cpu;
     if (bytes <= room && host >= 0 && !alone) {
       // A locked operation beside code must be one in memory: others do theirs there, without the bus lock.
-      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (atomic && !cpu.memory.holdsCode(host, bytes))) {
+      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (atomic && this.#besideCode(host))) {
         cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
         return this.#answer(host);
       }
@@ -410,6 +410,12 @@ export class Paging {
       if (bytes > split) this.#copyIn(second, bytes - split, split);
     }
     return this.#answer(this.#scratch(bytes, first, second, split));
+  }
+
+  /** Whether no code was translated from the granule of 128 bytes around an aligned operand. */
+  #besideCode(host: number): boolean {
+    const { memory } = this.#cpu;
+    return ((memory.granules[memory.pageOf(host)] >>> ((host & 0xfff) >> 7)) & 1) === 0;
   }
 
   slowStoreEnd(): void {
