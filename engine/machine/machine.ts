@@ -206,7 +206,7 @@ export class Machine {
       memory: this.mmio,
       intx,
       deliverMsi: (address, data) => this.apics.deliverMsi(address, data),
-      mappingChanged: () => this.flushAllTlbs(),
+      mappingChanged: () => this.remapAll(),
       synced: () => this.#remap(),
     });
     const pciState = (name: string): View<typeof pciFunctionState.fields> => shared.struct(pciFunctionState, `pci:${name}`);
@@ -402,8 +402,9 @@ export class Machine {
     }
   }
 
-  flushAllTlbs(): void {
-    for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.FLUSH);
+  /** Memory is mapped differently now: every vCPU's thread is to look, and to forget what it translated. */
+  remapAll(): void {
+    for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.FLUSH | S.Pending.CALL);
   }
 
   get allTlbs(): readonly Int32Array[] {

@@ -116,6 +116,11 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     system.segments.updateMode();
     system.registers.updateFpuBlock();
   };
+  /** Takes over what other threads changed in the map of memory. */
+  const remap = (): void => {
+    machine.shared.lock.hold(() => machine.pci.sync());
+    system.paging.flush();
+  };
   const take = (bit: number): boolean => (Atomics.and(state, S.PENDING >> 2, ~bit) & bit) !== 0;
 
   const vcpu = new JitVcpu(
@@ -135,7 +140,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
             return Atomics.load(control.waitsForSipi, index) === 0;
           }
         }
-        take(S.Pending.CALL);
+        if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
         take(S.Pending.SMI);
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)
@@ -182,6 +187,8 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     if ((pending & S.Pending.INIT) !== 0) take(S.Pending.INIT);
     if ((pending & S.Pending.SIPI) !== 0 && take(S.Pending.SIPI)) {
       Atomics.store(control.waitsForSipi, index, 0);
+      // What changed while this vCPU slept.
+      remap();
       system.registers.startup(control.sipiVector[index] & 0xff);
     }
     take(S.Pending.INTR | S.Pending.NMI | S.Pending.FLUSH | S.Pending.CALL | S.Pending.SMI);
