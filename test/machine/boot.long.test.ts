@@ -73,7 +73,7 @@ test('screen and keyboard: text typed on tty1 is answered there', { skip: withou
       const shift = letter === '>';
       const key = shift ? 'dot' : (names[letter] ?? letter);
       const keys = [...(shift ? ['shift'] : []), key].map((data) => ({ type: 'qcode', data }));
-      await vm.qmp('send-key', { keys, 'hold-time': 20 });
+      await vm.qmp('send-key', { keys, 'hold-time': 60 });
     }
   };
   await send('echo typed here > /dev/ttys0\n'.replace('ttys0', 'tty'));
@@ -81,8 +81,8 @@ test('screen and keyboard: text typed on tty1 is answered there', { skip: withou
   const after = await screen(vm);
   assert.ok(inkOf(after) > inkOf(before) + 200, 'the command and its answer are on the screen');
   await send('uname > /tmp/typed\n');
-  await pause(1000);
-  assert.equal(await vm.command('cat /tmp/typed'), 'Linux');
+  const wait = 'for i in $(seq 30); do [ -s /tmp/typed ] && break; sleep 1; done';
+  assert.equal(await vm.command(`${wait}; cat /tmp/typed`), 'Linux');
   // What the guest writes at the top of an empty screen, and nothing else.
   await vm.command('printf "\\033[2J\\033[H\\033[?25lXXXX" > /dev/tty1');
   await pause(500);
@@ -135,7 +135,7 @@ test('stop and cont: no time passes for the guest; statistics', { skip: withoutG
 
 test('4 GiB of memory', { skip: withoutGuest() }, async (context) => {
   const vm = startVm(context, { cpus: 2, memory: 4096 });
-  await vm.shell(240);
+  await vm.shell(300);
   context.diagnostic(`a shell after ${((performance.now() - vm.began) / 1000).toFixed(1)} s`);
   const total = Number(/MemTotal:\s+(\d+)/.exec(await vm.command('cat /proc/meminfo'))?.[1]);
   assert.ok(total > 3_900_000 && total < 4_194_304, `${total} kB`);
@@ -147,7 +147,7 @@ test('4 GiB of memory', { skip: withoutGuest() }, async (context) => {
 
 test("Debian's kernel for i386", { skip: withoutGuest('i386') }, async (context) => {
   const vm = startVm(context, { architecture: 'i386', cpus: 2 });
-  await vm.shell(240);
+  await vm.shell(300);
   assert.match(await vm.command('uname -m'), /^i[56]86$/);
   assert.equal(await vm.command('nproc'), '2');
   assert.equal(await vm.command('echo $((123456789 * 1000))'), '123456789000');
