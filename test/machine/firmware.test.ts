@@ -1,10 +1,11 @@
 /** SeaBIOS, unmodified, from the reset vector to the point where it finds nothing to boot. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { startVm } from './harness.ts';
+import { bootDisk } from './images.ts';
 import { decodePng, inkOf } from './png.ts';
 
 const BIOS = '/usr/share/seabios/bios-256k.bin';
@@ -43,4 +44,29 @@ test('SeaBIOS: its log, its screen', {
   assert.ok(inkOf(image, 0, 16) > 200, 'the first line names the version');
   await vm.qmp('quit');
   assert.equal(await vm.exit(20), 0);
+});
+
+test('SeaBIOS starts a virtio disk', {
+  skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
+}, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, 'disk.img');
+  writeFileSync(file, bootDisk());
+  const vm = startVm(context, {
+    kernel: false,
+    memory: 64,
+    config: {
+      boot: { kind: 'firmware', image: BIOS, order: 'c' },
+      devices: [{ driver: 'isa-debug-exit', properties: { iobase: '0xf4', iosize: '4' } }],
+      drives: [
+        {
+          ...{ id: 'a', file, format: 'raw', media: 'disk', interface: 'virtio' },
+          ...{ readOnly: false, snapshot: false, cache: 'writeback', discard: 'unmap' },
+        },
+      ],
+    },
+  });
+  assert.equal(await vm.exit(100), 37, vm.complaints);
+  assert.match(vm.output, /the boot sector\nthe second sector\n/);
 });

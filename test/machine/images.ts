@@ -113,3 +113,19 @@ export function pvhImage(bits: 32 | 64): Uint8Array {
   image.set(body, ENTRY);
   return image;
 }
+
+/** A disk of 2 MiB, which is more than one cylinder: its boot sector prints a text, reads sector 2 by INT 13h, prints that, and ends the machine. */
+export function bootDisk(): Uint8Array {
+  const disk = new Uint8Array(2 << 20);
+  disk.set([0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0]); // XOR AX, AX; MOV DS, AX; MOV ES, AX
+  disk.set([0x52, 0xbe, 0x36, 0x7c, 0xe8, 0x1d, 0, 0x5a], 6); // PUSH DX; MOV SI, text; CALL print; POP DX
+  // MOV AX, 0x0201; MOV BX, 0x7e00; MOV CX, 2; MOV DH, 0; INT 0x13; MOV SI, 0x7e00; CALL print
+  disk.set([0xb8, 1, 2, 0xbb, 0, 0x7e, 0xb9, 2, 0, 0xb6, 0, 0xcd, 0x13, 0xbe, 0, 0x7e, 0xe8, 9, 0], 14);
+  disk.set([0xba, 0xf4, 0, 0xb0, 0x12, 0xee, 0xf4, 0xeb, 0xfd], 33); // MOV DX, 0xf4; MOV AL, 0x12; OUT; HLT; JMP
+  // next: LODSB; TEST AL, AL; JZ done; MOV DX, 0x3f8; OUT DX, AL; JMP next; done: RET
+  disk.set([0xac, 0x84, 0xc0, 0x74, 6, 0xba, 0xf8, 3, 0xee, 0xeb, 0xf5, 0xc3], 42);
+  disk.set(new TextEncoder().encode('the boot sector\n'), 0x36);
+  disk.set([0x55, 0xaa], 510);
+  disk.set(new TextEncoder().encode('the second sector\n'), 512);
+  return disk;
+}
