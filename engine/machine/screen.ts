@@ -15,6 +15,7 @@ import { BootError } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
 
 const BUTTONS: Readonly<Record<string, number>> = { left: 1, right: 2, middle: 4, side: 8, extra: 16 };
+const STROKES_MAX = 1000;
 
 export class Screen {
   readonly rfb: RfbServer | undefined;
@@ -24,6 +25,8 @@ export class Screen {
   #vncPassword = false;
   #buttons = 0;
   #pointer: { x: number; y: number } | undefined;
+  #typing = Promise.resolve();
+  #strokes = 0;
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -91,7 +94,18 @@ export class Screen {
     this.#machine.shared.lock.hold(() => this.#machine.mouse.move(x - last.x, y - last.y, wheel, held));
   }
 
+  /** Strokes go one after the other, however fast they are asked for; more than 1000 at once are refused. */
   async sendKeys(keys: readonly QKeyCode[], holdMs: number): Promise<void> {
+    if (this.#strokes >= STROKES_MAX) throw new MonitorError('too many keys are waiting to be pressed');
+    this.#strokes++;
+    this.#typing = this.#typing.then(async () => {
+      await this.#stroke(keys, holdMs);
+      this.#strokes--;
+    });
+    await this.#typing;
+  }
+
+  async #stroke(keys: readonly QKeyCode[], holdMs: number): Promise<void> {
     const { keyboard, shared } = this.#machine;
     for (const key of keys) shared.lock.hold(() => keyboard.key(key as never, true));
     await new Promise((resolve) => setTimeout(resolve, holdMs));

@@ -77,12 +77,12 @@ test('screen and keyboard: text typed on tty1 is answered there', { skip: withou
     }
   };
   await send('echo typed here > /dev/ttys0\n'.replace('ttys0', 'tty'));
-  await pause(1500);
+  await pause(5000);
   const after = await screen(vm);
   assert.ok(inkOf(after) > inkOf(before) + 200, 'the command and its answer are on the screen');
   await send('uname > /tmp/typed\n');
-  const wait = 'for i in $(seq 30); do [ -s /tmp/typed ] && break; sleep 1; done';
-  assert.equal(await vm.command(`${wait}; cat /tmp/typed`), 'Linux');
+  await vm.command('until [ -s /tmp/typed ]; do sleep 1; done', 30);
+  assert.equal(await vm.command('cat /tmp/typed'), 'Linux');
   // What the guest writes at the top of an empty screen, and nothing else.
   await vm.command('printf "\\033[2J\\033[H\\033[?25lXXXX" > /dev/tty1');
   await pause(500);
