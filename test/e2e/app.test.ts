@@ -10,7 +10,7 @@ const definitions = (folder: string): string[] => readdirSync(join(folder, 'libr
 
 test('the wizard says what is wrong at the field, and leaves nothing of what failed', {
   skip,
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (context) => {
   const folder = temporaryFolder(context);
   const noKernel = join(folder, 'letter.txt');
@@ -95,7 +95,7 @@ test('the wizard says what is wrong at the field, and leaves nothing of what fai
   assert.deepEqual(app.complaints, []);
 });
 
-test('a VM lives, crashes with its log, is renamed, deleted and brought back', { skip, timeout: 120_000 }, async (context) => {
+test('a VM lives, crashes with its log, is renamed, deleted and brought back', { skip, timeout: 300_000 }, async (context) => {
   const folder = temporaryFolder(context);
   const app = await TestApp.start(context, { folder, engineEntry: doubleEntry });
   const { page } = app;
@@ -156,7 +156,7 @@ test('a VM lives, crashes with its log, is renamed, deleted and brought back', {
   await app.row('Renamed').waitFor();
 });
 
-test('changes to a running VM wait for its next start, and say so', { skip, timeout: 120_000 }, async (context) => {
+test('changes to a running VM wait for its next start, and say so', { skip, timeout: 300_000 }, async (context) => {
   const folder = temporaryFolder(context);
   const app = await TestApp.start(context, { folder, engineEntry: doubleEntry });
   const { page } = app;
@@ -197,7 +197,7 @@ test('changes to a running VM wait for its next start, and say so', { skip, time
 
 test('a corrupt definition is set aside and told of; search, keys and palette find VMs', {
   skip,
-  timeout: 120_000,
+  timeout: 300_000,
 }, async (context) => {
   const folder = temporaryFolder(context);
   const broken = join(folder, 'library/vms/6f1e7a52-9a0b-4a3c-8f0e-0d6c2f9b7d11');

@@ -102,7 +102,7 @@ export class TestApp {
       permissions: ['clipboard-read', 'clipboard-write'],
     });
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(60_000);
     const app = new TestApp(server, output, browser, context, page);
     await page.goto(address);
     await page.getByRole('button', { name: 'New VM' }).waitFor();
