@@ -95,7 +95,7 @@ export function isLinux(kernel: Uint8Array): boolean {
 // --- Linux -------------------------------------------------------------------------------------------------------
 
 function loadBzImage(context: BootContext, files: BootFiles, view: DataView): void {
-  const { memory, system } = context;
+  const { memory } = context;
   const { kernel, initrd, append, kernelName } = files;
   const version = view.getUint16(0x206, true);
   if (version < 0x204 || (view.getUint8(0x211) & 1) === 0)
@@ -180,7 +180,6 @@ function loadBzImage(context: BootContext, files: BootFiles, view: DataView): vo
   enterProtected(context, loadAt, (cpu) => {
     cpu.setNumber(S.GPR + 48, ZERO_PAGE); // ESI
   });
-  void system;
 }
 
 /** 32-bit flat protected mode without paging, interrupts off: what all three protocols want. */

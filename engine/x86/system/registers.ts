@@ -120,9 +120,7 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        if (cpu.isLongActive && (high & 0x7ff00000) !== 0 && (high & 0x7ff00000) >>> 0 > 0) raise(13, 0);
-        const keepsGlobal = (cpu.cr4 & CR4.PGE) !== 0;
-        void keepsGlobal;
+        if (cpu.isLongActive && (high & 0x7ff00000) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
         cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
         this.#paging.flush();
