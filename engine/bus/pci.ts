@@ -565,6 +565,12 @@ export class PciBus {
     this.wires.mappingChanged?.();
   }
 
+  /** All registers were replaced, and the generation with them: every thread is to look, whatever it saw last (`before`). */
+  replaced(before: number): void {
+    this.#s.generation = Math.max(before, this.#s.generation);
+    this.changed();
+  }
+
   /** The shared generation: differs from the last one seen where `sync` has something to do. */
   get generation(): number {
     return this.#s.generation;

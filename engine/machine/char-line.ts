@@ -20,7 +20,7 @@ export interface CharLine {
 
 /** The ring of that name; `rung` after each write. */
 export function charRing(shared: SharedState, name: string, rung: () => void): ByteRing {
-  return new ByteRing(shared.buffer, shared.allocate(`ring:${name}`, ByteRing.bytes(RING_BYTES)), RING_BYTES, rung);
+  return new ByteRing(shared.buffer, shared.allocate(`ring:${name}`, ByteRing.bytes(RING_BYTES), 1, 'host'), RING_BYTES, rung);
 }
 
 /** Where bytes go that nobody reads. */

@@ -6,19 +6,24 @@ import type { Clock, Timer } from '../bus/clock.ts';
 import type { SharedState } from '../memory/shared-state.ts';
 import { f64, i32s, struct, u32, type View } from '../memory/struct.ts';
 
-export const clockState = struct('clock', 1, {
-  /** Host time in ns at machine time 0, corrected for the time it stood. */
-  origin: f64,
-  /** Machine time at which it was stopped; meaningful while `running` is 0. */
-  frozen: f64,
-  running: u32,
-  /** Rung when a deadline came nearer or the state changed. */
-  bell: i32s(1),
-  /** Deadline that the clock thread sleeps for. */
-  wake: f64,
-  /** Wall clock, ms since the epoch, at machine time 0. */
-  wallOrigin: f64,
-});
+export const clockState = struct(
+  'clock',
+  1,
+  {
+    /** Host time in ns at machine time 0, corrected for the time it stood. */
+    origin: f64,
+    /** Machine time at which it was stopped; meaningful while `running` is 0. */
+    frozen: f64,
+    running: u32,
+    /** Rung when a deadline came nearer or the state changed. */
+    bell: i32s(1),
+    /** Deadline that the clock thread sleeps for. */
+    wake: f64,
+    /** Wall clock, ms since the epoch, at machine time 0. */
+    wallOrigin: f64,
+  },
+  'host',
+);
 
 const timerState = struct('timer', 1, { deadline: f64, armed: u32 });
 
@@ -72,6 +77,12 @@ export class MachineClock implements Clock {
     state.frozen = hostNs() - state.origin;
     state.running = 0;
   }
+  /** Sets a clock that stands: machine time, and the wall clock at it in ms since the epoch. */
+  set(ns: number, wallMs: number): void {
+    const { state } = this;
+    state.frozen = ns;
+    state.wallOrigin = wallMs - ns / 1e6;
+  }
 
   timer(name: string, callback: () => void): Timer {
     const state = this.#shared.struct(timerState, `timer:${name}`);
@@ -106,6 +117,11 @@ export class MachineClock implements Clock {
       let next = Infinity;
       if (state.running !== 0) {
         this.#shared.lock.acquire();
+        // It may have been stopped meanwhile, for its state to be saved.
+        if (state.running === 0) {
+          this.#shared.lock.release();
+          continue;
+        }
         // While this runs, arming must not ring for itself.
         state.wake = -Infinity;
         const now = this.now();

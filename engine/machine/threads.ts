@@ -109,12 +109,23 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const park = (): void => {
     Atomics.add(control.parked, 0, 1);
     machine.ringControl();
+    const { loads } = control;
+    const before = Atomics.load(loads, 0);
     while (Atomics.load(control.running, 0) === 0 && !ending()) Atomics.wait(control.running, 0, 0, 1000);
     Atomics.sub(control.parked, 0, 1);
-    // State may have been replaced meanwhile.
-    system.paging.flush();
+    // State may have been replaced meanwhile, or memory written that code was translated from.
+    if (Atomics.load(loads, 0) !== before) vcpu.dropAll();
+    dropWritten();
+    remap();
     system.segments.updateMode();
     system.registers.updateFpuBlock();
+  };
+  /** Drops what was translated from pages that others wrote. */
+  const dropWritten = (): void => {
+    if (!take(S.Pending.INVALIDATE)) return;
+    const pages = machine.takeInvalidations(index);
+    if (pages === undefined) vcpu.dropAll();
+    else for (const page of pages) vcpu.invalidate(page);
   };
   /** Takes over what other threads changed in the map of memory. */
   const remap = (): void => {
@@ -123,16 +134,12 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   };
   const take = (bit: number): boolean => (Atomics.and(state, S.PENDING >> 2, ~bit) & bit) !== 0;
 
-  const vcpu = new JitVcpu(
+  const vcpu: JitVcpu = new JitVcpu(
     system,
     { records: layout.records + index * layout.recordBytes, recordBytes: layout.recordBytes },
     {
       service: (pending) => {
-        if ((pending & S.Pending.INVALIDATE) !== 0 && take(S.Pending.INVALIDATE)) {
-          const pages = machine.takeInvalidations(index);
-          if (pages === undefined) vcpu.dropAll();
-          else for (const page of pages) vcpu.invalidate(page);
-        }
+        if ((pending & S.Pending.INVALIDATE) !== 0) dropWritten();
         if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP)) {
           if (Atomics.load(control.running, 0) === 0) {
             park();
@@ -177,13 +184,12 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     // Wait-for-SIPI (SDM 3A, 8.4.3).
     sleep();
     const pending = Atomics.load(state, S.PENDING >> 2);
-    if ((pending & S.Pending.INVALIDATE) !== 0) {
-      take(S.Pending.INVALIDATE);
-      const pages = machine.takeInvalidations(index);
-      if (pages === undefined) vcpu.dropAll();
-      else for (const page of pages) vcpu.invalidate(page);
+    if ((pending & S.Pending.INVALIDATE) !== 0) dropWritten();
+    if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP) && Atomics.load(control.running, 0) === 0) {
+      park();
+      // The state that was loaded meanwhile may have it running, with requests of its own.
+      continue;
     }
-    if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP) && Atomics.load(control.running, 0) === 0) park();
     if ((pending & S.Pending.INIT) !== 0) take(S.Pending.INIT);
     if ((pending & S.Pending.SIPI) !== 0 && take(S.Pending.SIPI)) {
       Atomics.store(control.waitsForSipi, index, 0);

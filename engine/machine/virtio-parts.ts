@@ -13,16 +13,21 @@ import { f64, i32s, struct, u32, type View } from '../memory/struct.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { BootError } from './linux-boot.ts';
 
-export const driveState = struct('drive', 1, {
-  /** Rung for the drive's I/O thread. */
-  bell: i32s(1),
-  readBytes: f64,
-  writtenBytes: f64,
-  readOperations: f64,
-  writeOperations: f64,
-  /** Requests that failed because the host did. */
-  errors: u32,
-});
+export const driveState = struct(
+  'drive',
+  1,
+  {
+    /** Rung for the drive's I/O thread. */
+    bell: i32s(1),
+    readBytes: f64,
+    writtenBytes: f64,
+    readOperations: f64,
+    writeOperations: f64,
+    /** Requests that failed because the host did. */
+    errors: u32,
+  },
+  'host',
+);
 
 /** A disk with the thread that serves it. */
 export interface DrivePart {

@@ -47,6 +47,8 @@ export interface StructType<F extends Fields = Fields> {
   readonly name: string;
   readonly version: number;
   readonly size: number;
+  /** `guest`: part of the machine's state; `host`: means something only to the threads of this process, never saved. */
+  readonly scope: StructScope;
   readonly fields: F;
   /** Byte offset of each field from the start of the struct. */
   readonly offsets: { readonly [K in keyof F]: number };
@@ -54,8 +56,15 @@ export interface StructType<F extends Fields = Fields> {
   at(buffer: ArrayBufferLike, address: number): View<F>;
 }
 
+export type StructScope = 'guest' | 'host';
+
 /** Declares a state struct. Fields are laid out in order, naturally aligned; the size is a multiple of 8. */
-export function struct<const F extends Fields>(name: string, version: number, fields: F): StructType<F> {
+export function struct<const F extends Fields>(
+  name: string,
+  version: number,
+  fields: F,
+  scope: StructScope = 'guest',
+): StructType<F> {
   const offsets: Record<string, number> = {};
   let end = 0;
   for (const [key, spec] of Object.entries(fields)) {
@@ -130,6 +139,7 @@ export function struct<const F extends Fields>(name: string, version: number, fi
     name,
     version,
     size,
+    scope,
     fields,
     offsets: offsets as { readonly [K in keyof F]: number },
     at: (buffer, address) => new StructView(buffer, address) as unknown as View<F>,

@@ -71,7 +71,7 @@ export const MXCSR = 0x2c0;
 export const INTR_WAIT = 0x2cc;
 /** Nonzero: interrupts held back for one instruction (STI, MOV SS). */
 export const SHADOW = 0x2c4;
-/** Zero where SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD. Kept by writes to CR0 and CR4. */
+/** Zero where all of AVX, SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD, bit 3: AVX is #UD. Kept by writes to CR0, CR4 and XCR0. */
 export const FPU_BLOCK = 0x2c8;
 /** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
 export const CODE_HIT = 0x2d0;
@@ -90,9 +90,14 @@ export const TEMP = 0x380;
 export const ADDRESS = 0x3c0;
 /** x87 and MMX state; see x86/fpu. */
 export const FPU = 0x400;
-/** Vector registers 0-31, 64 bytes each: XMM is the first 16 bytes, YMM the first 32. */
+/** Vector registers 0-15, 64 bytes each: XMM is the first 16 bytes, YMM the first 32. */
 export const VECTOR = 0x600;
 export const VECTOR_STRIDE = 64;
+/** Operands of the long vector helpers, 32 bytes each: three sources, then the result. */
+export const VECTOR_X = 0xa00;
+export const VECTOR_Y = 0xa20;
+export const VECTOR_Z = 0xa40;
+export const VECTOR_RESULT = 0xa60;
 /** Model-specific registers kept as values: 64 bits each; see x86/system/msr. */
 export const MSRS = 0xe00;
 /** Counters of exits by cause, 64 doubles. */

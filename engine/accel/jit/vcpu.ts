@@ -171,7 +171,14 @@ export class JitVcpu {
     const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
     this.#leaving = false;
     while (!this.#leaving) {
-      if (state[S.PENDING >> 2] !== 0 && !this.#service()) return;
+      if (state[S.PENDING >> 2] !== 0) {
+        if (!this.#service()) return;
+        // The host loaded a state in which this vCPU is halted.
+        if (state[S.HALTED >> 2] !== 0) {
+          this.#halt();
+          continue;
+        }
+      }
       const record = this.#lookup();
       if (record === 0) continue;
       const stepping = (state[S.MODE >> 2] & Mode.STEP) !== 0;
@@ -219,13 +226,17 @@ export class JitVcpu {
   #service(): boolean {
     const { cpu } = this;
     const state = cpu.i32;
-    const pending = Atomics.load(state, S.PENDING >> 2);
+    let pending = Atomics.load(state, S.PENDING >> 2);
     if ((pending & S.Pending.FLUSH) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
     const rest = pending & ~(S.Pending.FLUSH | S.Pending.INTR | S.Pending.NMI);
-    if (rest !== 0 && !this.#host.service(rest)) return false;
+    if (rest !== 0) {
+      if (!this.#host.service(rest)) return false;
+      // It may have stood still there, and gone on with another state.
+      pending = Atomics.load(state, S.PENDING >> 2);
+    }
     if (state[S.SHADOW >> 2] !== 0) {
       // One instruction after MOV SS goes first; the request stays and is seen at its end or soon after.
       state[S.SHADOW >> 2] = 0;
