@@ -100,6 +100,26 @@ export interface DriveConfig {
   /** What happens to blocks that the guest discards. */
   readonly discard: 'unmap' | 'ignore';
   readonly serial?: string;
+  /** `node-name=`: what block commands call the image; `#block<n>` unless given. */
+  readonly nodeName?: string;
+  /** `rerror=`, `werror=`: what becomes of a request when the host fails; `report` and `enospc` unless given. */
+  readonly onReadError?: Exclude<DriveErrorAction, 'enospc'>;
+  readonly onWriteError?: DriveErrorAction;
+  /** `throttling.*`: limits of the drive, see `DriveLimits`. */
+  readonly limits?: DriveLimits;
+}
+
+/** `stop` pauses the machine and tries again when it goes on; `enospc`: stop when the host is full, else report. */
+export type DriveErrorAction = 'report' | 'ignore' | 'stop' | 'enospc';
+
+/** Bytes and operations a second; 0 or absent: no limit. `total` and `read`/`write` of one kind exclude each other. */
+export interface DriveLimits {
+  readonly bps?: number;
+  readonly bpsRead?: number;
+  readonly bpsWrite?: number;
+  readonly iops?: number;
+  readonly iopsRead?: number;
+  readonly iopsWrite?: number;
 }
 
 export interface NetdevConfig {

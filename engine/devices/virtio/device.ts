@@ -4,6 +4,7 @@
  */
 import type { GuestMemory } from '../../memory/guest-memory.ts';
 import type { Chain } from './chain.ts';
+import { PUT_BACK } from './disk.ts';
 import type { VirtQueue } from './queue.ts';
 
 /** What a transport offers to its device. All calls want the machine lock held, unless they say otherwise. */
@@ -82,8 +83,8 @@ export function serveAll(transport: VirtioTransport, index: number, serve: (chai
 
 /**
  * What an I/O thread does with a queue: takes chains, carries each out without the lock, gives it back. The lock is held
- * once for each chain: to give the last back, interrupt, and take the next. `carryOut` returns the bytes it wrote and must
- * not throw. Returns whether chains may be left because the `budget` of chains was used up.
+ * once for each chain: to give the last back, interrupt, and take the next. `carryOut` returns the bytes it wrote and
+ * throws nothing but `PUT_BACK`: then the chain is taken anew later, and serving ends. Returns whether chains may be left because the `budget` of chains was used up.
  */
 export function serveOffThread(
   transport: VirtioTransport,
@@ -115,7 +116,16 @@ export function serveOffThread(
       return chain;
     });
     if (next === undefined) return left <= 0;
-    written = carryOut(next);
+    try {
+      written = carryOut(next);
+    } catch (problem) {
+      if (problem !== PUT_BACK) throw problem;
+      locked(() => {
+        queue.unpop(next);
+        transport.ended();
+      });
+      return false;
+    }
     done = next;
   }
 }

@@ -15,11 +15,15 @@ export interface Disk {
 
 /**
  * What to do when the host failed, asked on the I/O thread: `report` the error to the guest, do as if it had worked
- * (`ignore`), or `retry` (after the machine was stopped and continued: the call may wait for that). QEMU's `rerror`, `werror`.
+ * (`ignore`), `retry` (after the machine was stopped and continued: the call may wait for that), or `putBack`: the request
+ * goes back to where it came from and is carried out anew when the machine goes on. QEMU's `rerror`, `werror`.
  */
-export type DiskErrorPolicy = (error: unknown, operation: 'read' | 'write') => 'report' | 'ignore' | 'retry';
+export type DiskErrorPolicy = (error: unknown, operation: 'read' | 'write') => 'report' | 'ignore' | 'retry' | 'putBack';
 
-/** Runs `body` under an error policy; false where the error is to be reported. */
+/** Thrown through a request that is to be put back. */
+export const PUT_BACK = Symbol('put back');
+
+/** Runs `body` under an error policy; false where the error is to be reported. Throws `PUT_BACK` where the policy says so. */
 export function underPolicy(policy: DiskErrorPolicy | undefined, operation: 'read' | 'write', body: () => void): boolean {
   for (;;) {
     try {
@@ -27,6 +31,7 @@ export function underPolicy(policy: DiskErrorPolicy | undefined, operation: 'rea
       return true;
     } catch (error) {
       const answer = policy?.(error, operation) ?? 'report';
+      if (answer === 'putBack') throw PUT_BACK;
       if (answer !== 'retry') return answer === 'ignore';
     }
   }
