@@ -12,9 +12,9 @@ import { FORM_BITS } from '../../x86/decode/rows.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import type { System } from '../../x86/system/helpers.ts';
-import { Paging } from '../../x86/system/paging.ts';
+import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
+import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
 import { collectBlocks, encodeRegion, type RegionImports } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
@@ -79,12 +79,8 @@ export class JitVcpu {
   readonly #host: VcpuHost;
   readonly #u8: Uint8Array;
   readonly #data: DataView;
-  readonly #jumps: Int32Array;
-  /** Where entries were put since the last flush: indices of their first words; the count may exceed the log. */
-  readonly #jumpLog = new Int32Array(FILL_LOG);
-  #jumpFills = FILL_LOG + 1;
-  /** A filter of the linear pages that have entries in the jump caches. */
-  readonly #jumpPages = new Int32Array(1024);
+  /** The code table. */
+  readonly #table: Int32Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   #baseline: LinkedBaseline | undefined;
@@ -92,13 +88,13 @@ export class JitVcpu {
   /** Table entries that regions have taken. */
   #regions = 0;
   /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
-  readonly #allTlbs: readonly Int32Array[];
+  readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
   /** Told of each run that was decoded: for traces. */
   decoded: (text: () => string) => void = () => {};
 
-  constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly Int32Array[]) {
+  constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly VcpuTlbs[]) {
     this.system = system;
     const { cpu } = system;
     this.cpu = cpu;
@@ -107,8 +103,8 @@ export class JitVcpu {
     this.#u8 = cpu.memory.bytes;
     this.#data = cpu.memory.data;
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
-    this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMP_SUPERVISOR_AT, (2 * S.JUMP_BYTES) / 4);
-    cpu.flushed = (address) => this.#flushJumps(address);
+    this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
+    this.#table.fill(-1);
     cpu.breakpointsChanged = () => this.#updateStepping();
   }
 
@@ -311,29 +307,6 @@ export class JitVcpu {
 
   // --- finding records --------------------------------------------------------------------------------------------
 
-  #flushJumps(address: number | undefined): void {
-    if (address === undefined) {
-      this.#dropJumps();
-      return;
-    }
-    // INVLPG is for data nearly always: only where code of that page may be in the cache does it go.
-    const page = pageHash(lowOf(address) >>> 12);
-    if ((this.#jumpPages[page >> 5] & (1 << (page & 31))) !== 0) this.#dropJumps();
-  }
-
-  #dropJumps(): void {
-    // Between two flushes few entries are made as a rule: those are undone one by one.
-    if (this.#jumpFills <= FILL_LOG)
-      for (let n = 0; n < this.#jumpFills; n++) {
-        const at = this.#jumpLog[n];
-        this.#jumps[at] = -1;
-        this.#jumps[at + 1] = -1;
-      }
-    else this.#jumps.fill(-1);
-    this.#jumpFills = 0;
-    this.#jumpPages.fill(0);
-  }
-
   /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
   #lookup(): number {
     const { cpu } = this;
@@ -354,7 +327,7 @@ export class JitVcpu {
         if (rip > cpu.segmentLimit(S.CS)) throw this.#fault(13, 0);
         address = (cpu.segmentBase(S.CS) + rip) >>> 0;
       }
-      const host = this.system.paging.translate(address, 2, cpu.cpl === 3);
+      const host = this.system.paging.fetch(address);
       if (host < 0) {
         // Code in a device window: nothing sensible runs there.
         throw this.#fault(13, 0);
@@ -381,16 +354,10 @@ export class JitVcpu {
         this.#data.setInt32(from + S.RECORD.link, record, true);
       state[S.STOPPED_AT >> 2] = 0;
       cpu.setNumber(S.RIP_BASE, rip - offset);
-      // Jump cache.
-      const index = (ripLow ^ ((ripLow >>> 12) | (ripHigh << 20))) & (S.JUMP_ENTRIES - 1);
-      const linearPage = pageHash(lowOf(address) >>> 12);
-      this.#jumpPages[linearPage >> 5] |= 1 << (linearPage & 31);
-      const at = (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
-      if (this.#jumpFills < FILL_LOG) this.#jumpLog[this.#jumpFills] = at;
-      this.#jumpFills++;
-      this.#jumps[at] = ripLow;
-      this.#jumps[at + 1] = ripHigh ^ state[(S.JUMP_SALT >> 2) + 1];
-      this.#jumps[at + 2] = record;
+      const at = codeHash(page, offset) * (S.CODE_ENTRY_BYTES / 4);
+      this.#table[at] = page;
+      this.#table[at + 1] = (mode << 12) | offset;
+      this.#table[at + 2] = record;
       return record;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
@@ -421,7 +388,7 @@ export class JitVcpu {
     const first = this.#baseline?.handlers ?? 0;
     for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
     this.#regions = 0;
-    this.#jumps.fill(-1);
+    this.#table.fill(-1);
   }
 
   /** Drops everything that was translated; outside of translated code only. */
@@ -489,7 +456,7 @@ export class JitVcpu {
         // The instruction goes on in the next page. It starts a run of its own.
         if (instructions > 0) return finish(Handler.FALL);
         const nextAddress = cpu.wrap(address - (offset - position) + available);
-        const nextHost = this.system.paging.translate(nextAddress, 2, cpu.cpl === 3);
+        const nextHost = this.system.paging.frame(nextAddress, Access.EXECUTE, cpu.cpl === 3);
         secondFrame = Math.floor(cpu.physical / 4096);
         if (nextHost < 0) throw this.#fault(13, 0);
         secondPage = memory.pageOf(nextHost);
@@ -598,7 +565,7 @@ export class JitVcpu {
     const linearRip = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const next = cpu.wrap(linearRip - (lowOf(linearRip) & 0xfff) + 4096);
     try {
-      this.system.paging.translate(next, 2, cpu.cpl === 3);
+      this.system.paging.frame(next, Access.EXECUTE, cpu.cpl === 3);
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
       cpu.i32[S.EXCEPTION >> 2] = problem.vector;
@@ -609,16 +576,10 @@ export class JitVcpu {
     if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
     this.#data.setInt32(record, Handler.RESYNC, true);
-    this.#dropJumps();
     cpu.i32[S.STOPPED_AT >> 2] = record;
     return Exit.RESYNC;
   }
 }
-
-/** Entries of the jump cache that are undone singly. */
-const FILL_LOG = 2048;
-/** Place of a linear page in the filter of 32768 bits. */
-const pageHash = (page: number): number => (page ^ (page >>> 15)) & 0x7fff;
 
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);

@@ -61,6 +61,7 @@ const LEAF7_EBX: Record<string, number> = {
   sha: 29,
 };
 const LEAF7_ECX: Record<string, number> = { umip: 2, rdpid: 22 };
+const LEAF7_EDX: Record<string, number> = { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 };
 const EXT1_EDX: Record<string, number> = { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 };
 const EXT1_ECX: Record<string, number> = { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 };
 const KVM_EAX: Record<string, number> = { kvmclock: 3, 'kvmclock-stable-bit': 24 };
@@ -70,6 +71,7 @@ const TABLES: readonly [string, Record<string, number>][] = [
   ['1.ecx', LEAF1_ECX],
   ['7.ebx', LEAF7_EBX],
   ['7.ecx', LEAF7_ECX],
+  ['7.edx', LEAF7_EDX],
   ['e1.edx', EXT1_EDX],
   ['e1.ecx', EXT1_ECX],
   ['kvm.eax', KVM_EAX],
@@ -77,7 +79,7 @@ const TABLES: readonly [string, Record<string, number>][] = [
 
 /** What the engine implements: the feature set of the model `max`. */
 export const IMPLEMENTED: readonly string[] =
-  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
+  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 pcid x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip spec-ctrl stibp arch-capabilities ssbd syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
     ' ',
   );
 
@@ -101,6 +103,17 @@ export interface CpuidResult {
   ecx: number;
   edx: number;
 }
+
+/**
+ * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): none of the leaks across privileges that the bits speak of exists here,
+ * where a page table is walked before a byte is touched. So systems leave out the work-arounds, which cost dearly
+ * (two changes of CR3 a system call). RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
+ * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; in the upper half ITS_NO.
+ */
+export const ARCH_CAPABILITIES = {
+  low: [0, 1, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((word, bit) => word | (1 << bit), 0),
+  high: 1 << 30,
+} as const;
 
 /** TSC ticks a second, and so what CPUID 15H and the hypervisor leaf say. */
 export const TSC_HZ = 1_000_000_000;
@@ -178,6 +191,7 @@ export class Cpuid {
         if (subleaf === 0) {
           r.ebx = bits('7.ebx');
           r.ecx = bits('7.ecx');
+          r.edx = bits('7.edx');
         }
         return r;
       case 0xb:
@@ -242,7 +256,7 @@ const V1 =
     ' ',
   );
 const V2 = [...V1, ...'sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm'.split(' ')];
-const PLATFORM = 'x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
+const PLATFORM = 'pcid spec-ctrl stibp arch-capabilities ssbd x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
 
 export const MODELS: Readonly<
   Record<string, { features: readonly string[]; brand: string; family: number; model: number; stepping: number }>

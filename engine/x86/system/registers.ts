@@ -2,7 +2,7 @@
 import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
-import type { Cpuid } from './cpuid.ts';
+import { ARCH_CAPABILITIES, type Cpuid } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
@@ -120,10 +120,10 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        if (cpu.isLongActive && (high & 0x7ff00000) !== 0) raise(13, 0);
+        if (cpu.isLongActive && (high & ((cpu.cr4 & CR4.PCIDE) !== 0 ? 0x7ff00000 : 0xfff00000)) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
         cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
-        this.#paging.flush();
+        this.#paging.changeSpace(high < 0 && (cpu.cr4 & CR4.PCIDE) !== 0);
         break;
       }
       case 4:
@@ -148,7 +148,7 @@ export class Registers {
       if ((cpu.cr4 & CR4.PAE) === 0 || (cpu.segmentAttr(S.CS) & 0x2000) !== 0) raise(13, 0);
       cpu.set32(S.EFER, cpu.efer | EFER.LMA);
     } else if (!pg && old < 0 && (cpu.efer & EFER.LMA) !== 0) {
-      if (cpu.is64) raise(13, 0);
+      if (cpu.is64 || (cpu.cr4 & CR4.PCIDE) !== 0) raise(13, 0);
       cpu.set32(S.EFER, cpu.efer & ~EFER.LMA);
     }
     cpu.set32(S.CR0, (low & (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG)) | CR0.ET);
@@ -163,12 +163,14 @@ export class Registers {
     let allowed =
       CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.PCE | CR4.OSFXSR | CR4.OSXMMEXCPT;
     if (this.#cpuid.has('umip')) allowed |= CR4.UMIP;
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (this.#cpuid.has('fsgsbase')) allowed |= CR4.FSGSBASE;
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
+    if ((low & ~cpu.cr4 & CR4.PCIDE) !== 0 && (!cpu.isLongActive || (cpu.i32[S.CR3 >> 2] & 0xfff) !== 0)) raise(13, 0);
     cpu.i32[S.CR4 >> 2] = low;
     this.#paging.flush();
     this.updateFpuBlock();
@@ -226,6 +228,7 @@ export class Registers {
 
   #read(index: number): { low: number; high: number } {
     const cpu = this.#cpu;
+    if (index === MSR.SPEC_CTRL && !this.#cpuid.has('spec-ctrl')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
     const apic = cpu.bus.readApicMsr(index);
@@ -246,6 +249,9 @@ export class Registers {
         return base(S.FS);
       case 0xc0000101:
         return base(S.GS);
+      case 0x10a:
+        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
+        return ARCH_CAPABILITIES;
       case 0xfe: // MTRRcap: 8 variable ranges, fixed ranges, write combining
         return { low: 0x508, high: 0 };
       case 0x179: // MCG_CAP: no banks
@@ -311,6 +317,10 @@ export class Registers {
       case MSR.KVM_WALL_CLOCK:
         cpu.bus.kvmClock(index, low, high);
         break;
+      case MSR.SPEC_CTRL:
+        // IBRS, STIBP, SSBD: kept, without effect.
+        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~7) !== 0) raise(13, 0);
+        break;
       case MSR.SMBASE:
         raise(13, 0);
     }
@@ -343,6 +353,9 @@ export class Registers {
         cpu.i32[at + 1] = high;
         return;
       }
+      case 0x49: // PRED_CMD: nothing is predicted
+        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~1) !== 0) raise(13, 0);
+        return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
       case 0x1d9:
