@@ -9,6 +9,7 @@
 import type { Body, FlagKind, Size, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
+import { Exit } from '../ir/exit.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { CPU, Lowering, type LoweringTarget, W } from './lower.ts';
 
@@ -58,6 +59,10 @@ export class RegionLowering extends Lowering {
   readonly #flagAux: number;
   readonly #count: number;
   readonly #smc: number;
+  /** Where the region is left for: the RIP, or the record of an instruction that faults. */
+  readonly #exit: number;
+  #faultDepth = 0;
+  #leaveDepth = 0;
   #pending: PendingFlags | undefined;
   #instruction: RegionInstruction | undefined;
   #retired = 0;
@@ -75,11 +80,32 @@ export class RegionLowering extends Lowering {
     this.#flagRes = this.newLocal('i64');
     this.#flagAux = this.newLocal('i32');
     this.#smc = this.newLocal('i32');
+    this.#exit = this.newLocal('i64');
     this.#scan(blocks);
     const root = this.#graph(blocks, entry);
     this.#reload();
+    // All ways out meet at the end of the function: what must be stored to the state is written once.
+    this.open(W.block);
+    this.#faultDepth = this.depth;
+    this.open(W.block);
+    this.#leaveDepth = this.depth;
     this.#tree(root);
-    this.op(0x00, W.end); // every path has left: unreachable
+    this.op(0x00); // every path has left: unreachable
+    this.end();
+    this.#storeAll();
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(CPU);
+    this.get(this.#exit);
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+    this.end();
+    this.#storeAll();
+    this.storeState(S.STOPPED_AT, 32, () => {
+      this.get(this.#exit);
+      this.op(W.wrap);
+    });
+    super.leave(Exit.FAULT);
+    this.op(W.end);
   }
 
   // --- registers --------------------------------------------------------------------------------------------------
@@ -108,9 +134,22 @@ export class RegionLowering extends Lowering {
     for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
   }
 
-  /** Stores what the locals hold to the state block, and the count of instructions. */
+  /** Stores what the locals hold to the state block. */
   #spill(): void {
     this.#materialize();
+    this.#storeRegisters();
+  }
+
+  #storeAll(): void {
+    this.#storeRegisters();
+    this.storeState(S.INSTRUCTIONS, 64, () => {
+      this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+      this.get(this.#count);
+      this.op(W.i64Add);
+    });
+  }
+
+  #storeRegisters(): void {
     for (const register of this.#written) {
       this.get(CPU);
       this.toAddress();
@@ -302,11 +341,6 @@ export class RegionLowering extends Lowering {
     this.i32((this.#instruction as RegionInstruction).record);
   }
 
-  protected override slow(helper: string, la: number, bytes: number): void {
-    this.#spill();
-    super.slow(helper, la, bytes);
-  }
-
   protected override afterStore(): void {
     // Nonzero: the write hit translated code, perhaps this region's.
     this.get(this.#smc);
@@ -328,13 +362,18 @@ export class RegionLowering extends Lowering {
     this.afterStore();
   }
 
+  /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
   protected override fault(): void {
-    this.#spillCount(this.#retired - 1);
-    super.fault();
+    this.#materialize();
+    this.#addCount(this.#retired - 1);
+    this.i64(BigInt((this.#instruction as RegionInstruction).record));
+    this.set(this.#exit);
+    this.br(this.depth - this.#faultDepth);
   }
   protected override raise(vector: number, code: number): void {
-    this.#spill();
-    super.raise(vector, code);
+    this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
+    this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    this.fault();
   }
 
   // --- leaving ----------------------------------------------------------------------------------------------------
@@ -354,10 +393,8 @@ export class RegionLowering extends Lowering {
 
   /** Leaves for the RIP at an offset from the page's start, kept to the width of the mode. */
   #leaveTo(offset: number, bits: 16 | 32 | 64): void {
-    this.#spill();
-    this.#spillCount(this.#retired);
-    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
-    this.get(CPU);
+    this.#materialize();
+    this.#addCount(this.#retired);
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.i64(BigInt(offset));
     this.op(W.i64Add);
@@ -365,8 +402,8 @@ export class RegionLowering extends Lowering {
       this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
       this.op(W.i64And);
     }
-    this.code.u8(W.returnCall);
-    this.code.u32(this.target.helper('$jump'));
+    this.set(this.#exit);
+    this.br(this.depth - this.#leaveDepth);
   }
 
   protected override next(): void {
@@ -374,16 +411,11 @@ export class RegionLowering extends Lowering {
   }
 
   protected override jump(target: Value): void {
-    const rip = this.newLocal('i64');
     this.value(target);
-    this.set(rip);
-    this.#spill();
-    this.#spillCount(this.#retired);
-    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
-    this.get(CPU);
-    this.get(rip);
-    this.code.u8(W.returnCall);
-    this.code.u32(this.target.helper('$jump'));
+    this.set(this.#exit);
+    this.#materialize();
+    this.#addCount(this.#retired);
+    this.br(this.depth - this.#leaveDepth);
   }
 
   protected override branch(bits: 16 | 32 | 64): void {
@@ -408,7 +440,7 @@ export class RegionLowering extends Lowering {
         this.end();
         this.#pending = pending;
       }
-      this.#addCount();
+      this.#addCount(this.#retired);
       this.#materialize();
       this.#pending = undefined;
       if (label !== undefined) this.br(this.depth - label.depth);
@@ -419,10 +451,10 @@ export class RegionLowering extends Lowering {
     this.#from = from;
   }
 
-  #addCount(): void {
-    if (this.#retired === 0) return;
+  #addCount(instructions: number): void {
+    if (instructions === 0) return;
     this.get(this.#count);
-    this.i64(BigInt(this.#retired));
+    this.i64(BigInt(instructions));
     this.op(W.i64Add);
     this.set(this.#count);
   }

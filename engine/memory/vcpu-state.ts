@@ -136,7 +136,7 @@ export const SPACE_BYTES = ITLB_USER + ITLB_BYTES;
 export const SPACES_AT = STATE_BYTES;
 /**
  * Records by page, offset and mode: key (64 bits: page, offset << 32, mode << 44), record address (32 bits).
- * Direct-mapped by `codeHash`.
+ * Two ways a set, found by `codeHash`.
  */
 export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
 export const CODE_ENTRIES = 65536;

@@ -70,11 +70,11 @@ export const preludeHandler: Record<string, number> = Object.fromEntries(
 
 export const HANDLER_TYPE: FunctionType = { params: ['i32', 'i32'], results: ['i32'] };
 
-/** Spreads the pages over the code table. */
-const CODE_HASH_FACTOR = 0x9e5;
-/** Index in the code table for an offset of a page: `jumpFunction` computes the same. */
+const PAGE_FACTOR = -1640531535;
+const OFFSET_FACTOR = -2048144789;
+/** Index in the code table for an offset of a page; the neighbour with the lowest bit flipped serves too. As `jumpFunction` computes it. */
 export const codeHash = (page: number, offset: number): number =>
-  (Math.imul(page, CODE_HASH_FACTOR) ^ offset) & (S.CODE_ENTRIES - 1);
+  (Math.imul(page, PAGE_FACTOR) + Math.imul(offset, OFFSET_FACTOR)) >>> (32 - Math.log2(S.CODE_ENTRIES));
 
 /** Entries after which a run is worth a region. */
 export const HOT_ENTRIES = 1500;
@@ -329,12 +329,13 @@ class Special extends Lowering {
     this.set(key);
     // codeHash
     this.get(page);
-    this.i32(CODE_HASH_FACTOR);
+    this.i32(PAGE_FACTOR);
     this.op(0x6c); // i32.mul
     this.get(rec);
-    this.op(0x73); // i32.xor
-    this.i32(S.CODE_ENTRIES - 1);
-    this.op(W.i32And);
+    this.i32(OFFSET_FACTOR);
+    this.op(0x6c, W.i32Add);
+    this.i32(32 - Math.log2(S.CODE_ENTRIES));
+    this.op(0x76); // i32.shr_u
     this.i32(Math.log2(S.CODE_ENTRY_BYTES));
     this.op(W.i32Shl);
     this.get(CPU);
@@ -343,7 +344,18 @@ class Special extends Lowering {
     this.loadAt(entry, 'i64', 64, S.CODE_TABLE_AT);
     this.get(key);
     this.op(W.i64Ne);
-    this.brIf(0);
+    this.open(W.if);
+    // The other way of the set.
+    this.get(entry);
+    this.i32(S.CODE_ENTRY_BYTES);
+    this.op(0x73); // i32.xor
+    this.tee(entry);
+    this.toAddress();
+    this.load('i64', 64, false, S.CODE_TABLE_AT);
+    this.get(key);
+    this.op(W.i64Ne);
+    this.brIf(1);
+    this.end();
     this.storeState(S.RIP_BASE, 64, () => {
       this.get(rip);
       this.i64(-4096n);

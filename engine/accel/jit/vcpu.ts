@@ -354,7 +354,11 @@ export class JitVcpu {
         this.#data.setInt32(from + S.RECORD.link, record, true);
       state[S.STOPPED_AT >> 2] = 0;
       cpu.setNumber(S.RIP_BASE, rip - offset);
+      const table = this.#table;
       const at = codeHash(page, offset) * (S.CODE_ENTRY_BYTES / 4);
+      // What was there moves to the other way of the set.
+      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset))
+        table.copyWithin(at ^ (S.CODE_ENTRY_BYTES / 4), at, at + 3);
       this.#table[at] = page;
       this.#table[at + 1] = (mode << 12) | offset;
       this.#table[at + 2] = record;

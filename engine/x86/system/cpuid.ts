@@ -62,6 +62,7 @@ const LEAF7_EBX: Record<string, number> = {
 };
 const LEAF7_ECX: Record<string, number> = { umip: 2, rdpid: 22 };
 const LEAF7_EDX: Record<string, number> = { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 };
+const LEAF7_2_EDX: Record<string, number> = { 'bhi-ctrl': 4 };
 const EXT1_EDX: Record<string, number> = { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 };
 const EXT1_ECX: Record<string, number> = { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 };
 const KVM_EAX: Record<string, number> = { kvmclock: 3, 'kvmclock-stable-bit': 24 };
@@ -72,6 +73,7 @@ const TABLES: readonly [string, Record<string, number>][] = [
   ['7.ebx', LEAF7_EBX],
   ['7.ecx', LEAF7_ECX],
   ['7.edx', LEAF7_EDX],
+  ['7.2.edx', LEAF7_2_EDX],
   ['e1.edx', EXT1_EDX],
   ['e1.ecx', EXT1_ECX],
   ['kvm.eax', KVM_EAX],
@@ -79,7 +81,7 @@ const TABLES: readonly [string, Record<string, number>][] = [
 
 /** What the engine implements: the feature set of the model `max`. */
 export const IMPLEMENTED: readonly string[] =
-  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 pcid x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip spec-ctrl stibp arch-capabilities ssbd syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
+  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 pcid x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip spec-ctrl stibp arch-capabilities ssbd bhi-ctrl syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
     ' ',
   );
 
@@ -188,7 +190,9 @@ export class Cpuid {
         r.eax = 4; // the APIC timer always runs
         return r;
       case 7:
-        if (subleaf === 0) {
+        if (subleaf === 2) r.edx = bits('7.2.edx');
+        else if (subleaf === 0) {
+          r.eax = bits('7.2.edx') === 0 ? 0 : 2;
           r.ebx = bits('7.ebx');
           r.ecx = bits('7.ecx');
           r.edx = bits('7.edx');
@@ -256,7 +260,7 @@ const V1 =
     ' ',
   );
 const V2 = [...V1, ...'sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm'.split(' ')];
-const PLATFORM = 'pcid spec-ctrl stibp arch-capabilities ssbd x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
+const PLATFORM = 'pcid spec-ctrl stibp arch-capabilities ssbd bhi-ctrl x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
 
 export const MODELS: Readonly<
   Record<string, { features: readonly string[]; brand: string; family: number; model: number; stepping: number }>

@@ -318,8 +318,8 @@ export class Registers {
         cpu.bus.kvmClock(index, low, high);
         break;
       case MSR.SPEC_CTRL:
-        // IBRS, STIBP, SSBD: kept, without effect.
-        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~7) !== 0) raise(13, 0);
+        // IBRS, STIBP, SSBD, BHI_DIS_S: kept, without effect.
+        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~0x407) !== 0) raise(13, 0);
         break;
       case MSR.SMBASE:
         raise(13, 0);
