@@ -136,11 +136,11 @@ export class JitVcpu {
     const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
     const entry = data.getUint16(record + S.RECORD.offset, true);
     const started = performance.now();
-    const blocks = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
-    if (blocks === undefined) return;
+    const collected = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
+    if (collected === undefined) return;
     let region: unknown;
     try {
-      const bytes = encodeRegion(blocks, entry, bits, baseline.signatures, baseline);
+      const bytes = encodeRegion(collected, bits, baseline.signatures, baseline);
       const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
         e: { memory: imports.memory, table: imports.table, jump: imports.jump },
         h: imports.helpers as Record<string, unknown>,
@@ -154,7 +154,13 @@ export class JitVcpu {
     }
     const index = baseline.handlers + this.#regions++;
     imports.table.set(index, region);
-    data.setInt32(record, index, true);
+    for (const [n, offset] of collected.entries.entries()) {
+      const at = n === 0 ? record : this.cache.find(page, offset, mode);
+      // Where another region starts already it stays.
+      if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
+      data.setInt32(at, index, true);
+      data.setInt32(at + S.RECORD.imm, n, true);
+    }
     const counts = this.cpu.f64;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
