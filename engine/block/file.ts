@@ -74,6 +74,8 @@ export interface BlockHost {
   openFile(path: string, options: OpenFileOptions): BlockFile;
   /** A path named inside `base` (a backing file name), made relative to the folder of `base` where it is relative. */
   resolvePath(base: string, path: string): string;
+  /** The path from the root; what names a server or is absolute stays as it is. */
+  absolutePath(path: string): string;
   exists(path: string): boolean;
   codecs: Codecs;
   crypto: Crypto;

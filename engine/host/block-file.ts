@@ -1,5 +1,5 @@
 import * as fs from 'node:fs';
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { BlockError, type BlockErrorCode } from '../block/errors.ts';
 import { type BlockFile, type BlockHost, type FileExtent, type OpenFileOptions, writeZeroBytes } from '../block/file.ts';
 import { codecs } from './block-codecs.ts';
@@ -243,6 +243,7 @@ const isNbd = (path: string) => /^nbd(\+unix)?:/.test(path);
 export const nodeBlockHost: BlockHost = {
   openFile: (path, options) => (isNbd(path) ? openNbd(path, options.write ?? false) : new NodeFile(path, options)),
   resolvePath: (base, path) => (isAbsolute(path) || /^[a-z]+:/.test(path) ? path : join(dirname(base), path)),
+  absolutePath: (path) => (/^[a-z][a-z+]+:/.test(path) ? path : resolve(path)),
   exists: (path) => fs.existsSync(path),
   codecs,
   crypto,
