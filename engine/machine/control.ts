@@ -166,8 +166,8 @@ export class MachineController implements MachineControl {
     this.#machine.clock.stop();
     for (let n = 0; n < layout.cpus; n++) this.#machine.notifyCpu(n, S.Pending.STOP);
     // Parked vCPUs ring the control bell, not this word; so look again soon. What disks are at is finished too.
-    const { virtio } = this.#machine;
-    while ((Atomics.load(control.parked, 0) < layout.cpus || virtio.busy) && !this.#ended)
+    const { drives } = this.#machine;
+    while ((Atomics.load(control.parked, 0) < layout.cpus || drives.busy) && !this.#ended)
       await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
@@ -176,6 +176,7 @@ export class MachineController implements MachineControl {
     this.#machine.clock.start();
     Atomics.store(control.running, 0, 1);
     Atomics.notify(control.running, 0);
+    this.#machine.drives.ringAll();
   }
 
   async stop(): Promise<void> {
@@ -234,10 +235,7 @@ export class MachineController implements MachineControl {
     this.#machine.clock.wakeUp();
     await this.#screen.close();
     // Images are flushed and closed before the process goes.
-    for (const { state } of this.#machine.virtio.drives) {
-      Atomics.add(state.bell, 0, 1);
-      Atomics.notify(state.bell, 0);
-    }
+    this.#machine.drives.ringAll();
     const patience = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS).unref());
     await Promise.race([Promise.all(this.#drives.map((thread) => thread.ended)), patience]);
     await Promise.all([...this.#threads, ...this.#drives].map((thread) => thread.terminate()));

@@ -32,6 +32,7 @@ import * as S from '../memory/vcpu-state.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
+import { DriveList } from './drive-list.ts';
 import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
@@ -86,6 +87,8 @@ export class Machine {
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
   readonly virtio: VirtioParts;
+  /** Drives of all controllers, and their I/O threads. */
+  readonly drives: DriveList;
   /** Streams to the outside: the serial ports first. */
   readonly lines: CharLine[] = [];
   /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
@@ -319,7 +322,9 @@ export class Machine {
       }
     }
 
+    this.drives = new DriveList(shared);
     this.virtio = new VirtioParts(config, {
+      drives: this.drives,
       shared,
       memory: this.memory,
       bus: this.pci,

@@ -130,10 +130,10 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     regions: config.machine.options?.tier !== 'baseline',
   };
   const data = { config, layout, roms, memory };
-  const started = machine.virtio.drives.map(({ config: drive }, index) => {
+  const started = machine.drives.threads.map(({ drives }, index) => {
     const thread = startThread({ ...data, role: 'io', index, baseline: undefined });
     controller.adopt(thread, true);
-    return { thread, field: `drives.${config.drives.indexOf(drive)}.file` };
+    return { thread, field: drives.length === 1 ? `drives.${config.drives.indexOf(drives[0].config)}.file` : 'drives' };
   });
   for (const { thread, field } of started) {
     try {

@@ -6,7 +6,7 @@ import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
-import { serveDrive } from './drives.ts';
+import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
 import { Machine, type MachineHost, type MachineParts } from './machine.ts';
@@ -15,7 +15,7 @@ import { VcpuBus } from './vcpu-bus.ts';
 
 export interface ThreadData {
   readonly role: 'clock' | 'vcpu' | 'io';
-  /** Index of the vCPU or the drive. */
+  /** Index of the vCPU or the I/O thread. */
   readonly index: number;
   readonly config: MachineConfig;
   readonly layout: MachineLayout;
@@ -68,15 +68,21 @@ export function runClock(data: ThreadData, host: ThreadHost): void {
   machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
 }
 
-/** Opens a drive's image and serves its queue until the machine ends; then everything is flushed and closed. */
+/** Opens the images of the drives that an I/O thread has, and serves them until the machine ends; then all is flushed and closed. */
 export function runIo(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, FIRST_IO_OWNER + data.index, -1, host));
-  const part = machine.virtio.drives[data.index];
-  const { disk, close } = host.openDrive(part.config);
+  const io = machine.drives.threads[data.index];
+  const opened: (ReturnType<ThreadHost['openDrive']> | undefined)[] = [];
   try {
-    serveDrive(machine, part, disk, () => host.ready());
+    for (const { config } of io.drives) opened.push(config.file === '' ? undefined : host.openDrive(config));
+    serveDrives(
+      machine,
+      io,
+      opened.map((each) => each?.disk),
+      () => host.ready(),
+    );
   } finally {
-    close();
+    for (const each of opened) each?.close();
   }
 }
 

@@ -9,38 +9,17 @@ import { virtioState } from '../devices/virtio/state.ts';
 import { VirtioPci } from '../devices/virtio/transport-pci.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { SharedState } from '../memory/shared-state.ts';
-import { f64, i32s, struct, u32, type View } from '../memory/struct.ts';
+import type { View } from '../memory/struct.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
+import type { DriveList } from './drive-list.ts';
 import { BootError } from './linux-boot.ts';
-
-export const driveState = struct(
-  'drive',
-  1,
-  {
-    /** Rung for the drive's I/O thread. */
-    bell: i32s(1),
-    readBytes: f64,
-    writtenBytes: f64,
-    readOperations: f64,
-    writeOperations: f64,
-    /** Requests that failed because the host did. */
-    errors: u32,
-  },
-  'host',
-);
-
-/** A disk with the thread that serves it. */
-export interface DrivePart {
-  readonly config: DriveConfig;
-  readonly blk: VirtioBlk;
-  readonly state: View<typeof driveState.fields>;
-}
 
 export interface VirtioWires {
   readonly shared: SharedState;
   readonly memory: GuestMemory;
   readonly bus: PciBus;
   readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
+  readonly drives: DriveList;
   readonly fillRandom: (target: Uint8Array) => void;
   readonly ringControl: () => void;
   readonly trace: (message: string) => void;
@@ -49,6 +28,8 @@ export interface VirtioWires {
 const RNG = 'virtio-rng-pci';
 const SERIAL = 'virtio-serial-pci';
 const BLK = 'virtio-blk-pci';
+/** Requests that a queue is served at once. */
+const BUDGET = 64;
 const PORTS = ['virtconsole', 'virtserialport'];
 
 const bad = (field: string, message: string): never => {
@@ -57,10 +38,8 @@ const bad = (field: string, message: string): never => {
 
 export class VirtioParts {
   readonly functions: VirtioPci[] = [];
-  readonly drives: DrivePart[] = [];
   readonly lines: CharLine[] = [];
   readonly #wires: VirtioWires;
-  readonly #states: { readonly inFlight: number }[] = [];
 
   /** Throws a `BootError` for what cannot be put together. */
   constructor(config: MachineConfig, wires: VirtioWires) {
@@ -88,7 +67,6 @@ export class VirtioParts {
     if (!(slot >= 3 && slot < 32) || bus.functions.some((other) => other.slot === slot))
       bad('devices', `${part.name}: ${address === undefined ? 'no PCI slot is free' : `PCI slot ${address} is not free`}`);
     const state = shared.struct(virtioState, name);
-    this.#states.push(state);
     this.functions.push(
       new VirtioPci(state, pciState(name), part, {
         bus,
@@ -146,31 +124,25 @@ export class VirtioParts {
   }
 
   #drive(config: DriveConfig, device: DeviceConfig | undefined): void {
-    const { shared } = this.#wires;
-    const n = this.drives.length;
-    const state = shared.struct(driveState, `drive${n}`);
+    const { shared, drives } = this.#wires;
+    const io = drives.thread((locked) => {
+      let more = false;
+      const { disk } = part;
+      if (disk === undefined) return false;
+      for (let queue = 0; queue < blk.queueSizes.length; queue++) more = blk.process(queue, BUDGET, disk, locked) || more;
+      return more;
+    });
     const options = {
       serial: config.serial ?? device?.properties.serial,
       readOnly: config.readOnly,
-      errorPolicy: () => {
-        state.errors++;
-        return 'report' as const;
-      },
+      errorPolicy: (error: unknown, operation: 'read' | 'write') => part.failed(error, operation),
     };
-    const doorbell = {
-      ring: () => {
-        Atomics.add(state.bell, 0, 1);
-        Atomics.notify(state.bell, 0);
-      },
-    };
-    const blk = new VirtioBlk(shared.struct(virtioBlkState, `virtio-blk${n}`), options, doorbell);
+    const blk: VirtioBlk = new VirtioBlk(shared.struct(virtioBlkState, `virtio-blk${io.index}`), options, io);
     this.#add(device, blk);
-    this.drives.push({ config, blk, state });
-  }
-
-  /** Whether an I/O thread works on a request. */
-  get busy(): boolean {
-    return this.#states.some(({ inFlight }) => inFlight !== 0);
+    const part = drives.drive(config, io, {
+      device: device?.id ?? `virtio${io.index}`,
+      setSize: (bytes) => blk.setSize(bytes),
+    });
   }
 
   reset(): void {
