@@ -226,6 +226,8 @@ export class JitVcpu {
   #service(): boolean {
     const { cpu } = this;
     const state = cpu.i32;
+    // Where it goes on may change here: the branch that left must not be linked to that.
+    state[S.STOPPED_AT >> 2] = 0;
     let pending = Atomics.load(state, S.PENDING >> 2);
     if ((pending & S.Pending.FLUSH) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
