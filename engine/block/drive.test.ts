@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, it } from 'node:test';
+import { it, type TestContext } from 'node:test';
 import { nodeBlockHost as host } from '../host/block-file.ts';
 import { Drive } from './drive.ts';
 import type { DriveJob, JobPlan } from './drive-jobs.ts';
@@ -127,7 +127,15 @@ it('commits: of an image in the middle, of the active one, cancelled and complet
 
 it('mirrors: to a raw file, taken over; a target that fails ends the job and not the guest', (context) => {
   const { path, drive, told, change, check, files, run } = setUp(context);
-  const job = run({ id: 'm', speed: 0, kind: 'mirror', target: path('copy.raw'), format: 'raw', mode: 'absolute-paths', sync: 'full' });
+  const job = run({
+    id: 'm',
+    speed: 0,
+    kind: 'mirror',
+    target: path('copy.raw'),
+    format: 'raw',
+    mode: 'absolute-paths',
+    sync: 'full',
+  });
   for (let n = 0; n < 10; n++) change();
   job.complete();
   drive.work(0);

@@ -11,7 +11,7 @@
 
 import { type DriveJob, type JobPlan, startJob } from './drive-jobs.ts';
 import { BlockError } from './errors.ts';
-import type { BlockHost, OpenFileOptions } from './file.ts';
+import type { BlockFile, BlockHost, OpenFileOptions } from './file.ts';
 import { FilterNode, type MirrorNode, ReadOnlyFilter, WriteThroughNode } from './filters.ts';
 import { Limits, type LimitValues } from './limits.ts';
 import type { BlockNode } from './node.ts';
@@ -261,6 +261,15 @@ export class Drive {
     return found;
   }
 
+  /** Why what is written may be lost, in words: a file of the chain is not where it was. */
+  lost(): string | undefined {
+    for (const node of this.chain()) {
+      const reason = fileOf(node)?.lost?.();
+      if (reason !== undefined) return reason;
+    }
+    return undefined;
+  }
+
   describe(): DriveDescription {
     return {
       ...(this.#options === undefined || this.#node === undefined ? {} : { options: this.#options }),
@@ -362,10 +371,15 @@ export class Drive {
   }
 }
 
+/** The file an image lies in, where it lies in one. */
+function fileOf(node: BlockNode): BlockFile | undefined {
+  return node instanceof Qcow2Node ? node.meta.file : (node as { file?: BlockFile }).file;
+}
+
 function describeImage(node: BlockNode, nodeName: string): ImageDescription {
   const qcow2 = node instanceof Qcow2Node ? node : undefined;
   const header = qcow2?.meta.header;
-  const file = qcow2?.meta.file ?? (node as { file?: { allocated?(): number | undefined } }).file;
+  const file = fileOf(node);
   return {
     nodeName,
     file: node.filename,

@@ -35,6 +35,8 @@ export interface BlockFile {
   extent(offset: number, length: number): FileExtent;
   /** Bytes of host storage in use, or undefined where the host does not say. */
   allocated(): number | undefined;
+  /** Why the file cannot be found by its name any more, or not be used by us, in words; undefined: all is well. */
+  lost?(): string | undefined;
   close(): void;
 }
 

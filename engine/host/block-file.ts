@@ -226,6 +226,20 @@ class NodeFile implements BlockFile {
     return blocks === undefined ? undefined : blocks * 512;
   }
 
+  lost(): string | undefined {
+    try {
+      const stat = fs.statSync(this.name, { bigint: true });
+      const identity = this.device ? `device:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
+      if (identity !== this.identity) return `'${this.name}' is another file now: put the one back that was there`;
+      fs.accessSync(this.name, fs.constants.R_OK | (this.readOnly ? 0 : fs.constants.W_OK));
+      return undefined;
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      if (code === 'ENOENT' || code === 'ENOTDIR') return `'${this.name}' is gone: it was moved away or deleted`;
+      return `'${this.name}' cannot be used any more: ${WORDS[code] ?? (error as Error).message}`;
+    }
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;

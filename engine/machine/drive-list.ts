@@ -78,6 +78,8 @@ export interface DrivePart {
   /** On the I/O thread: what becomes of requests that the host fails; they are reported unless this is set. */
   policy: DiskErrorPolicy | undefined;
   setDisk(disk: Disk | undefined): void;
+  /** The front end puts a request back where the policy says so; else a policy that stops the machine waits for it to go on. */
+  readonly putsBack: boolean;
   /** For front ends: counts a failure, and asks the policy. */
   failed: DiskErrorPolicy;
 }
@@ -97,6 +99,7 @@ export interface IoPart {
 export interface DriveFront {
   readonly device: string;
   readonly slot?: MediumSlot;
+  readonly putsBack?: boolean;
   setSize(bytes: number): void;
 }
 
@@ -184,6 +187,7 @@ export class DriveList {
       io,
       device: front.device,
       slot: front.slot,
+      putsBack: front.putsBack ?? false,
       setSize: (bytes) => front.setSize(bytes),
       get disk() {
         return disk;

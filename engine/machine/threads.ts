@@ -1,11 +1,11 @@
 /** What the worker threads of a VM process do. */
 import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
-import type { DriveConfig, MachineConfig } from '../contract/machine-config.ts';
-import type { Disk } from '../devices/virtio/disk.ts';
+import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
 import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
@@ -24,12 +24,10 @@ export interface ThreadData {
   readonly baseline: LinkedBaseline | undefined;
 }
 
-export interface ThreadHost extends MachineHost {
+export interface ThreadHost extends MachineHost, DriveThreadHost {
   threadId(): number;
   /** Writes a line to the log, at once. */
   log(line: string): void;
-  /** Opens a drive's image; throws a `BlockError`. */
-  openDrive(config: DriveConfig): { readonly disk: Disk; close(): void };
   /** Tells the control thread that an I/O thread has its image open. */
   ready(): void;
 }
@@ -72,17 +70,17 @@ export function runClock(data: ThreadData, host: ThreadHost): void {
 export function runIo(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, FIRST_IO_OWNER + data.index, -1, host));
   const io = machine.drives.threads[data.index];
-  const opened: (ReturnType<ThreadHost['openDrive']> | undefined)[] = [];
+  const thread = new DriveThread(machine, io, host);
   try {
-    for (const { config } of io.drives) opened.push(config.file === '' ? undefined : host.openDrive(config));
     serveDrives(
       machine,
       io,
-      opened.map((each) => each?.disk),
+      thread.disks,
       () => host.ready(),
+      () => thread.work(),
     );
   } finally {
-    for (const each of opened) each?.close();
+    thread.close();
   }
 }
 

@@ -141,6 +141,7 @@ export class VirtioParts {
     this.#add(device, blk);
     const part = drives.drive(config, io, {
       device: device?.id ?? `virtio${io.index}`,
+      putsBack: true,
       setSize: (bytes) => blk.setSize(bytes),
     });
   }
