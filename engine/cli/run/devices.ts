@@ -20,7 +20,7 @@ const limits = { uint8: 0xff, uint16: 0xffff, uint32: 0xffff_ffff } as const;
 
 function takeProperty(keys: Keyval, key: string, type: PropertyType): string | number | boolean | undefined {
   if (type === 'bool') return keys.flag(key);
-  if (type === 'text' || type === 'chardev' || type === 'object') return keys.text(key);
+  if (type === 'text' || type === 'drive' || type === 'chardev' || type === 'object') return keys.text(key);
   return keys.integer(key, 0, limits[type]);
 }
 
