@@ -376,7 +376,7 @@ function fileOf(node: BlockNode): BlockFile | undefined {
   return node instanceof Qcow2Node ? node.meta.file : (node as { file?: BlockFile }).file;
 }
 
-function describeImage(node: BlockNode, nodeName: string): ImageDescription {
+export function describeImage(node: BlockNode, nodeName: string): ImageDescription {
   const qcow2 = node instanceof Qcow2Node ? node : undefined;
   const header = qcow2?.meta.header;
   const file = fileOf(node);

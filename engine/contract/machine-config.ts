@@ -202,6 +202,8 @@ export interface VncConfig {
 export interface LifecycleConfig {
   /** `-S`: the machine waits for `cont`. */
   readonly paused: boolean;
+  /** Go on from what was saved (`-incoming file:`) or from a snapshot (`-loadvm`) instead of booting. */
+  readonly restore?: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'snapshot'; readonly name: string };
   /** `exit`: a guest that resets ends the process, as with `-no-reboot`. */
   readonly onReboot: 'reset' | 'exit';
   /** `pause`: a guest that powers off leaves the machine stopped, as with `-no-shutdown`. */

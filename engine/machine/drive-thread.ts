@@ -24,6 +24,7 @@ import { Request } from './control-words.ts';
 import { type DiskFailure, DriveErrors } from './drive-errors.ts';
 import type { DrivePart, IoPart } from './drive-list.ts';
 import type { Machine } from './machine.ts';
+import { RemoteServer } from './remote-disk.ts';
 import { loadState, StateError, type StateSource, saveState } from './vm-state.ts';
 
 /** What the control thread asks for, and what it is answered. */
@@ -50,6 +51,8 @@ export interface DriveRequests {
   /** Loads the machine's state out of the snapshot that was applied last. */
   stateLoad: [{ readonly name: string }, null];
   flush: [Record<never, never>, null];
+  /** The disk can be used through the buffer from now on (`remote-disk.ts`), until the same comes without one. */
+  remote: [{ readonly remote: number; readonly buffer: SharedArrayBuffer | undefined }, null];
 }
 
 export type JobAction =
@@ -121,6 +124,7 @@ export class DriveThread {
   readonly #host: DriveThreadHost;
   readonly #drives: OwnDrive[] = [];
   readonly #waiting: DriveRequest[] = [];
+  readonly #remotes = new Map<number, RemoteServer>();
   #looked = 0;
 
   /** Opens the images of all drives of an I/O thread; throws a `BlockError`, with nothing left open. */
@@ -204,6 +208,7 @@ export class DriveThread {
         });
       }
     }
+    for (const server of this.#remotes.values()) server.serve();
     const now = performance.now();
     if (now - this.#looked > LOOK_MS && Atomics.load(this.#machine.control.running, 0) !== 0) {
       this.#looked = now;
@@ -251,6 +256,12 @@ export class DriveThread {
         return describeSnapshot(applySnapshot(drive.snapshots, request.name));
       case 'stateLoad':
         return this.#load(drive, request.id, request.name);
+      case 'remote': {
+        const { remote, buffer } = request;
+        if (buffer === undefined) this.#remotes.delete(remote);
+        else this.#remotes.set(remote, new RemoteServer(drive, buffer));
+        return undefined;
+      }
       case 'flush':
         return drive.disk.node === undefined || drive.disk.readOnly ? undefined : drive.disk.flush();
     }

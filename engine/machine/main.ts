@@ -130,9 +130,11 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     regions: config.machine.options?.tier !== 'baseline',
   };
   const data = { config, layout, roms, memory };
-  const started = machine.drives.threads.map(({ drives }, index) => {
+  const started = machine.drives.threads.map((io, index) => {
+    const { drives } = io;
     const thread = startThread({ ...data, role: 'io', index, baseline: undefined });
     controller.adopt(thread, true);
+    controller.linkDrives(io, thread);
     return { thread, field: drives.length === 1 ? `drives.${config.drives.indexOf(drives[0].config)}.file` : 'drives' };
   });
   for (const { thread, field } of started) {
@@ -146,6 +148,15 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   }
   controller.adopt(startThread({ ...data, role: 'clock', index: 0, baseline: undefined }), false);
   for (let index = 0; index < count; index++) controller.adopt(startThread({ ...data, role: 'vcpu', index, baseline }), false);
+  const { restore } = config.lifecycle;
+  if (restore !== undefined)
+    try {
+      if (restore.kind === 'file') await controller.block.loadState(restore.path);
+      else await controller.block.loadSnapshot(restore.name);
+    } catch (error) {
+      await controller.quit('host-error', 1);
+      fail('bad-state', 'lifecycle.restore', (error as Error).message);
+    }
   if (!config.lifecycle.paused) await controller.cont();
   return controller;
 }
