@@ -75,7 +75,7 @@ export class JitVcpu {
   readonly system: System;
   readonly cpu: Cpu;
   readonly cache: CodeCache;
-  readonly #decoder = new Decoder(rows);
+  readonly #decoder: Decoder;
   readonly #host: VcpuHost;
   readonly #u8: Uint8Array;
   readonly #data: DataView;
@@ -102,6 +102,7 @@ export class JitVcpu {
     this.system = system;
     const { cpu } = system;
     this.cpu = cpu;
+    this.#decoder = new Decoder(rows, (feature) => system.cpuid.has(feature));
     this.#host = host;
     this.#allTlbs = allTlbs;
     this.#u8 = cpu.memory.bytes;

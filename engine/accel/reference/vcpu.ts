@@ -32,7 +32,7 @@ export class ReferenceVcpu {
   readonly system: System;
   readonly cpu: Cpu;
   readonly #host: ReferenceHost;
-  readonly #decoder = new Decoder(rows);
+  readonly #decoder: Decoder;
   readonly #executor: ReferenceExecutor;
   readonly #record: number;
   readonly #data: DataView;
@@ -43,6 +43,7 @@ export class ReferenceVcpu {
   constructor(system: System, record: number, host: ReferenceHost) {
     this.system = system;
     this.cpu = system.cpu;
+    this.#decoder = new Decoder(rows, (feature) => system.cpuid.has(feature));
     this.#host = host;
     this.#record = record;
     this.#data = new DataView(this.cpu.buffer);

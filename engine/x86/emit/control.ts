@@ -254,6 +254,12 @@ export const control: Record<string, Emitter> = {
   RSM: whole('rsm'),
   FXSAVE: whole('fxsave', address, size),
   FXRSTOR: whole('fxrstor', address, size),
+  XSAVE: whole('xsave', address, size),
+  XSAVEOPT: whole('xsaveopt', address, size),
+  XSAVEC: whole('xsavec', address, size),
+  XSAVES: whole('xsaves', address, size),
+  XRSTOR: whole('xrstor', address, size),
+  XRSTORS: whole('xrstors', address, size),
   LDMXCSR(i) {
     i.b.leave('check_sse');
     i.b.leave('ldmxcsr', i.b.load(32, i.address()));

@@ -1,6 +1,8 @@
 /**
  * CPUID (SDM 2, CPUID; AMD APM 3 appendix E for 8000_xxxx). Says what this CPU does, nothing else.
  */
+import * as S from '../../memory/vcpu-state.ts';
+import { areaBytes } from '../fpu/xsave.ts';
 import type { Cpu } from './cpu.ts';
 import { CR4 } from './cpu.ts';
 
@@ -34,6 +36,7 @@ const LEAF1_ECX: Record<string, number> = {
   sse3: 0,
   pclmulqdq: 1,
   ssse3: 9,
+  fma: 12,
   cx16: 13,
   pcid: 17,
   'sse4.1': 19,
@@ -43,6 +46,9 @@ const LEAF1_ECX: Record<string, number> = {
   popcnt: 23,
   'tsc-deadline': 24,
   aes: 25,
+  xsave: 26,
+  avx: 28,
+  f16c: 29,
   rdrand: 30,
   hypervisor: 31,
 };
@@ -50,6 +56,7 @@ const LEAF7_EBX: Record<string, number> = {
   fsgsbase: 0,
   'tsc-adjust': 1,
   bmi1: 3,
+  avx2: 5,
   smep: 7,
   bmi2: 8,
   erms: 9,
@@ -58,9 +65,11 @@ const LEAF7_EBX: Record<string, number> = {
   adx: 19,
   smap: 20,
   clflushopt: 23,
+  clwb: 24,
   sha: 29,
 };
-const LEAF7_ECX: Record<string, number> = { umip: 2, rdpid: 22 };
+const LEAF7_ECX: Record<string, number> = { umip: 2, vaes: 9, vpclmulqdq: 10, rdpid: 22 };
+const LEAFD1_EAX: Record<string, number> = { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 };
 const EXT1_EDX: Record<string, number> = { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 };
 const EXT1_ECX: Record<string, number> = { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 };
 const KVM_EAX: Record<string, number> = { kvmclock: 3, 'kvmclock-stable-bit': 24 };
@@ -70,16 +79,19 @@ const TABLES: readonly [string, Record<string, number>][] = [
   ['1.ecx', LEAF1_ECX],
   ['7.ebx', LEAF7_EBX],
   ['7.ecx', LEAF7_ECX],
+  ['d1.eax', LEAFD1_EAX],
   ['e1.edx', EXT1_EDX],
   ['e1.ecx', EXT1_ECX],
   ['kvm.eax', KVM_EAX],
 ];
 
 /** What the engine implements: the feature set of the model `max`. */
-export const IMPLEMENTED: readonly string[] =
-  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
-    ' ',
-  );
+export const IMPLEMENTED: readonly string[] = (
+  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht ' +
+  'sse3 pclmulqdq ssse3 fma cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes xsave avx f16c rdrand hypervisor ' +
+  'fsgsbase tsc-adjust bmi1 avx2 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb sha umip vaes vpclmulqdq rdpid ' +
+  'xsaveopt xsavec xgetbv1 xsaves syscall nx pdpe1gb rdtscp lm lahf_lm abm 3dnowprefetch kvmclock kvmclock-stable-bit'
+).split(' ');
 
 /** Every feature name that can be asked for. */
 export const FEATURES: readonly string[] = TABLES.flatMap(([, table]) => Object.keys(table));
@@ -180,6 +192,21 @@ export class Cpuid {
           r.ecx = bits('7.ecx');
         }
         return r;
+      case 0xd: {
+        // SDM 2, CPUID; SDM 1, 13.2: x87 and SSE, and AVX at 576.
+        if (!this.has('xsave')) return r;
+        const all = this.has('avx') ? 7 : 3;
+        const enabled = areaBytes(cpu.i32[S.XCR0 >> 2]);
+        if (subleaf === 0) return { eax: all, ebx: enabled, ecx: areaBytes(all), edx: 0 };
+        if (subleaf === 1) {
+          r.eax = bits('d1.eax');
+          r.ebx = enabled;
+        } else if (subleaf === 2 && this.has('avx')) {
+          r.eax = 256;
+          r.ebx = 576;
+        }
+        return r;
+      }
       case 0xb:
         r.ecx = subleaf & 0xff;
         r.edx = id;

@@ -4,6 +4,8 @@
  */
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
+import { avxHelpers } from '../fpu/avx-memory.ts';
+import { Xsave } from '../fpu/xsave.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, isCanonical, linear, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { crc32c } from './crc32c.ts';
@@ -35,6 +37,7 @@ export class System {
   readonly strings: Strings;
   readonly cpuid: Cpuid;
   readonly fpu: FpuUnit;
+  readonly xsave: Xsave;
   readonly helpers: Readonly<Record<string, Helper>>;
   readonly #data: DataView;
 
@@ -48,6 +51,7 @@ export class System {
     this.transfers = new Transfers(cpu, this.segments, this.interrupts);
     this.strings = new Strings(cpu, { check: (port, bytes) => this.checkPort(port, bytes) });
     this.fpu = new FpuUnit(cpu);
+    this.xsave = new Xsave(cpu, this.fpu.state, (feature) => cpuid.has(feature));
     this.#data = new DataView(cpu.buffer);
     cpu.modeChanged = () => this.paging.selectTlb();
     this.helpers = this.#make();
@@ -463,8 +467,20 @@ export class System {
       rdpmc: on(() => raise(13, 0)),
       rdrand: on(() => this.#random('rdrand')),
       rdseed: on(() => this.#random('rdseed')),
-      xgetbv: on(() => raise(6)),
-      xsetbv: on(() => raise(6)),
+      xgetbv: on(() => this.xsave.xgetbv()),
+      xsetbv: on(() => {
+        this.xsave.xsetbv();
+        registers.updateFpuBlock();
+      }),
+      xsave: on((_record, low, high, size) => this.xsave.save(linear(low, high), size === 64, false)),
+      xsaveopt: on((_record, low, high, size) => this.xsave.save(linear(low, high), size === 64, true)),
+      xsavec: on((_record, low, high, size) => this.xsave.saveCompacted(linear(low, high), size === 64)),
+      xsaves: on(privileged((_record, low, high, size) => this.xsave.saveCompacted(linear(low, high), size === 64))),
+      xrstor: on((_record, low, high, size) => this.xsave.restore(linear(low, high), size === 64, false)),
+      xrstors: on(privileged((_record, low, high, size) => this.xsave.restore(linear(low, high), size === 64, true))),
+      ...avxHelpers(cpu, on),
+      rdpid: on(() => cpu.setNumber(S.TEMP, readMsr64(cpu, MSR.TSC_AUX).low >>> 0)),
+      invpcid: on(privileged((_record, type, typeHigh, low, high) => this.#invpcid(linear(type, typeHigh), linear(low, high)))),
       monitor: on(() => raise(6)),
       mwait: on(() => raise(6)),
       rsm: on(() => raise(6)),
@@ -495,6 +511,19 @@ export class System {
     if ((this.cpu.cr0 & CR0.EM) !== 0 || (this.cpu.cr0 & CR0.TS) !== 0) raise(7);
     if ((low & 15) !== 0) raise(13, 0);
     body(linear(low, high));
+  }
+
+  /** INVPCID (SDM 2): the TLB knows no PCIDs and is dropped whole, which every type allows. */
+  #invpcid(type: number, address: number): void {
+    const { cpu } = this;
+    const low = cpu.read32(address, false);
+    const reserved = (low & ~0xfff) | cpu.read32(address + 4, false);
+    const target = { low: cpu.read32(address + 8, false), high: cpu.read32(address + 12, false) };
+    if (type < 0 || type > 3) raise(13, 0);
+    if (type < 2 && reserved !== 0) raise(13, 0);
+    if (type < 2 && (low & 0xfff) !== 0 && (cpu.cr4 & CR4.PCIDE) === 0) raise(13, 0);
+    if (type === 0 && !isCanonical(target.low, target.high)) raise(13, 0);
+    this.paging.flush();
   }
 
   #checkSse(): void {

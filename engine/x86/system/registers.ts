@@ -84,6 +84,7 @@ export class Registers {
     if ((cpu.cr0 & CR0.EM) !== 0 || (cpu.cr4 & CR4.OSFXSR) === 0) block |= 1;
     if ((cpu.cr0 & CR0.TS) !== 0) block |= 2;
     if ((cpu.cr0 & CR0.EM) !== 0) block |= 4;
+    if ((cpu.cr4 & CR4.OSXSAVE) === 0 || (cpu.i32[S.XCR0 >> 2] & 6) !== 6) block |= 8;
     cpu.i32[S.FPU_BLOCK >> 2] = block;
   }
 
@@ -166,6 +167,7 @@ export class Registers {
     if (this.#cpuid.has('fsgsbase')) allowed |= CR4.FSGSBASE;
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
+    if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
@@ -242,6 +244,9 @@ export class Registers {
       }
       case 0xc0000080:
         return { low: cpu.efer, high: 0 };
+      case 0xda0: // XSS: no supervisor state
+        if (!this.#cpuid.has('xsaves')) raise(13, 0);
+        return { low: 0, high: 0 };
       case 0xc0000100:
         return base(S.FS);
       case 0xc0000101:
@@ -343,6 +348,9 @@ export class Registers {
         cpu.i32[at + 1] = high;
         return;
       }
+      case 0xda0:
+        if (!this.#cpuid.has('xsaves') || low !== 0 || high !== 0) raise(13, 0);
+        return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
       case 0x1d9:

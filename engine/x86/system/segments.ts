@@ -158,6 +158,7 @@ export class Segments {
       if (mode === 5 && this.#flat(S.CS, 1) && this.#flat(S.SS, 3) && this.#flat(S.DS, 3) && this.#flat(S.ES, 3)) mode |= 8;
     }
     if (cpu.stepping) mode |= 16;
+    if (!cpu.isProtected || cpu.isVirtual8086) mode |= 32;
     const codeBase = (mode & 3) === 2 ? 0 : cpu.segmentBase(S.CS);
     if (codeBase !== this.#codeBase) {
       this.#codeBase = codeBase;

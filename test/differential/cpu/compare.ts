@@ -22,6 +22,7 @@ import {
   MM,
   MXCSR,
   OUTCOME_BYTES,
+  OUTCOME_YMM,
   RIP,
   TRAP,
   XMM,
@@ -113,6 +114,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
       if (wide(host, offset) !== wide(engine, offset)) both(field, offset, 2);
   for (let k = 0; k < 8; k++) both(`mm${k}`, MM + 8 * k, 2);
   for (let k = 0; k < registers; k++) both(`xmm${k}`, XMM + 16 * k, 4);
+  for (let k = 0; k < registers; k++) both(`upper half of ymm${k}`, OUTCOME_YMM + 16 * k, 4);
   if (
     word(host, HASH) !== word(engine, HASH) ||
     word(host, FIRST) !== word(engine, FIRST) ||
