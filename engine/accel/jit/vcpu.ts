@@ -11,6 +11,7 @@ import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { FORM_BITS } from '../../x86/decode/rows.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
+import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { Paging } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
@@ -110,7 +111,6 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMP_SUPERVISOR_AT, (2 * S.JUMP_BYTES) / 4);
     cpu.flushed = (address) => this.#flushJumps(address);
-    cpu.breakpointsChanged = () => this.#updateStepping();
   }
 
   /** Makes the baseline module's instance. */
@@ -182,7 +182,10 @@ export class JitVcpu {
       }
       const record = this.#lookup();
       if (record === 0) continue;
-      const stepping = (state[S.MODE >> 2] & Mode.STEP) !== 0;
+      if (this.#alone) {
+        this.#runAlone(record);
+        continue;
+      }
       state[S.CODE_HIT >> 2] = 0;
       const code = this.#run(cpu.at, record);
       switch (code) {
@@ -213,7 +216,6 @@ export class JitVcpu {
           state[S.STOPPED_AT >> 2] = 0;
           break;
       }
-      if (stepping && (state[S.EFLAGS >> 2] & FLAG.TF) !== 0) this.#debugTrap();
     }
   }
 
@@ -230,23 +232,27 @@ export class JitVcpu {
     // Where it goes on may change here: the branch that left must not be linked to that.
     state[S.STOPPED_AT >> 2] = 0;
     let pending = Atomics.load(state, S.PENDING >> 2);
+    // All that this asks for is to come here.
+    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
     if ((pending & S.Pending.FLUSH) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.INTR | S.Pending.NMI);
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI);
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.
       pending = Atomics.load(state, S.PENDING >> 2);
     }
     if (state[S.SHADOW >> 2] !== 0) {
-      // One instruction after MOV SS goes first; the request stays and is seen at its end or soon after.
+      if (state[S.SHADOW_RIP >> 2] === state[S.NEXT_RIP >> 2]) {
+        // One instruction after STI or MOV SS goes first; the request stays and is seen at its end.
+        this.#once = true;
+        return true;
+      }
       state[S.SHADOW >> 2] = 0;
-      return true;
     }
-    if ((pending & S.Pending.NMI) !== 0) {
-      Atomics.and(state, S.PENDING >> 2, ~S.Pending.NMI);
+    if ((pending & S.Pending.NMI) !== 0 && this.system.takeNmi()) {
       this.system.interrupts.interrupt(2, 'external', cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     } else if ((pending & S.Pending.INTR) !== 0) {
@@ -289,14 +295,53 @@ export class JitVcpu {
     const vector = state[S.EXCEPTION >> 2];
     const code = state[S.EXCEPTION_CODE >> 2];
     state[S.EXCEPTION >> 2] = -1;
-    this.system.interrupts.exception(vector, code, rip);
+    if (vector === RUN_ALONE) {
+      cpu.setNumber(S.NEXT_RIP, rip);
+      this.#once = true;
+    } else this.system.interrupts.exception(vector, code, rip);
   }
 
-  #debugTrap(): void {
+  /** The next instruction runs alone. */
+  #once = false;
+  /** What `#lookup` found is one instruction that must run alone. */
+  #alone = false;
+  /** Linear address of what `#lookup` found. */
+  #address = 0;
+
+  /** Runs one instruction with all that debugging asks for before and after it. */
+  #runAlone(record: number): void {
     const { cpu } = this;
-    cpu.i32[(S.DR + 32) >> 2] |= 0x4000;
-    cpu.i32[S.STOPPED_AT >> 2] = 0;
-    this.system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
+    const { debug } = this.system;
+    const state = cpu.i32;
+    this.#once = false;
+    if (!debug.begin(this.#address)) return;
+    const rip = cpu.getNumber(S.NEXT_RIP);
+    let last = record;
+    while (this.#data.getInt32(last, true) !== Handler.STEP) last += S.RECORD_BYTES;
+    const behind = this.system.ripOf(last);
+    state[S.CODE_HIT >> 2] = 0;
+    // No entry of the jump caches has this salt: branches come back here.
+    state[(S.JUMP_SALT >> 2) + 1] = ALONE_SALT;
+    const code = this.#run(cpu.at, record);
+    state[(S.JUMP_SALT >> 2) + 1] = state[S.MODE >> 2] << 16;
+    if (code === Exit.FAULT) {
+      debug.abandon();
+      this.#deliverFault();
+      return;
+    }
+    if (code === Exit.RESYNC) {
+      cpu.setNumber(S.NEXT_RIP, this.system.ripOf(state[S.STOPPED_AT >> 2]));
+      state[S.STOPPED_AT >> 2] = 0;
+      // It has not run where its own record went; where the end's went, it has.
+      if (cpu.getNumber(S.NEXT_RIP) === rip) {
+        debug.abandon();
+        this.#once = true;
+        return;
+      }
+    }
+    state[S.STOPPED_AT >> 2] = 0;
+    if (debug.end(cpu.getNumber(S.NEXT_RIP) !== behind)) return;
+    if (code === Exit.HALT) this.#halt();
   }
 
   #stepEnd(record: number): number {
@@ -304,12 +349,6 @@ export class JitVcpu {
     cpu.setNumber(S.NEXT_RIP, this.system.ripOf(record));
     cpu.i32[S.STOPPED_AT >> 2] = 0;
     return Exit.JUMP;
-  }
-
-  #updateStepping(): void {
-    const { cpu } = this;
-    cpu.stepping = (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0;
-    this.system.segments.updateMode();
   }
 
   // --- finding records --------------------------------------------------------------------------------------------
@@ -341,9 +380,7 @@ export class JitVcpu {
   #lookup(): number {
     const { cpu } = this;
     const state = cpu.i32;
-    const flags = state[S.EFLAGS >> 2];
-    if (((flags & FLAG.TF) !== 0) !== cpu.stepping) this.#updateStepping();
-    const mode = state[S.MODE >> 2];
+    let mode = state[S.MODE >> 2];
     const ripLow = state[S.NEXT_RIP >> 2];
     const ripHigh = state[(S.NEXT_RIP >> 2) + 1];
     const rip = cpu.getNumber(S.NEXT_RIP);
@@ -364,6 +401,9 @@ export class JitVcpu {
       }
       const page = cpu.memory.pageOf(host);
       const offset = lowOf(address) & 0xfff;
+      this.#address = address;
+      this.#alone = this.#once || this.system.debug.wants(address);
+      if (this.#alone) mode |= Mode.STEP;
       let record = this.cache.find(page, offset, mode);
       const from = state[S.STOPPED_AT >> 2];
       if (record === 0) {
@@ -373,6 +413,12 @@ export class JitVcpu {
         }
         record = this.#decode(page, host, offset, mode, address);
         this.cache.note(record, page);
+      }
+      if (this.#alone) {
+        // Neither linked nor cached: it is entered from here only.
+        state[S.STOPPED_AT >> 2] = 0;
+        cpu.setNumber(S.RIP_BASE, rip - offset);
+        return record;
       }
       // Link a branch within the page: it stays right for as long as the page's records do.
       if (
@@ -618,6 +664,8 @@ export class JitVcpu {
   }
 }
 
+/** High half of a jump salt that no entry is made with. */
+const ALONE_SALT = 0x40000000;
 /** Entries of the jump cache that are undone singly. */
 const FILL_LOG = 2048;
 /** Place of a linear page in the filter of 32768 bits. */

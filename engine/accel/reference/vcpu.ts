@@ -80,19 +80,19 @@ export class ReferenceVcpu {
   #step(): void {
     const { cpu, system } = this;
     const state = cpu.i32;
-    const stepping = (state[S.EFLAGS >> 2] & FLAG.TF) !== 0;
-    const shadowed = state[S.SHADOW >> 2] !== 0;
     const rip = cpu.getNumber(S.NEXT_RIP);
+    const address = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
+    // Every instruction runs alone here.
+    if (!system.debug.begin(address)) return;
     let code: number;
     try {
       code = this.#instruction(rip);
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
+      system.debug.abandon();
       system.interrupts.exception(problem.vector, problem.code, rip);
       return;
     }
-    // What held interrupts back for one instruction holds no longer, unless this one said so itself.
-    if (shadowed) state[S.SHADOW >> 2] = 0;
     switch (code) {
       case 0:
         cpu.setNumber(S.NEXT_RIP, system.nextOf(this.#record));
@@ -101,21 +101,15 @@ export class ReferenceVcpu {
         const vector = state[S.EXCEPTION >> 2];
         state[S.EXCEPTION >> 2] = -1;
         state[S.STOPPED_AT >> 2] = 0;
+        system.debug.abandon();
         system.interrupts.exception(vector, state[S.EXCEPTION_CODE >> 2], rip);
         return;
       }
-      case Exit.HALT:
-        this.#halt();
-        break;
       default:
         break;
     }
-    // TF as it was before the instruction counts (SDM 3A, 18.3.1.4), but going into a handler clears it.
-    const enters = ENTERS.test(this.#decoder.row.mnemonic) && (state[S.EFLAGS >> 2] & FLAG.TF) === 0;
-    if (stepping && !enters && state[S.SHADOW >> 2] === 0) {
-      state[(S.DR + 32) >> 2] |= 0x4000;
-      system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
-    }
+    const branched = cpu.getNumber(S.NEXT_RIP) !== system.nextOf(this.#record);
+    if (!system.debug.end(branched) && code === Exit.HALT) this.#halt();
   }
 
   /** Fetches, decodes and runs the instruction at `rip`; gives what the executor gave. */
@@ -226,12 +220,12 @@ export class ReferenceVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | interrupts);
+    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | interrupts);
     if (rest !== 0 && !this.#host.service(rest)) return false;
-    // Held back by STI or MOV SS: `#step` clears that after one instruction.
-    if (state[S.SHADOW >> 2] !== 0) return true;
-    if ((pending & S.Pending.NMI) !== 0) {
-      Atomics.and(state, S.PENDING >> 2, ~S.Pending.NMI);
+    // Held back by STI or MOV SS for the instruction that comes now.
+    if (state[S.SHADOW >> 2] !== 0 && state[S.SHADOW_RIP >> 2] === state[S.NEXT_RIP >> 2]) return true;
+    if ((pending & S.Pending.NMI) !== 0 && this.system.takeNmi()) {
       this.system.interrupts.interrupt(2, 'external', cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     } else if ((pending & S.Pending.INTR) !== 0 && (state[S.EFLAGS >> 2] & FLAG.IF) !== 0) {
@@ -248,16 +242,12 @@ export class ReferenceVcpu {
   #halt(): void {
     const state = this.cpu.i32;
     state[S.HALTED >> 2] = 1;
-    state[S.SHADOW >> 2] = 0;
     while (state[S.HALTED >> 2] !== 0 && !this.#leaving) {
       if (Atomics.load(state, S.PENDING >> 2) === 0) this.#host.idle();
       if (Atomics.load(state, S.PENDING >> 2) !== 0 && !this.#service()) this.#leaving = true;
     }
   }
 }
-
-/** Instructions that go into a handler by themselves. */
-const ENTERS = /^(INT\d?|INTO|SYSCALL)$/;
 
 const READS_ONLY =
   /^(CMP|TEST|PUSH_E|(JMP|CALL)_E|I?MUL1?|I?DIV|BT|NOP|LMSW|LLDT|LTR|VER[RW]|LDMXCSR|L[GI]DT|FXRSTOR|INVLPG|CLFLUSH|(CALL|JMP)_FAR_M|X87|CMPS|LEA|PREFETCH.*)$/;

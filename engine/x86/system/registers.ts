@@ -50,7 +50,6 @@ export class Registers {
     cpu.i32[(S.DR + 32) >> 2] = 0xffff0ff0 | 0;
     cpu.i32[(S.DR + 40) >> 2] = 0x400;
     cpu.set32(S.GPR + 16, 0x000306c4);
-    cpu.stepping = false;
     this.#segments.set(S.CS, 0xf000, 0xffff0000, 0xffff, 0x9b);
     for (const index of [S.ES, S.SS, S.DS, S.FS, S.GS]) this.#segments.set(index, 0, 0, 0xffff, 0x93);
     this.#segments.set(S.GDTR, 0, 0, 0xffff, 0);
@@ -64,6 +63,7 @@ export class Registers {
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
       powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
+    cpu.breakpointsChanged();
     this.#paging.flush();
     this.#segments.updateMode();
     this.updateFpuBlock();
@@ -171,7 +171,9 @@ export class Registers {
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
+    const old = cpu.cr4;
     cpu.i32[S.CR4 >> 2] = low;
+    if (((old ^ low) & CR4.DE) !== 0) cpu.breakpointsChanged();
     this.#paging.flush();
     this.updateFpuBlock();
   }
@@ -209,12 +211,12 @@ export class Registers {
       const fixed = slot === S.DR + 32 ? (low & 0xe00f) | (0xffff0ff0 | 0) : (low & 0xffff2fff) | 0x400;
       cpu.i32[slot >> 2] = fixed;
       cpu.i32[(slot >> 2) + 1] = 0;
-      cpu.breakpointsChanged();
+      if (slot !== S.DR + 32) cpu.breakpointsChanged();
       return;
     }
     cpu.i32[slot >> 2] = low;
     cpu.i32[(slot >> 2) + 1] = high;
-    cpu.breakpointsChanged();
+    if ((cpu.i32[(S.DR + 40) >> 2] & 0xff) !== 0) cpu.breakpointsChanged();
   }
 
   // --- model-specific registers -----------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ export class Registers {
         return { low: 3, high: 0 };
       case 0x198: // performance status
         return { low: 0x0a00, high: 0 };
-      case 0x1d9: // DEBUGCTL and last-branch records: none kept
+      // Last-branch records: none kept.
       case 0x1db:
       case 0x1dc:
       case 0x1dd:
@@ -316,6 +318,10 @@ export class Registers {
       case MSR.KVM_WALL_CLOCK:
         cpu.bus.kvmClock(index, low, high);
         break;
+      case MSR.DEBUGCTL:
+        // LBR is taken and records nothing; BTF is what single step looks at.
+        if (high !== 0 || (low & ~3) !== 0) raise(13, 0);
+        break;
       case MSR.SMBASE:
         raise(13, 0);
     }
@@ -353,7 +359,6 @@ export class Registers {
         return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
-      case 0x1d9:
       case 0x140:
       case 0x17a:
         return;

@@ -157,7 +157,6 @@ export class Segments {
       if ((cpu.segmentAttr(S.SS) & ATTR.DB) !== 0) mode |= 4;
       if (mode === 5 && this.#flat(S.CS, 1) && this.#flat(S.SS, 3) && this.#flat(S.DS, 3) && this.#flat(S.ES, 3)) mode |= 8;
     }
-    if (cpu.stepping) mode |= 16;
     if (!cpu.isProtected || cpu.isVirtual8086) mode |= 32;
     const codeBase = (mode & 3) === 2 ? 0 : cpu.segmentBase(S.CS);
     if (codeBase !== this.#codeBase) {
