@@ -36,6 +36,7 @@ import { DriveList } from './drive-list.ts';
 import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
+import { StorageParts } from './storage-parts.ts';
 import { VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
@@ -87,6 +88,7 @@ export class Machine {
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
   readonly virtio: VirtioParts;
+  readonly storage: StorageParts;
   /** Drives of all controllers, and their I/O threads. */
   readonly drives: DriveList;
   /** Streams to the outside: the serial ports first. */
@@ -334,6 +336,10 @@ export class Machine {
       trace: () => {},
     });
     this.lines.push(...this.virtio.lines);
+    this.storage = new StorageParts(config, {
+      ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
+      irq: (n) => this.irq(n),
+    });
     this.#remap();
   }
 
@@ -488,6 +494,7 @@ export class Machine {
     this.fwCfg.reset();
     this.port92.reset();
     this.virtio.reset();
+    this.storage.reset();
     this.pci.sync();
   }
 }

@@ -153,12 +153,14 @@ export class VirtioParts {
 
 /** Why the drives of a configuration cannot be what it says, in words; undefined: they can. */
 export function unservedDrive(config: MachineConfig): string | undefined {
+  const served = ['virtio', 'ide', 'none'];
   for (const drive of config.drives) {
-    const used = config.devices.some(({ driver, properties }) => driver === BLK && properties.drive === drive.id);
-    if (drive.interface === 'virtio' && used)
-      return `drive '${drive.id}' is a virtio disk already: give it if=none, or leave its -device out`;
-    if (drive.interface !== 'virtio' && drive.interface !== 'none')
-      return `drive '${drive.id}': this version has virtio disks only (if=virtio), no ${drive.interface} ones`;
+    const users = config.devices.filter(({ properties }) => properties.drive === drive.id);
+    if (drive.interface !== 'none' && users.length > 0)
+      return `drive '${drive.id}' has a place already (${drive.interface}): give it if=none, or leave its -device out`;
+    if (users.length > 1) return `drive '${drive.id}' is used by more than one device`;
+    if (!served.includes(drive.interface)) return `drive '${drive.id}': this version has no ${drive.interface} disks`;
+    if (drive.interface !== 'none' && drive.file === '' && drive.media === 'disk') return `drive '${drive.id}' has no file`;
   }
   return undefined;
 }
