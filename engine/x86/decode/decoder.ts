@@ -501,8 +501,8 @@ export class Decoder {
       if (this.base === RIP_BASE) this.disp = (this.disp + this.length) | 0;
       if (row.mnemonic === 'POP_E' && this.base === GPR + 32) this.disp += this.size / 8;
       const onlyOffset = row.mnemonic === 'LEA';
-      if (has('vsib')) {
-        // The helper adds base, index and segment lane by lane; it is told the width of addresses.
+      if (has('vsib') || (has('masked') && !mode64)) {
+        // The helper adds what makes an address and looks at the segment lane by lane; it is told the width of addresses.
         this.imm = this.addressSize;
         if (!mode64) this.segment = segment(chosen);
       } else if (mode64 && this.addressSize === 64) {

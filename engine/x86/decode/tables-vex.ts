@@ -6,7 +6,7 @@
  * vector length (VEX.L), h, j and k a half, a quarter and an eighth of it, o 128 bits whatever it is.
  *
  * Attributes: `l0`, `l1`, `w0`, `w1` what VEX.L and VEX.W must be; `lig` L is ignored; `vsib` the index of the memory operand is
- * a vector. A line `@feature` names the CPUID feature of the rows that follow it, an attribute that of its own row.
+ * a vector; `masked` lanes of it that a mask leaves out are not accessed. A line `@feature` names the CPUID feature of the rows that follow it, an attribute that of its own row.
  *
  * Memory need not be aligned, save for VMOVAPS, VMOVAPD, VMOVDQA and the VMOVNT (SDM 1, 14.9).
  */
@@ -150,10 +150,10 @@ F2.0F.F0 VLDDQU Vx,Mx
 66.0F38.19 VBROADCASTSD Vx,Mq w0 l1
 66.0F38.19 VBROADCASTSD Vx,Ux w0 l1 @avx2
 66.0F38.1A VBROADCAST128 Vx,Mo w0 l1
-66.0F38.2C VMASKMOVPS Vx,Hx,Mx w0
-66.0F38.2D VMASKMOVPD Vx,Hx,Mx w0
-66.0F38.2E VMASKMOVPS_STORE Mx,Hx,Vx w0
-66.0F38.2F VMASKMOVPD_STORE Mx,Hx,Vx w0
+66.0F38.2C VMASKMOVPS Vx,Hx,Mx w0 masked
+66.0F38.2D VMASKMOVPD Vx,Hx,Mx w0 masked
+66.0F38.2E VMASKMOVPS_STORE Mx,Hx,Vx w0 masked
+66.0F38.2F VMASKMOVPD_STORE Mx,Hx,Vx w0 masked
 66.0F38.41 VPHMINPOSUW Vx,Wx l0
 66.0F3A.04 VPERMILPS Vx,Wx,Ib w0
 66.0F3A.05 VPERMILPD Vx,Wx,Ib w0
@@ -434,10 +434,10 @@ F2.0F.70 VPSHUFLW Vx,Wx,Ib l1
 66.0F38.5A VBROADCAST128 Vx,Mo w0 l1
 66.0F38.78 VPBROADCASTB Vx,Wb w0
 66.0F38.79 VPBROADCASTW Vx,Ww w0
-66.0F38.8C VPMASKMOVD Vx,Hx,Mx w0
-66.0F38.8C VPMASKMOVQ Vx,Hx,Mx w1
-66.0F38.8E VPMASKMOVD_STORE Mx,Hx,Vx w0
-66.0F38.8E VPMASKMOVQ_STORE Mx,Hx,Vx w1
+66.0F38.8C VPMASKMOVD Vx,Hx,Mx w0 masked
+66.0F38.8C VPMASKMOVQ Vx,Hx,Mx w1 masked
+66.0F38.8E VPMASKMOVD_STORE Mx,Hx,Vx w0 masked
+66.0F38.8E VPMASKMOVQ_STORE Mx,Hx,Vx w1 masked
 66.0F38.90 VPGATHERDD Vx,Ma,Hx w0 vsib
 66.0F38.90 VPGATHERDQ Vx,Ma,Hx w1 vsib
 66.0F38.91 VPGATHERQD Vx,Ma,Hx w0 vsib

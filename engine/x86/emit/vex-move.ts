@@ -100,7 +100,8 @@ const maskLoad =
     const all = signs.map((value) => b.op(`${shape}.all_true`, [value]));
     const values = halvesOf(i).map(() => b.variable('v128'));
     b.if(
-      all.length === 1 ? all[0] : b.and(all[0], all[1]),
+      // Outside 64-bit mode the helper sees to segments.
+      b.and(all.length === 1 ? all[0] : b.and(all[0], all[1]), i.isLong()),
       () => {
         for (const [h, value] of readHalves(i, 1).entries()) b.set(values[h], value);
       },

@@ -26,40 +26,48 @@ export function avxHelpers(cpu: Cpu, on: (body: Body) => Helper): Record<string,
     return linear(low, high);
   };
 
-  const anySet = (mask: number, spec: number): boolean => {
-    const { bytes, lanes } = shapeOf(spec);
-    for (let lane = 0; lane < lanes; lane++) if (isSet(mask, lane, bytes)) return true;
-    return false;
+  /** Checks an offset in the record's segment (SDM 3A, 5.3) and gives its linear address. */
+  const inSegment = (record: number, offset: number, bytes: number, write: boolean): number => {
+    const slot = data.getUint16(record + S.RECORD.segment, true);
+    const at = offset >>> 0;
+    const allowed = (cpu.u32[(slot + S.SEG_ACCESS) >> 2] & (write ? 2 : 1)) !== 0;
+    if (!allowed || at < cpu.u32[(slot + S.SEG_LOW) >> 2] || at + bytes - 1 > cpu.u32[(slot + S.SEG_HIGH) >> 2])
+      raise(slot === S.segment(S.SS) ? 12 : 13, 0);
+    return (at + cpu.getNumber(slot + S.SEG_BASE)) >>> 0;
+  };
+
+  /** The address of a lane: in 64-bit mode the address given is linear, else an offset in the segment. */
+  const maskedLane = (record: number, low: number, high: number, offset: number, bytes: number, write: boolean): number => {
+    if (cpu.is64) return canonical(record, low, high) + offset;
+    const width = data.getInt32(record + S.RECORD.imm, true);
+    return inSegment(record, (low + offset) & (width === 16 ? 0xffff : -1), bytes, write);
   };
 
   const maskLoad: Body = (record, low, high, mask, spec) => {
     const { bytes, lanes } = shapeOf(spec);
-    // Where no lane is asked for there is no access.
-    if (!anySet(mask, spec)) {
-      cpu.i32.fill(0, S.VECTOR_RESULT >> 2, (S.VECTOR_RESULT >> 2) + 8);
-      return;
-    }
-    const address = canonical(record, low, high);
     const user = cpu.cpl === 3;
     cpu.i32.fill(0, S.VECTOR_RESULT >> 2, (S.VECTOR_RESULT >> 2) + 8);
     for (let lane = 0; lane < lanes; lane++) {
       if (!isSet(mask, lane, bytes)) continue;
-      for (let at = lane * bytes; at < (lane + 1) * bytes; at += 4)
-        cpu.i32[(S.VECTOR_RESULT + at) >> 2] = cpu.read32(cpu.wrap(address + at), user);
+      const address = maskedLane(record, low, high, lane * bytes, bytes, false);
+      for (let at = 0; at < bytes; at += 4)
+        cpu.i32[(S.VECTOR_RESULT + lane * bytes + at) >> 2] = cpu.read32(cpu.wrap(address + at), user);
     }
   };
 
   const maskStore: Body = (record, low, high, mask, source, spec) => {
     const { bytes, lanes } = shapeOf(spec);
-    if (!anySet(mask, spec)) return;
-    const address = canonical(record, low, high);
     const user = cpu.cpl === 3;
+    const addresses: number[] = [];
     // All that is stored must be writable before anything is.
-    for (let lane = 0; lane < lanes; lane++) if (isSet(mask, lane, bytes)) probe(cpu.wrap(address + lane * bytes), bytes, user);
     for (let lane = 0; lane < lanes; lane++) {
       if (!isSet(mask, lane, bytes)) continue;
-      for (let at = lane * bytes; at < (lane + 1) * bytes; at += 4)
-        cpu.write32(cpu.wrap(address + at), cpu.i32[(source + at) >> 2], user);
+      addresses[lane] = maskedLane(record, low, high, lane * bytes, bytes, true);
+      probe(addresses[lane], bytes, user);
+    }
+    for (const [lane, address] of addresses.entries()) {
+      if (address === undefined) continue;
+      for (let at = 0; at < bytes; at += 4) cpu.write32(cpu.wrap(address + at), cpu.i32[(source + lane * bytes + at) >> 2], user);
     }
   };
 
@@ -84,11 +92,7 @@ export function avxHelpers(cpu: Cpu, on: (body: Body) => Helper): Record<string,
       if (!isCanonical(Number(BigInt.asIntN(32, address)), Number(address >> 32n))) raise(atStack ? 12 : 13, 0);
       return Number(address);
     }
-    const at = Number(offset);
-    const readable = (cpu.u32[(slot + S.SEG_ACCESS) >> 2] & 1) !== 0;
-    if (!readable || at < cpu.u32[(slot + S.SEG_LOW) >> 2] || at + bytes - 1 > cpu.u32[(slot + S.SEG_HIGH) >> 2])
-      raise(atStack ? 12 : 13, 0);
-    return Number((offset + segmentBase) & 0xffffffffn);
+    return inSegment(record, Number(BigInt.asIntN(32, offset)), bytes, false);
   };
 
   const gather: Body = (record, spec) => {

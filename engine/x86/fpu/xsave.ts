@@ -5,7 +5,7 @@
  * put together in a buffer: all of what is written is probed first, so that a fault leaves memory and registers alone.
  */
 import * as S from '../../memory/vcpu-state.ts';
-import { type Cpu, CR0, CR4, raise } from '../system/cpu.ts';
+import { type Cpu, CR0, CR4, isCanonical, linear, raise } from '../system/cpu.ts';
 import type { FpuState } from './fpu-state.ts';
 import { isInitial, resetX87, restoreX87, saveX87 } from './fxsave.ts';
 
@@ -22,6 +22,13 @@ const INITIAL_MXCSR = 0x1f80;
 
 /** Bytes that an area for these components has, in either format. */
 export const areaBytes = (components: number): number => ((components & Component.AVX) !== 0 ? AVX_AT + AVX_BYTES : HEADER_END);
+
+/** Where an area lies: a linear address as two words; `stack`: its segment is SS. */
+export interface Area {
+  readonly low: number;
+  readonly high: number;
+  readonly stack: boolean;
+}
 
 export class Xsave {
   readonly #cpu: Cpu;
@@ -49,10 +56,13 @@ export class Xsave {
   #enabled(): void {
     if ((this.#cpu.cr4 & CR4.OSXSAVE) === 0) raise(6);
   }
-  #check(address: number): void {
+  /** What comes before any access: #UD, #NM, an area that is aligned and at a canonical address. */
+  #check({ low, high, stack }: Area): number {
     this.#enabled();
     if ((this.#cpu.cr0 & CR0.TS) !== 0) raise(7);
-    if ((address & 63) !== 0) raise(13, 0);
+    if (!isCanonical(low, high)) raise(stack ? 12 : 13, 0);
+    if ((low & 63) !== 0) raise(13, 0);
+    return linear(low, high);
   }
   /** The components that EDX:EAX asks for. */
   get #requested(): number {
@@ -93,8 +103,8 @@ export class Xsave {
   }
 
   /** XSAVE; with `optimize` XSAVEOPT, which leaves components in their initial state out. */
-  save(address: number, wide: boolean, optimize: boolean): void {
-    this.#check(address);
+  save(area: Area, wide: boolean, optimize: boolean): void {
+    const address = this.#check(area);
     const requested = this.#requested;
     const used = this.#inUse();
     this.#probe(address, areaBytes(requested));
@@ -105,8 +115,8 @@ export class Xsave {
   }
 
   /** XSAVEC and XSAVES: the compacted format. */
-  saveCompacted(address: number, wide: boolean): void {
-    this.#check(address);
+  saveCompacted(area: Area, wide: boolean): void {
+    const address = this.#check(area);
     const cpu = this.#cpu;
     const requested = this.#requested;
     let used = this.#inUse() & requested;
@@ -156,8 +166,8 @@ export class Xsave {
   }
 
   /** XRSTOR, and with `compactedOnly` XRSTORS. */
-  restore(address: number, wide: boolean, compactedOnly: boolean): void {
-    this.#check(address);
+  restore(area: Area, wide: boolean, compactedOnly: boolean): void {
+    const address = this.#check(area);
     const cpu = this.#cpu;
     const image = this.#image;
     const user = cpu.cpl === 3;
@@ -165,7 +175,8 @@ export class Xsave {
     const read = (from: number, to: number): void => {
       for (let at = from; at < to; at += 4) image.setInt32(at, cpu.read32(cpu.wrap(address + at), user), true);
     };
-    // The header is looked at before anything changes (13.8, 13.12).
+    // The header is looked at before anything changes (13.8, 13.12), but the first page's fault is the area's.
+    cpu.translate(address, false, user);
     read(LEGACY_BYTES, HEADER_END);
     const word = (n: number): number => image.getInt32(LEGACY_BYTES + 4 * n, true);
     const present = word(0);

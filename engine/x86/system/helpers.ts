@@ -5,7 +5,7 @@
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { avxHelpers } from '../fpu/avx-memory.ts';
-import { Xsave } from '../fpu/xsave.ts';
+import { type Area, Xsave } from '../fpu/xsave.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, isCanonical, linear, lowOf, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { crc32c } from './crc32c.ts';
@@ -242,6 +242,11 @@ export class System {
         this.#requireCpl0();
         body(record, ...operands);
       };
+    const area = (record: number, low: number, high: number): Area => ({
+      low,
+      high,
+      stack: this.#segmentSlot(record) === S.segment(S.SS),
+    });
     const software = (vector: number): Helper =>
       away((record) => {
         interrupts.deliver(vector, 0, 'software', this.nextOf(record));
@@ -513,12 +518,12 @@ export class System {
         this.xsave.xsetbv();
         registers.updateFpuBlock();
       }),
-      xsave: on((_record, low, high, size) => this.xsave.save(linear(low, high), size === 64, false)),
-      xsaveopt: on((_record, low, high, size) => this.xsave.save(linear(low, high), size === 64, true)),
-      xsavec: on((_record, low, high, size) => this.xsave.saveCompacted(linear(low, high), size === 64)),
-      xsaves: on(privileged((_record, low, high, size) => this.xsave.saveCompacted(linear(low, high), size === 64))),
-      xrstor: on((_record, low, high, size) => this.xsave.restore(linear(low, high), size === 64, false)),
-      xrstors: on(privileged((_record, low, high, size) => this.xsave.restore(linear(low, high), size === 64, true))),
+      xsave: on((record, low, high, size) => this.xsave.save(area(record, low, high), size === 64, false)),
+      xsaveopt: on((record, low, high, size) => this.xsave.save(area(record, low, high), size === 64, true)),
+      xsavec: on((record, low, high, size) => this.xsave.saveCompacted(area(record, low, high), size === 64)),
+      xsaves: on(privileged((record, low, high, size) => this.xsave.saveCompacted(area(record, low, high), size === 64))),
+      xrstor: on((record, low, high, size) => this.xsave.restore(area(record, low, high), size === 64, false)),
+      xrstors: on(privileged((record, low, high, size) => this.xsave.restore(area(record, low, high), size === 64, true))),
       ...avxHelpers(cpu, on),
       rdpid: on(() => cpu.setNumber(S.TEMP, readMsr64(cpu, MSR.TSC_AUX).low >>> 0)),
       invpcid: on(privileged((_record, type, typeHigh, low, high) => this.#invpcid(linear(type, typeHigh), linear(low, high)))),

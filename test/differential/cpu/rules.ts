@@ -271,6 +271,9 @@ export function faultDiffers(
     return 'AMD looks whether the offset is canonical before it adds the base of FS or GS, Intel after';
   if (/^VP?MASKMOV/.test(row?.mnemonic ?? '') && (host === 12 || host === 13) && engine === 3)
     return 'masked moves of nothing at an address that is not canonical: a fault on AMD, none by SDM 2, VMASKMOV';
+  const vex = code.indexOf(0xc4);
+  if (row === undefined && vex >= 0 && (code[vex + 1] & 31) === 3 && code[vex + 2] < 0x80 && code[vex + 3] < 2)
+    return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
   if (row?.feature === 'sha' && engine === 13)
     return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
