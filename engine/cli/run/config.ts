@@ -196,6 +196,7 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
     sockets: { qmp: [], vnc: options.vnc === undefined ? undefined : await vncAddress(options, options.vnc, host, notes) },
     lifecycle: {
       paused: options.startPaused,
+      ...(options.restore === undefined ? {} : { restore: options.restore }),
       onReboot: options.onReboot === 'shutdown' ? 'exit' : 'reset',
       onPoweroff: options.onShutdown === 'pause' ? 'pause' : 'exit',
     },

@@ -495,6 +495,25 @@ export const offered: readonly OptionRow[] = [
   row(debug, 'no-hpet', undefined, 'the same as -machine hpet=off', (draft) => {
     draft.machineProperties.hpet = 'off';
   }),
+  row(debug, 'loadvm', 'tag', 'goes on from a snapshot that savevm made', (draft, value) => {
+    draft.restore = { kind: 'snapshot', name: value };
+  }),
+  row(
+    debug,
+    'incoming',
+    'file:path|defer',
+    'goes on from what "migrate file:path" saved; defer: when migrate-incoming says so',
+    (draft, value) => {
+      if (value === 'defer') {
+        draft.startPaused = true;
+        return;
+      }
+      const match = /^file:(?:\/\/(?=\/))?(.+)$/.exec(value);
+      if (match === null)
+        throw new OptionError(`-incoming ${value}: the state of a machine comes from a file (file:path), or defer`);
+      draft.restore = { kind: 'file', path: match[1] };
+    },
+  ),
   row(debug, 'pidfile', 'file', 'writes the id of this process to a file', (draft, value) => {
     draft.pidfile = value;
   }),
@@ -511,7 +530,7 @@ const missing: Readonly<Record<string, string>> = {
   networks: 'netdev= smb= tftp= bootp= redir=',
   USB: 'usb usbdevice=',
   sound: 'soundhw= audio-help',
-  'snapshots of running machines and migration': 'loadvm= incoming= only-migratable dump-vmstate=',
+  'migration between hosts': 'only-migratable dump-vmstate=',
   'a gdb stub': 'gdb= s',
   'SPICE and windows of its own': 'spice= curses sdl full-screen g= rotate= portrait alt-grab ctrl-grab no-quit no-frame',
   Xen: 'xen-domid= xen-attach xen-domid-restrict',

@@ -48,6 +48,7 @@ function emptyDraft(): Draft {
     onReboot: 'reset',
     onShutdown: 'poweroff',
     startPaused: false,
+    restore: undefined,
     pidfile: undefined,
     logItems: [],
     logFile: undefined,

@@ -74,6 +74,8 @@ export interface RunOptions {
   onReboot: 'reset' | 'shutdown';
   onShutdown: 'poweroff' | 'pause';
   startPaused: boolean;
+  /** `-loadvm`, `-incoming`. */
+  restore: { kind: 'file'; path: string } | { kind: 'snapshot'; name: string } | undefined;
   pidfile: string | undefined;
   logItems: string[];
   logFile: string | undefined;
