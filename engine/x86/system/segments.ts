@@ -57,6 +57,8 @@ export class Segments {
     if ((attr & (ATTR.P | ATTR.S)) === (ATTR.P | ATTR.S)) {
       if (!code || (attr & ATTR.RW) !== 0) access |= 1;
       if (!code && (attr & ATTR.RW) !== 0) access |= 2;
+      // Without protection no segment is read-only, not even CS: boot sectors store by it.
+      if (!cpu.isProtected) access = 3;
     }
     cpu.i32[at + (S.SEG_ACCESS >> 2)] = access;
   }
@@ -70,7 +72,7 @@ export class Segments {
     }
     const attr = index === S.CS ? 0x9b : 0x93;
     const limit = cpu.segmentLimit(index);
-    this.set(index, selector, selector << 4, limit < 0xffff ? 0xffff : limit, attr | (cpu.segmentAttr(index) & ATTR.DB & 0));
+    this.set(index, selector, selector << 4, limit < 0xffff ? 0xffff : limit, attr);
   }
 
   /** Makes a segment register unusable: a null selector. */
