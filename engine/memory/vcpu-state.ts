@@ -94,6 +94,8 @@ export const SCRATCH_SPLIT = 0x360;
 export const TEMP = 0x380;
 /** Linear address that an EA record computed for the instruction after it. */
 export const ADDRESS = 0x3c0;
+/** The constant 2^32: index of RIP-relative operands whose displacement from the page's start has no room in 32 bits. */
+export const RIP_CARRY = 0x3f8;
 /** x87 and MMX state; see x86/fpu. */
 export const FPU = 0x400;
 /** Vector registers 0-15, 64 bytes each: XMM is the first 16 bytes, YMM the first 32. */

@@ -9,6 +9,7 @@ import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { FORM_BITS } from '../../x86/decode/rows.ts';
+import { memoryAccess, placeDisplacement } from '../../x86/emit/access.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import { RUN_ALONE } from '../../x86/system/debug.ts';
@@ -570,7 +571,7 @@ export class JitVcpu {
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
-      if (decoder.base === S.RIP_BASE) decoder.disp = (decoder.disp + position) | 0;
+      placeDisplacement(decoder, position);
       if (decoder.memory && decoder.prelude !== 'NONE') {
         this.#writePrelude(at, position);
         at += S.RECORD_BYTES;
@@ -618,10 +619,7 @@ export class JitVcpu {
   #writePrelude(at: number, position: number): void {
     const data = this.#data;
     const decoder = this.#decoder;
-    const { row } = decoder;
-    const index = row.operands.findIndex((operand) => 'EMOWQ'.includes(operand.kind));
-    const bytes = memoryBytes(decoder.size, row.operands[index]?.size ?? '');
-    const writes = index === 0 && !READ_ONLY.has(row.mnemonic) ? 1 : 0;
+    const { bytes, write } = memoryAccess(decoder);
     data.setInt32(at, preludeHandler[decoder.prelude], true);
     data.setUint16(at + S.RECORD.offset, position, true);
     data.setUint8(at + S.RECORD.length, 0);
@@ -631,12 +629,12 @@ export class JitVcpu {
     data.setUint8(at + S.RECORD.scale, decoder.scale);
     if (decoder.prelude === 'MOFFS' || decoder.prelude === 'MOFFS64') {
       data.setUint16(at + S.RECORD.a, bytes, true);
-      data.setUint16(at + S.RECORD.b, writes, true);
+      data.setUint16(at + S.RECORD.b, write, true);
       data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
       data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
     } else {
       data.setInt32(at + S.RECORD.disp, decoder.disp, true);
-      data.setInt32(at + S.RECORD.imm, bytes | (writes << 8), true);
+      data.setInt32(at + S.RECORD.imm, (bytes << 1) | write, true);
     }
   }
 
@@ -673,56 +671,3 @@ const pageHash = (page: number): number => (page ^ (page >>> 15)) & 0x7fff;
 
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);
-/** Rows whose first operand, memory, is only read. */
-const READ_ONLY = new Set([
-  'CMP',
-  'TEST',
-  'PUSH_E',
-  'JMP_E',
-  'CALL_E',
-  'MUL',
-  'IMUL1',
-  'DIV',
-  'IDIV',
-  'BT',
-  'NOP',
-  'LMSW',
-  'LLDT',
-  'LTR',
-  'VERR',
-  'VERW',
-  'LDMXCSR',
-  'LGDT',
-  'LIDT',
-  'FXRSTOR',
-  'INVLPG',
-  'CLFLUSH',
-  'CALL_FAR_M',
-  'JMP_FAR_M',
-  'X87',
-  'CMPS',
-  'LEA',
-]);
-
-/** Bytes that a memory operand of that size letter spans, for limit checks; 1 where the instruction checks by itself. */
-function memoryBytes(size: number, letter: string): number {
-  switch (letter[0]) {
-    case 'b':
-      return 1;
-    case 'w':
-      return 2;
-    case 'd':
-      return 4;
-    case 'q':
-      return 8;
-    case 'x':
-      return 16;
-    case 'y':
-      return size === 64 ? 8 : 4;
-    case 'v':
-    case 'z':
-      return size / 8;
-    default:
-      return 1;
-  }
-}

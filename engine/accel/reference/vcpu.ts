@@ -9,6 +9,7 @@ import { Exit } from '../../ir/exit.ts';
 import { ends, verify } from '../../ir/verify.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, decodedForm } from '../../x86/decode/decoder.ts';
+import { memoryAccess, placeDisplacement } from '../../x86/emit/access.ts';
 import { emitPrelude } from '../../x86/emit/prelude.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf, raise } from '../../x86/system/cpu.ts';
@@ -137,7 +138,7 @@ export class ReferenceVcpu {
     const address = long ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const offset = lowOf(address) & 0xfff;
     cpu.setNumber(S.RIP_BASE, rip - offset);
-    if (decoder.base === S.RIP_BASE) decoder.disp = (decoder.disp + offset) | 0;
+    placeDisplacement(decoder, offset);
     if (decoder.memory && decoder.prelude !== 'NONE') {
       const code = this.#address(offset);
       if (code !== 0) return code;
@@ -172,7 +173,7 @@ export class ReferenceVcpu {
   #address(offset: number): number {
     const decoder = this.#decoder;
     if (decoder.prelude === 'NONE') return 0;
-    const [bytes, write] = accessOf(decoder);
+    const { bytes, write } = memoryAccess(decoder);
     const fields: Fields = {
       base: BigInt(decoder.base),
       index: BigInt(decoder.index),
@@ -183,11 +184,11 @@ export class ReferenceVcpu {
     };
     if (decoder.prelude.startsWith('MOFFS')) {
       fields.a = BigInt(bytes);
-      fields.b = write ? 1n : 0n;
+      fields.b = BigInt(write);
       fields.wide = BigInt.asIntN(64, (BigInt(decoder.wideHigh) << 32n) | BigInt(decoder.wideLow >>> 0));
     } else {
       fields.disp = BigInt(decoder.disp);
-      fields.imm = BigInt(bytes | (write ? 0x100 : 0));
+      fields.imm = BigInt((bytes << 1) | write);
     }
     const record = this.#record + S.RECORD_BYTES;
     this.#write(record, fields);
@@ -247,17 +248,4 @@ export class ReferenceVcpu {
       if (Atomics.load(state, S.PENDING >> 2) !== 0 && !this.#service()) this.#leaving = true;
     }
   }
-}
-
-const READS_ONLY =
-  /^(CMP|TEST|PUSH_E|(JMP|CALL)_E|I?MUL1?|I?DIV|BT|NOP|LMSW|LLDT|LTR|VER[RW]|LDMXCSR|L[GI]DT|FXRSTOR|INVLPG|CLFLUSH|(CALL|JMP)_FAR_M|X87|CMPS|LEA|PREFETCH.*)$/;
-const BYTES: Record<string, number> = { b: 1, w: 2, d: 4, q: 8, x: 16 };
-
-/** Bytes of the memory operand that its segment's limit is checked for, and whether it is written. */
-function accessOf(decoder: Decoder): [bytes: number, write: boolean] {
-  const { row, size } = decoder;
-  const at = row.operands.findIndex((operand) => 'EMOWQ'.includes(operand.kind));
-  const letter = row.operands[at]?.size[0] ?? '';
-  const bytes = letter === 'v' || letter === 'z' ? size / 8 : letter === 'y' ? (size === 64 ? 8 : 4) : (BYTES[letter] ?? 1);
-  return [bytes, at === 0 && !READS_ONLY.test(row.mnemonic)];
 }

@@ -498,7 +498,8 @@ export class Decoder {
       this.prelude = mode64 ? 'MOFFS64' : 'MOFFS';
     } else if (isMemory && row.mnemonic !== 'UD' && row.mnemonic !== 'NOP') {
       // RIP counts from the end of the instruction; POP to memory sees rSP after the pop.
-      if (this.base === RIP_BASE) this.disp = (this.disp + this.length) | 0;
+      // The sum may need 33 bits; see `placeDisplacement`.
+      if (this.base === RIP_BASE) this.disp += this.length;
       if (row.mnemonic === 'POP_E' && this.base === GPR + 32) this.disp += this.size / 8;
       const onlyOffset = row.mnemonic === 'LEA';
       if (has('vsib') || (has('masked') && !mode64)) {

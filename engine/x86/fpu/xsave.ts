@@ -60,8 +60,8 @@ export class Xsave {
   #check({ low, high, stack }: Area): number {
     this.#enabled();
     if ((this.#cpu.cr0 & CR0.TS) !== 0) raise(7);
-    if (!isCanonical(low, high)) raise(stack ? 12 : 13, 0);
     if ((low & 63) !== 0) raise(13, 0);
+    if (!isCanonical(low, high)) raise(stack ? 12 : 13, 0);
     return linear(low, high);
   }
   /** The components that EDX:EAX asks for. */

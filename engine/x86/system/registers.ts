@@ -46,6 +46,7 @@ export class Registers {
     cpu.set32(S.CR0, init ? CR0.ET | keptCr0 : CR0.ET | CR0.CD | CR0.NW);
     cpu.i32[S.EXCEPTION >> 2] = -1;
     cpu.i32[S.MXCSR >> 2] = 0x1f80;
+    cpu.setNumber(S.RIP_CARRY, 2 ** 32);
     cpu.u64[S.XCR0 >> 3] = 1n;
     cpu.i32[(S.DR + 32) >> 2] = 0xffff0ff0 | 0;
     cpu.i32[(S.DR + 40) >> 2] = 0x400;

@@ -284,6 +284,7 @@ export class Generator {
         target = this.#target(alignmentOf(row));
         relativeAt = this.#memoryOperand(tail, reg, rex, target, addressSize, segment, row.mnemonic === 'LEA');
         this.#matchAccumulator(row, target);
+        if (row.mnemonic === 'XRSTOR') this.#image(target);
       }
     }
     if (rex !== 0) code.push(rex);
@@ -477,6 +478,25 @@ export class Generator {
     else this.#set(RDX, view.getUint32(offset + 8, true), view.getUint32(offset + 12, true));
   }
 
+  /** An XSAVE area that XRSTOR takes, mostly. */
+  #image(target: number): void {
+    const random = this.#random;
+    const offset = target - DATA;
+    if (offset < 0 || offset + 832 > AREA_BYTES || random.chance(0.05)) return;
+    const view = new DataView(this.#memory.buffer);
+    this.#memory.fill(0, offset + 512, offset + 576);
+    const compacted = random.chance(0.5);
+    const format = random.below(8);
+    view.setUint32(offset + 512, random.below(8) & (compacted ? format : 7), true);
+    if (compacted) {
+      view.setUint32(offset + 520, format, true);
+      view.setUint32(offset + 524, 0x80000000, true);
+    }
+    if (random.chance(0.05)) this.#memory[offset + 512 + random.below(64)] = random.word();
+    view.setUint32(offset + 24, random.word() & 0xffff, true);
+    this.#set(RAX, random.below(16));
+  }
+
   #immediate(operand: Operand, size: number, addressSize: number, n: number): void {
     const random = this.#random;
     const code = this.#code;
@@ -524,5 +544,6 @@ export class Generator {
 /** What a memory operand is mostly aligned to. */
 function alignmentOf(row: Row): number {
   if (row.mnemonic === 'CMPXCHG8B') return 16;
+  if (/^XSAVE|^XRSTOR/.test(row.mnemonic)) return 64;
   return row.operands.some((operand) => operand.size === 'x') ? 16 : 1;
 }

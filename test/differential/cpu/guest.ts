@@ -158,7 +158,9 @@ export class Guest {
         out32[o32 + (XMM >> 2) + k] = words[register];
         out32[o32 + (OUTCOME_YMM >> 2) + k] = words[register + 4];
       }
-      for (let k = 0; k < 16; k++) out32[o32 + (MM >> 2) + k] = words[FPU_WORDS + (k >> 1) * 4 + (k & 1)];
+      // Registers of the host's frame are numbered from the top of the stack.
+      const top = (cpu.u32[(status >> 2) + 1] >> 11) & 7;
+      for (let k = 0; k < 16; k++) out32[o32 + (MM >> 2) + k] = words[FPU_WORDS + (((k >> 1) + top) & 7) * 4 + (k & 1)];
       out32[o32 + (FLAGS >> 2)] = cpu.eflags;
       out32[o32 + (MXCSR >> 2)] = cpu.u32[S.MXCSR >> 2];
       out32[o32 + (TRAP >> 2)] = this.#ended ? this.#vector : HUNG;
