@@ -71,6 +71,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
   if (chosen.refused.length > 0)
     fail('bad-config', 'cpus.features', `this CPU has no '${chosen.refused.join("', '")}'; -cpu help lists the features`);
+  if (chosen.missing.length > 0) hooks.warn(`the CPU model '${model}' is without ${chosen.missing.join(', ')} in this version`);
   if (config.machine.accelerator === 'kvm')
     fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
   const ramBytes = config.memoryMiB * 1048576;

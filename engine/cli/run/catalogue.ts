@@ -3,6 +3,8 @@
  * The command line accepts what stands here and says of everything else that it is not there.
  */
 
+import { featureName, IMPLEMENTED, MODELS } from '../../x86/system/cpu-models.ts';
+
 export const machineTypes = [
   { name: 'pc', description: 'Standard PC (i440FX + PIIX)', default: true },
   { name: 'q35', description: 'Standard PC (Q35 + ICH9)', default: false },
@@ -48,33 +50,15 @@ export interface CpuModel {
 }
 
 export const cpuModels: readonly CpuModel[] = [
-  { name: 'x86-64-v2', description: 'the second level of the x86-64 ABI (the default)', long: true },
-  { name: 'max', description: 'all that this version has', long: true },
-  { name: 'qemu64', description: 'a 64-bit CPU with SSE3 and CX16, as QEMU names it', long: true },
-  { name: 'qemu32', description: 'a 32-bit CPU with SSE3, as QEMU names it', long: false },
+  ...Object.entries(MODELS).map(([name, { description, features }]) => ({ name, description, long: features.includes('lm') })),
   { name: 'host', description: "the host's CPU (with KVM only)", accelerator: 'kvm', long: true },
 ];
 
 /** CPUID features that the emulated CPU has and that `-cpu MODEL,+f,-f` can switch. */
-export const cpuFeatures: readonly string[] = (
-  'fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ' +
-  'pni ssse3 cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline hypervisor fsgsbase smep smap ' +
-  'syscall nx pdpe1gb rdtscp lm lahf_lm kvm kvmclock invtsc'
-).split(' ');
+export const cpuFeatures: readonly string[] = IMPLEMENTED;
 
-/** Other spellings of features. */
-export const featureAliases: Readonly<Record<string, string>> = {
-  sse3: 'pni',
-  'sse4-1': 'sse4.1',
-  sse4_1: 'sse4.1',
-  'sse4-2': 'sse4.2',
-  sse4_2: 'sse4.2',
-  tsc_deadline: 'tsc-deadline',
-  i64: 'lm',
-  xd: 'nx',
-  'lahf-lm': 'lahf_lm',
-  'kvm-clock': 'kvmclock',
-};
+/** A feature's own name, whatever spelling it is given in. */
+export const cpuFeatureName: (given: string) => string = featureName;
 
 export type PropertyType = 'text' | 'drive' | 'chardev' | 'bool' | 'uint8' | 'uint16' | 'uint32' | 'object';
 

@@ -225,7 +225,11 @@ describe('vivarium run', () => {
     fails('-machine pc,foo=on', /Property 'foo'/);
     fails('-machine accel=xen', /accelerator 'xen'/);
     fails('-cpu foo', /unable to find CPU model 'foo'/);
-    fails('-cpu max,+avx2', /CPU feature 'avx2' is not in this version/);
+    fails('-cpu max,+avx512f', /CPU feature 'avx512f' is not in this version/);
+    assert.deepEqual(parse('-cpu Haswell,+lzcnt,-sha-ni').cpu.features, [
+      { name: 'abm', on: true },
+      { name: 'sha-ni', on: false },
+    ]);
     fails('-cpu host', /needs -accel kvm/);
   });
 

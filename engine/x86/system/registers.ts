@@ -122,7 +122,8 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        if (cpu.isLongActive && (high & 0x7ff00000) !== 0) raise(13, 0);
+        // Bit 63 says that nothing need be flushed, and is a reserved bit without PCIDs.
+        if (cpu.isLongActive && (high & ((cpu.cr4 & CR4.PCIDE) !== 0 ? 0x7ff00000 : 0xfff00000)) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
         cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
         this.#paging.flush();
@@ -145,6 +146,7 @@ export class Registers {
     const old = cpu.cr0;
     const pe = (low & CR0.PE) !== 0;
     const pg = low < 0;
+    if (!pg && (cpu.cr4 & CR4.PCIDE) !== 0) raise(13, 0);
     if (high !== 0 || (pg && !pe) || ((low & CR0.NW) !== 0 && (low & CR0.CD) === 0)) raise(13, 0);
     if (pg && old >= 0 && (cpu.efer & EFER.LME) !== 0) {
       if ((cpu.cr4 & CR4.PAE) === 0 || (cpu.segmentAttr(S.CS) & 0x2000) !== 0) raise(13, 0);
@@ -169,9 +171,12 @@ export class Registers {
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
+    // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1). The TLB knows none: it is dropped whole, as they allow.
+    if ((low & ~cpu.cr4 & CR4.PCIDE) !== 0 && (!cpu.isLongActive || (cpu.i32[S.CR3 >> 2] & 0xfff) !== 0)) raise(13, 0);
     const old = cpu.cr4;
     cpu.i32[S.CR4 >> 2] = low;
     if (((old ^ low) & CR4.DE) !== 0) cpu.breakpointsChanged();
@@ -340,7 +345,10 @@ export class Registers {
         cpu.bus.setTsc((high >>> 0) * 4294967296 + (low >>> 0));
         return;
       case 0xc0000080: {
-        const known = EFER.SCE | EFER.LME | EFER.NXE;
+        const known =
+          (this.#cpuid.has('syscall') ? EFER.SCE : 0) |
+          (this.#cpuid.has('lm') ? EFER.LME : 0) |
+          (this.#cpuid.has('nx') ? EFER.NXE : 0);
         if (high !== 0 || (low & ~(known | EFER.LMA)) !== 0) raise(13, 0);
         if (cpu.cr0 < 0 && ((cpu.efer ^ low) & EFER.LME) !== 0) raise(13, 0);
         cpu.set32(S.EFER, (low & known) | (cpu.efer & EFER.LMA));

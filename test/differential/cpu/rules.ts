@@ -192,7 +192,7 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
 }
 
 /** Features that /proc/cpuinfo names otherwise than QEMU. */
-const CPUINFO: Readonly<Record<string, string>> = { sse3: 'pni', 'sse4.1': 'sse4_1', 'sse4.2': 'sse4_2', sha: 'sha_ni' };
+const CPUINFO: Readonly<Record<string, string>> = { sse3: 'pni', 'sse4.1': 'sse4_1', 'sse4.2': 'sse4_2', 'sha-ni': 'sha_ni' };
 /** The feature (a name of /proc/cpuinfo) that an instruction needs beyond x86-64 itself. */
 export const featureOf = ({ feature }: Row): string | undefined =>
   feature === undefined ? undefined : (CPUINFO[feature] ?? feature);
@@ -274,7 +274,7 @@ export function faultDiffers(
   const vex = code.indexOf(0xc4);
   if (row === undefined && vex >= 0 && (code[vex + 1] & 31) === 3 && code[vex + 2] < 0x80 && code[vex + 3] < 2)
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
-  if (row?.feature === 'sha' && engine === 13)
+  if (row?.feature === 'sha-ni' && engine === 13)
     return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
