@@ -3,6 +3,8 @@ import type { IoSpace } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import type { PciBus, pciFunctionState } from '../bus/pci.ts';
 import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machine-config.ts';
+import { AHCI_PORTS, ahciPortState, ahciState } from '../devices/ahci.ts';
+import { AhciPci } from '../devices/ahci-pci.ts';
 import { ataDriveState } from '../devices/ata.ts';
 import { AtaDrive } from '../devices/ata-drive.ts';
 import { IdeChannel, ideChannelState } from '../devices/ide.ts';
@@ -73,15 +75,21 @@ export function cdSlot(cdrom: ScsiCdrom, told: () => void = () => {}): MediumSlo
 
 export class StorageParts {
   readonly ide: Piix3Ide | undefined;
+  readonly ahci: AhciPci[] = [];
   /** Open Firmware paths of drives, as firmware names them in `bootorder`. */
   readonly bootPaths = new Map<DrivePart, string>();
   readonly #wires: StorageWires;
   #ataDrives = 0;
+  readonly #placed = new Set<DriveConfig>();
 
   /** Throws a `BootError` for what cannot be put together. */
   constructor(config: MachineConfig, wires: StorageWires) {
     this.#wires = wires;
-    if (config.machine.type === 'pc') this.ide = this.#piix3(this.#placeIde(config));
+    const isPc = config.machine.type === 'pc';
+    if (isPc) this.ide = this.#piix3(this.#placeIde(config));
+    this.#adapters(config, isPc);
+    for (const { drive, device } of ideDevices(config))
+      if (!this.#placed.has(drive)) bad(`${device.driver}: there is no bus '${device.properties.bus ?? 'ide.0'}'`);
   }
 
   /** The four IDE places: drives by index, and `ide-hd`, `ide-cd` by bus and unit, or where there is room. */
@@ -131,6 +139,58 @@ export class StorageParts {
     return new Piix3Ide(pciState('piix3-ide'), bus, channels, ports);
   }
 
+  /** AHCI: a q35's own, those that are named, and one that `sata` drives of a `pc` need. */
+  #adapters(config: MachineConfig, isPc: boolean): void {
+    const named = config.devices.filter(({ driver }) => driver === 'ich9-ahci');
+    const own = config.drives.filter((drive) => drive.interface === 'sata' || (!isPc && drive.interface === 'ide'));
+    const adapters: { readonly device: DeviceConfig | undefined; readonly bus: string }[] = [];
+    if (!isPc) adapters.push({ device: undefined, bus: 'ide' });
+    else if (own.length > 0 && named.length === 0) adapters.push({ device: undefined, bus: 'sata' });
+    for (const device of named) adapters.push({ device, bus: device.id ?? 'ahci' });
+    for (const [n, { device, bus }] of adapters.entries()) {
+      const ports: (Wanted | undefined)[] = Array.from({ length: AHCI_PORTS }, () => undefined);
+      const put = (wanted: Wanted, port: number): void => {
+        if (!(port >= 0 && port < AHCI_PORTS))
+          bad(`drive '${wanted.drive.id}': an AHCI adapter has ports 0 to ${AHCI_PORTS - 1}`);
+        if (ports[port] !== undefined)
+          bad(`drive '${wanted.drive.id}': AHCI port ${port} is taken by '${ports[port]?.drive.id}'`);
+        ports[port] = wanted;
+      };
+      const free = (): number => ports.indexOf(undefined);
+      if (n === 0) for (const drive of own) if (drive.index !== undefined) put({ drive, device: undefined }, drive.index);
+      for (const wanted of ideDevices(config)) {
+        const at = wanted.device.properties.bus;
+        if (this.#placed.has(wanted.drive)) continue;
+        const dot = at?.lastIndexOf('.') ?? -1;
+        if (at === undefined ? !isPc && n === 0 : at.slice(0, dot) === bus)
+          put(wanted, at === undefined ? free() : Number(at.slice(dot + 1)));
+      }
+      if (n === 0) for (const drive of own) if (drive.index === undefined) put({ drive, device: undefined }, free());
+      this.#ahci(device, n, ports, !isPc && n === 0);
+    }
+  }
+
+  #ahci(device: DeviceConfig | undefined, n: number, places: readonly (Wanted | undefined)[], own: boolean): void {
+    const { shared, memory, bus, pciState } = this.#wires;
+    const slot = own ? 0x1f : pciSlot(bus, device, 'ich9-ahci');
+    const fn = own ? 2 : 0;
+    const parts = places.map((wanted, port) => {
+      if (wanted === undefined) return undefined;
+      const made = this.ataDrive(wanted, true, (locked) => adapter.ahci.process(port, locked));
+      const where = fn === 0 ? slot.toString(16) : `${slot.toString(16)},${fn}`;
+      this.bootPaths.set(made.part, `/pci@i0cf8/pci8086,2922@${where}/drive@${port}/disk@0`);
+      return made;
+    });
+    const adapter: AhciPci = new AhciPci(
+      shared.struct(ahciState, `ahci${n}`),
+      places.map((_, port) => shared.struct(ahciPortState, `ahci${n}-port${port}`)),
+      pciState(`ahci${n}`),
+      { bus, slot, fn, name: 'ich9-ahci' },
+      { memory, drives: parts.map((part) => part?.ata), ring: (port) => parts[port]?.io.ring() },
+    );
+    this.ahci.push(adapter);
+  }
+
   /** A disk or CD drive behind an ATA adapter, with a thread of its own that calls `process`. */
   ataDrive(
     { drive, device }: Wanted,
@@ -139,6 +199,7 @@ export class StorageParts {
   ): { readonly ata: AtaDrive; readonly io: IoPart; readonly part: DrivePart } {
     const { shared, drives } = this.#wires;
     const n = this.#ataDrives++;
+    this.#placed.add(drive);
     const isCd = device === undefined ? drive.media === 'cdrom' : device.driver === 'ide-cd';
     const io = drives.thread(process);
     const serial = drive.serial ?? device?.properties.serial ?? `VV${String(n + 1).padStart(5, '0')}`;
@@ -174,7 +235,17 @@ export class StorageParts {
 
   reset(): void {
     this.ide?.reset();
+    for (const each of this.ahci) each.reset();
   }
+}
+
+/** The slot that `addr=` names, or the first that is free. */
+export function pciSlot(bus: PciBus, device: DeviceConfig | undefined, name: string): number {
+  const address = device?.properties.addr;
+  const slot = address === undefined ? bus.freeSlot(3) : Number.parseInt(address, 16);
+  if (!(slot >= 3 && slot < 31) || bus.functions.some((other) => other.slot === slot))
+    bad(`${name}: ${address === undefined ? 'no PCI slot is free' : `PCI slot ${address} is not free`}`);
+  return slot;
 }
 
 /** The drive that a device names. */

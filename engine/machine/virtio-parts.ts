@@ -153,7 +153,7 @@ export class VirtioParts {
 
 /** Why the drives of a configuration cannot be what it says, in words; undefined: they can. */
 export function unservedDrive(config: MachineConfig): string | undefined {
-  const served = ['virtio', 'ide', 'none'];
+  const served = ['virtio', 'ide', 'sata', 'none'];
   for (const drive of config.drives) {
     const users = config.devices.filter(({ properties }) => properties.drive === drive.id);
     if (drive.interface !== 'none' && users.length > 0)
