@@ -4,7 +4,7 @@
  */
 
 /** A feature's bit, by leaf and register. `e1` stands for 8000_0001, `e7` for 8000_0007. */
-export type FeatureWord = '1.edx' | '1.ecx' | '7.ebx' | '7.ecx' | 'd1.eax' | 'e1.edx' | 'e1.ecx' | 'e7.edx' | 'kvm.eax';
+export type FeatureWord = '1.edx' | '1.ecx' | '7.ebx' | '7.ecx' | '7.edx' | 'd1.eax' | 'e1.edx' | 'e1.ecx' | 'e7.edx' | 'kvm.eax';
 
 export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, number>>>> = {
   '1.edx': {
@@ -71,6 +71,7 @@ export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, 
     'sha-ni': 29,
   },
   '7.ecx': { umip: 2, vaes: 9, vpclmulqdq: 10, rdpid: 22 },
+  '7.edx': { 'arch-capabilities': 29 },
   'd1.eax': { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 },
   'e1.edx': { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 },
   'e1.ecx': { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 },
@@ -105,8 +106,11 @@ const X86_64 = words(
    hypervisor`,
 );
 const V2 = [...X86_64, ...words('sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm')];
-/** What every model has here, whatever its silicon had: clocks and interrupts of a virtual machine. */
-const PLATFORM = words('x2apic tsc-deadline tsc-adjust invtsc kvm kvmclock kvmclock-stable-bit');
+/**
+ * What every model has here, whatever its silicon had: clocks and interrupts of a virtual machine, and word that this
+ * CPU does not speculate, so that kernels leave out what they do against it (page-table isolation above all).
+ */
+const PLATFORM = words('x2apic tsc-deadline tsc-adjust invtsc arch-capabilities kvm kvmclock kvmclock-stable-bit');
 
 /** What the engine implements: the feature set of the model `max`. `kvm` is the hypervisor's own leaves. */
 export const IMPLEMENTED: readonly string[] = [

@@ -101,6 +101,7 @@ export class Cpuid {
         if (subleaf === 0) {
           r.ebx = bits('7.ebx');
           r.ecx = bits('7.ecx');
+          r.edx = bits('7.edx');
         }
         return r;
       case 0xd: {

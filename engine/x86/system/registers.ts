@@ -11,6 +11,13 @@ const RAX = S.GPR >> 2;
 const RCX = (S.GPR + 8) >> 2;
 const RDX = (S.GPR + 16) >> 2;
 
+/**
+ * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): nothing leaks by speculation, for there is none. RDCL_NO, SKIP_L1DFL_VMENTRY,
+ * SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; in the upper
+ * half ITS_NO.
+ */
+const NO_SPECULATION = [0, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
+
 export class Registers {
   readonly #cpu: Cpu;
   readonly #paging: Paging;
@@ -252,6 +259,9 @@ export class Registers {
       }
       case 0xc0000080:
         return { low: cpu.efer, high: 0 };
+      case 0x10a: // ARCH_CAPABILITIES
+        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
+        return { low: NO_SPECULATION, high: 1 << 30 };
       case 0xda0: // XSS: no supervisor state
         if (!this.#cpuid.has('xsaves')) raise(13, 0);
         return { low: 0, high: 0 };
