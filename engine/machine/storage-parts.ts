@@ -227,6 +227,7 @@ export class StorageParts {
     });
     const part = drives.drive(drive, io, {
       device: device?.id ?? drive.id,
+      putsBack: true,
       slot: cdrom === undefined ? undefined : cdSlot(cdrom),
       setSize: (bytes) => ata.setSize(bytes),
     });
