@@ -23,6 +23,11 @@ import { createFirstVm, GuestService } from './guests/guests.ts';
 import { browse } from './host/browse.ts';
 import { hostCapabilities } from './host/capabilities.ts';
 import { SettingsService } from './settings/settings.ts';
+import { ImageTool, type ToolLauncher } from './storage/image-tool.ts';
+import { Importer } from './storage/importer.ts';
+import { Pools } from './storage/pools.ts';
+import { Snapshots } from './storage/snapshots.ts';
+import { Volumes } from './storage/volumes.ts';
 import { NotificationService } from './tasks/notifications.ts';
 import { TaskService } from './tasks/tasks.ts';
 import type { Launcher } from './vm/launcher.ts';
@@ -46,6 +51,8 @@ export interface ServicesOptions {
   readonly version: string;
   readonly shell: 'electron' | 'serve';
   readonly launcher: Launcher;
+  /** Starts the engine's command line, for work on images. */
+  readonly tool: ToolLauncher;
   /** Where the app's control socket will listen; written into the library's lock for commands to find. */
   readonly controlSocket: string | null;
   readonly windows?: WindowHost;
@@ -115,8 +122,28 @@ export class Services {
       notify: (level, title, detail, vm) => notifications.add(level, title, detail, vm),
     });
     const guests = new GuestService(options.cacheFolder, tasks);
-    const wizard = new Wizard(library, vms, catalogue);
-    const handlers = makeHandlers({ options, bus, library, vms, tasks, notifications, settings, catalogue, guests, wizard });
+    const tool = new ImageTool(options.tool);
+    const pools = await Pools.open(options.configFolder, library.path);
+    const volumes = new Volumes({ pools, library, vms, tool, tasks, bus });
+    const snapshots = new Snapshots({ library, vms, tool, tasks, bus });
+    const importer = new Importer({ library, vms, tool, tasks });
+    const wizard = new Wizard({ library, vms, catalogue, tool });
+    const handlers = makeHandlers({
+      options,
+      bus,
+      library,
+      vms,
+      tasks,
+      notifications,
+      settings,
+      catalogue,
+      guests,
+      wizard,
+      pools,
+      volumes,
+      snapshots,
+      importer,
+    });
     const services = new Services(bus, library, vms, tasks, notifications, handlers);
     await vms.purgeExpired();
     return services;
@@ -146,6 +173,19 @@ export class Services {
     this.vms.watch(session, undefined);
   }
 
+  /** Saves every VM that runs; tells of those that could not be, in words. */
+  async saveAll(): Promise<string[]> {
+    const failed: string[] = [];
+    for (const { id, name, pid } of this.vms.list()) {
+      if (pid === null) continue;
+      const { done } = this.tasks.run(`Save "${name}"`, { vm: id }, (report) =>
+        this.vms.alone(id, () => this.vms.saveInTurn(id, report)),
+      );
+      await done.catch((error: Error) => failed.push(`"${name}": ${error.message}`));
+    }
+    return failed;
+  }
+
   /** Ends every VM, then lets go of the library. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
@@ -168,6 +208,10 @@ interface Parts {
   readonly catalogue: Catalogue;
   readonly guests: GuestService;
   readonly wizard: Wizard;
+  readonly pools: Pools;
+  readonly volumes: Volumes;
+  readonly snapshots: Snapshots;
+  readonly importer: Importer;
 }
 
 function makeHandlers({
@@ -181,6 +225,10 @@ function makeHandlers({
   catalogue,
   guests,
   wizard,
+  pools,
+  volumes,
+  snapshots,
+  importer,
 }: Parts): Handlers {
   const windows = (): WindowHost => {
     if (options.windows === undefined) throw new AppError('unsupported', 'This shell has no windows of its own');
@@ -224,6 +272,43 @@ function makeHandlers({
     'vm.log': ({ id, lines }) => vms.logTail(id, lines),
     'vm.history': ({ id, ...range }) => vms.history(id, range),
     'vm.monitor': ({ id, line, cpu }) => vms.monitor(id, line, cpu),
+    'vm.save': ({ id }) =>
+      tasks.run(`Save "${library.get(id).name}"`, { vm: id }, (report) => vms.alone(id, () => vms.saveInTurn(id, report))).task,
+    'vm.discardSaved': ({ id }) => vms.discardSaved(id),
+    'vm.changeMedium': ({ id, drive, file, force }) => vms.changeMedium(id, drive, file, force ?? false),
+    'vm.addDisk': async ({ id, size, format, bus: on }) => {
+      const details = await vms.addDisk(id, { format, bus: on }, (path) => volumes.createImage(path, format, size));
+      bus.emit('storage.changed', {});
+      return details;
+    },
+
+    'snapshot.tree': ({ id }) => snapshots.tree(id),
+    'snapshot.create': (args) => snapshots.create(args),
+    'snapshot.revert': (args) => snapshots.revert(args),
+    'snapshot.delete': (args) => snapshots.delete(args),
+
+    'storage.pools': () => pools.list(),
+    'storage.addPool': async ({ path }) => {
+      const pool = await pools.add(path);
+      bus.emit('storage.changed', {});
+      return pool;
+    },
+    'storage.removePool': async ({ id }) => {
+      await pools.remove(id);
+      bus.emit('storage.changed', {});
+      return null as never;
+    },
+    'storage.volumes': ({ pool }) => volumes.list(pool),
+    'storage.inspect': ({ path }) => volumes.inspect(path),
+    'storage.create': (args) => volumes.create(args),
+    'storage.grow': (args) => volumes.grow(args),
+    'storage.compact': ({ path }) => volumes.compact(path),
+    'storage.clone': (args) => volumes.clone(args),
+    'storage.delete': (args) => volumes.delete(args) as Promise<never>,
+
+    'import.preview': ({ path }) => importer.preview(path),
+    'import.run': (args) => importer.run(args),
+
     'vm.watch': ({ ids }, session) => vms.watch(session, ids) as never,
     'vm.dismissBroken': ({ file }) => {
       library.dismissBroken(file);

@@ -35,6 +35,8 @@ export interface BlockFile {
   extent(offset: number, length: number): FileExtent;
   /** Bytes of host storage in use, or undefined where the host does not say. */
   allocated(): number | undefined;
+  /** Why the file cannot be found by its name any more, or not be used by us, in words; undefined: all is well. */
+  lost?(): string | undefined;
   close(): void;
 }
 
@@ -74,6 +76,8 @@ export interface BlockHost {
   openFile(path: string, options: OpenFileOptions): BlockFile;
   /** A path named inside `base` (a backing file name), made relative to the folder of `base` where it is relative. */
   resolvePath(base: string, path: string): string;
+  /** The path from the root; what names a server or is absolute stays as it is. */
+  absolutePath(path: string): string;
   exists(path: string): boolean;
   codecs: Codecs;
   crypto: Crypto;

@@ -87,21 +87,37 @@ export class ReadOnlyFilter extends FilterNode {
   override flush(): void {}
 }
 
-/** Writes go to a second disk as well, which must be as large: what a mirror or an active commit needs. */
+/**
+ * Writes go to a second disk as well, which must be as large: what a mirror or an active commit needs. Where `failed` is
+ * given, an error of the second disk goes there, once, and nothing more is written to it; else it is the writer's.
+ */
 export class MirrorNode extends FilterNode {
   readonly target: BlockNode;
-  constructor(inner: BlockNode, target: BlockNode) {
+  private readonly failed: ((error: unknown) => void) | undefined;
+  private broken = false;
+  constructor(inner: BlockNode, target: BlockNode, failed?: (error: unknown) => void) {
     super(inner);
     if (target.size < inner.size) throw new BlockError('invalid', 'the mirror is smaller than the disk');
     this.target = target;
+    this.failed = failed;
+  }
+  private copy(body: () => void): void {
+    if (this.broken) return;
+    try {
+      body();
+    } catch (error) {
+      if (this.failed === undefined) throw error;
+      this.broken = true;
+      this.failed(error);
+    }
   }
   override write(offset: number, buf: Uint8Array): void {
     this.inner.write(offset, buf);
-    this.target.write(offset, buf);
+    this.copy(() => this.target.write(offset, buf));
   }
   override writeZeroes(offset: number, length: number, unmap?: boolean): void {
     this.inner.writeZeroes(offset, length, unmap);
-    this.target.writeZeroes(offset, length, unmap);
+    this.copy(() => this.target.writeZeroes(offset, length, unmap));
   }
   override discard(offset: number, length: number): void {
     // What a discard leaves behind is the disk's affair: the mirror gets what can be read now.
@@ -110,11 +126,11 @@ export class MirrorNode extends FilterNode {
     for (let done = 0; done < length; done += buf.length) {
       const part = buf.subarray(0, Math.min(buf.length, length - done));
       this.inner.read(offset + done, part);
-      this.target.write(offset + done, part);
+      this.copy(() => this.target.write(offset + done, part));
     }
   }
   override flush(): void {
     this.inner.flush();
-    this.target.flush();
+    this.copy(() => this.target.flush());
   }
 }

@@ -3,7 +3,7 @@
  * yields how far it is; a step does at most `STEP` bytes. Everything runs on the thread that owns the nodes, so a step
  * is atomic to the guest.
  */
-import { chainStatus } from './chain.ts';
+import { type ChainRun, chainStatus } from './chain.ts';
 import type { MirrorNode } from './filters.ts';
 import type { BlockNode } from './node.ts';
 import { isZero } from './node.ts';
@@ -18,50 +18,68 @@ export interface JobProgress {
 export type Job = Generator<JobProgress, void, void>;
 
 const STEP = 1 << 20;
+const FAR = 1 << 30;
+
+/** How deep a node lies in the chain of `top`; the length of the chain where it is not in it. */
+function depthOf(top: BlockNode, node: BlockNode | null): number {
+  let depth = 0;
+  for (let at: BlockNode | null = top; at !== null && at !== node; at = at.backing) depth++;
+  return depth;
+}
 
 /**
- * block-stream: pulls what an overlay sees in its backing chain into the overlay, then makes it independent. The caller
- * closes the old backing node (returned in `node.backing` until the job ends) when the job is done.
+ * block-stream: pulls what an overlay sees in its backing chain into the overlay, down to `base` (or all of it), then
+ * makes it independent of what lies between. With a base, the caller opens the chain anew after it, because the node still
+ * reads through the old one; without, the old chain is closed.
  */
-export function* streamJob(node: Qcow2Node): Job {
+export function* streamJob(node: Qcow2Node, base?: { node: BlockNode; name: string; format: string }): Job {
   const buf = new Uint8Array(Math.max(STEP, node.clusterSize));
+  const limit = depthOf(node, base?.node ?? null);
   for (let at = 0; at < node.size; ) {
-    const run = node.blockStatus(at, Math.min(node.size - at, 1 << 30));
+    const run = node.blockStatus(at, Math.min(node.size - at, FAR));
     if (run.kind !== 'unallocated') {
       at += run.length;
       continue;
     }
     const below = chainStatus(node, at, run.length);
-    if (below.kind !== 'data') {
-      // Zeros below must stay zeros once the backing file is gone; unallocated does that by itself.
+    if (below.depth >= limit) at += below.length;
+    else if (below.kind !== 'data') {
+      // Without a base, unallocated reads as zeros by itself; with one, what hides it must go on hiding it.
+      if (base !== undefined) node.writeZeroes(at, below.length);
       at += below.length;
     } else {
       const n = Math.min(below.length, buf.length - (at % buf.length), node.size - at);
       const part = buf.subarray(0, n);
       node.read(at, part);
       if (!isZero(part)) node.write(at, part);
+      else if (base !== undefined) node.writeZeroes(at, n);
       at += n;
     }
     yield { done: at, total: node.size };
   }
   node.flush();
-  node.setBackingName(null, null);
+  node.setBackingName(base?.name ?? null, base?.format ?? null);
+  if (base !== undefined) return;
   const { backing } = node;
   node.backing = null;
   backing?.close();
 }
 
-/** drive-mirror with `sync=full`: copies a disk to the target of its mirror node while the guest goes on writing to both. */
-export function* mirrorJob(node: MirrorNode, source: BlockNode): Job {
+/**
+ * drive-mirror: copies a disk to the target of its mirror node while the guest goes on writing to both. `top`: only what
+ * the topmost image itself holds, because the target has the same backing file.
+ */
+export function* mirrorJob(node: MirrorNode, source: BlockNode, sync: 'full' | 'top' = 'full'): Job {
   const buf = new Uint8Array(STEP);
   for (let at = 0; at < source.size; ) {
-    const run = chainStatus(source, at, Math.min(source.size - at, 1 << 30));
-    const n = Math.min(run.length, run.kind === 'data' ? STEP : 1 << 30, source.size - at);
+    const far = Math.min(source.size - at, FAR);
+    const run = sync === 'full' ? chainStatus(source, at, far) : source.blockStatus(at, far);
+    const n = Math.min(run.length, run.kind === 'data' ? STEP : FAR, source.size - at);
     if (run.kind === 'data') {
       const part = buf.subarray(0, n);
       source.read(at, part);
       node.target.write(at, part);
-    } else node.target.writeZeroes(at, n, true);
+    } else if (sync === 'full' || run.kind === 'zero') node.target.writeZeroes(at, n, true);
     at += n;
     yield { done: at, total: source.size };
   }
@@ -69,20 +87,24 @@ export function* mirrorJob(node: MirrorNode, source: BlockNode): Job {
 }
 
 /**
- * block-commit: copies what `top` itself holds into `base` (opened for writing, at least as large). For the active layer
- * put a `MirrorNode` of top and base in front of the guest first; when the job ends both read the same.
+ * block-commit: copies what the chain from `top` down to above `base` holds into `base` (which is open for writing). For
+ * the active layer put a `MirrorNode` of top and base in front of the guest first; when the job ends both read the same.
  */
 export function* commitJob(top: BlockNode, base: BlockNode): Job {
   if (base.size < top.size) base.resize(Math.ceil(top.size / 512) * 512);
   const buf = new Uint8Array(STEP);
+  const limit = depthOf(top, base);
   for (let at = 0; at < top.size; ) {
-    const run = top.blockStatus(at, Math.min(top.size - at, 1 << 30));
-    const n = run.kind === 'data' ? Math.min(run.length, STEP) : run.length;
-    if (run.kind === 'data') {
-      const part = buf.subarray(0, n);
-      top.read(at, part);
-      base.write(at, part);
-    } else if (run.kind === 'zero') base.writeZeroes(at, n, true);
+    const run: Pick<ChainRun, 'kind' | 'length' | 'depth'> = chainStatus(top, at, Math.min(top.size - at, FAR));
+    const above = run.depth < limit && (run.kind !== 'unallocated' || top.backing !== null);
+    const n = run.kind === 'data' && above ? Math.min(run.length, STEP) : run.length;
+    if (above) {
+      if (run.kind === 'data') {
+        const part = buf.subarray(0, n);
+        top.read(at, part);
+        base.write(at, part);
+      } else base.writeZeroes(at, n, true);
+    }
     at += n;
     yield { done: at, total: top.size };
   }

@@ -37,6 +37,8 @@ export interface OpenImageOptions {
   allowDeviceBacking?: boolean;
   /** What a discard does to the host file; default on. */
   unmap?: boolean;
+  /** Backing files by path that are opened for writing too: a commit writes into them. */
+  writeBacking?: (path: string) => boolean;
   /** Files already open further up the chain. */
   parents?: string[];
 }
@@ -173,9 +175,10 @@ function openBackingFile(
   if (/^nbd(\+unix)?:/.test(name.path) && !options.allowDeviceBacking)
     throw new BlockError('unsupported', `'${base}' names the server '${name.path}' as its backing file, which is not allowed`);
   const path = host.resolvePath(base, name.path);
+  const write = options.writeBacking?.(path) ?? false;
   let file: BlockFile;
   try {
-    file = host.openFile(path, { write: false, lock: options.lock, cache: options.cache });
+    file = host.openFile(path, { write, lock: options.lock, cache: options.cache });
   } catch (error) {
     if (error instanceof BlockError) throw new BlockError(error.code, `Could not open backing file: ${error.message}`, error);
     throw error;
@@ -185,7 +188,7 @@ function openBackingFile(
       throw new BlockError('unsupported', `'${base}' names the host device '${path}' as its backing file, which is not allowed`);
     return openInFile(host, file, {
       ...options,
-      write: false,
+      write,
       backing: undefined,
       format: wanted.format ?? name.format,
     });

@@ -73,10 +73,14 @@ export interface FirmwareBoot {
   readonly kind: 'firmware';
   /** The image mapped below 4 GiB (SeaBIOS `bios-256k.bin`, `OVMF_CODE.fd`). */
   readonly image: string;
-  /** UEFI variables, a file of this VM; written by the guest. */
+  /** UEFI variables: flash below the image, kept in a file of this VM that the guest's writes go to. */
   readonly variables?: string;
-  /** Boot devices in order: `c` disk, `d` CD, `n` network, as in `-boot order=`. */
+  /** `false`: what the guest writes to the variables is lost with the machine. */
+  readonly variablesKept?: boolean;
+  /** Boot devices in order: `a` floppy, `c` disk, `d` CD, `n` network, as in `-boot order=`. */
   readonly order?: string;
+  /** The same for the first start only; after a reset `order` holds. */
+  readonly once?: string;
   /** Show the firmware's boot menu. */
   readonly menu?: boolean;
   /** Handed to the firmware through fw_cfg (`-kernel` with `-bios`). */
@@ -87,18 +91,27 @@ export type BootConfig = KernelBoot | FirmwareBoot;
 
 export interface DriveConfig {
   readonly id: string;
+  /** Empty: no medium, which a CD or floppy drive may be without. */
   readonly file: string;
-  readonly format: 'raw' | 'qcow2' | 'auto';
+  readonly format: 'raw' | 'qcow2' | 'auto' | 'luks' | 'vmdk' | 'vdi' | 'vhdx' | 'vpc';
   readonly media: 'disk' | 'cdrom' | 'floppy';
-  /** `none`: a back end that `devices` refer to. */
+  /**
+   * What the machine connects it to by itself; `none`: a back end that `devices` refer to. `ide` is AHCI on a q35, as
+   * `sata` is everywhere; `scsi` is a virtio-scsi adapter.
+   */
   readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'floppy' | 'none';
+  /** Place on its interface: with IDE 0 to 3, two on each channel. The first that is free unless given. */
   readonly index?: number;
+  /** Place among what is started from, 0 first; goes before `boot.order`. */
+  readonly bootIndex?: number;
   readonly readOnly: boolean;
   /** Writes go to a temporary overlay that ends with the machine. */
   readonly snapshot: boolean;
   readonly cache: 'writeback' | 'writethrough' | 'none' | 'unsafe';
   /** What happens to blocks that the guest discards. */
   readonly discard: 'unmap' | 'ignore';
+  /** Zeros that the guest writes are written as zeros without storage (`on`), or as discards (`unmap`). */
+  readonly detectZeroes?: 'off' | 'on' | 'unmap';
   readonly serial?: string;
   /** `node-name=`: what block commands call the image; `#block<n>` unless given. */
   readonly nodeName?: string;
@@ -189,6 +202,8 @@ export interface VncConfig {
 export interface LifecycleConfig {
   /** `-S`: the machine waits for `cont`. */
   readonly paused: boolean;
+  /** Go on from what was saved (`-incoming file:`) or from a snapshot (`-loadvm`) instead of booting. */
+  readonly restore?: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'snapshot'; readonly name: string };
   /** `exit`: a guest that resets ends the process, as with `-no-reboot`. */
   readonly onReboot: 'reset' | 'exit';
   /** `pause`: a guest that powers off leaves the machine stopped, as with `-no-shutdown`. */

@@ -8,8 +8,8 @@
  */
 import type { Body, FlagKind, Size, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
-import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import { Exit } from '../ir/exit.ts';
+import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
 

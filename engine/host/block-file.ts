@@ -1,5 +1,5 @@
 import * as fs from 'node:fs';
-import { dirname, isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { BlockError, type BlockErrorCode } from '../block/errors.ts';
 import { type BlockFile, type BlockHost, type FileExtent, type OpenFileOptions, writeZeroBytes } from '../block/file.ts';
 import { codecs } from './block-codecs.ts';
@@ -226,6 +226,20 @@ class NodeFile implements BlockFile {
     return blocks === undefined ? undefined : blocks * 512;
   }
 
+  lost(): string | undefined {
+    try {
+      const stat = fs.statSync(this.name, { bigint: true });
+      const identity = this.device ? `device:${stat.rdev}` : `${stat.dev}:${stat.ino}`;
+      if (identity !== this.identity) return `'${this.name}' is another file now: put the one back that was there`;
+      fs.accessSync(this.name, fs.constants.R_OK | (this.readOnly ? 0 : fs.constants.W_OK));
+      return undefined;
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      if (code === 'ENOENT' || code === 'ENOTDIR') return `'${this.name}' is gone: it was moved away or deleted`;
+      return `'${this.name}' cannot be used any more: ${WORDS[code] ?? (error as Error).message}`;
+    }
+  }
+
   close(): void {
     if (this.closed) return;
     this.closed = true;
@@ -243,6 +257,7 @@ const isNbd = (path: string) => /^nbd(\+unix)?:/.test(path);
 export const nodeBlockHost: BlockHost = {
   openFile: (path, options) => (isNbd(path) ? openNbd(path, options.write ?? false) : new NodeFile(path, options)),
   resolvePath: (base, path) => (isAbsolute(path) || /^[a-z]+:/.test(path) ? path : join(dirname(base), path)),
+  absolutePath: (path) => (/^[a-z][a-z+]+:/.test(path) ? path : resolve(path)),
   exists: (path) => fs.existsSync(path),
   codecs,
   crypto,

@@ -187,9 +187,12 @@ export function serveNbd(
     socket.on('error', () => socket.destroy());
     socket.on('close', () => clients.delete(socket));
   });
-  server.on('close', () => {
+  // A server is closed when its last client has gone, so they are made to.
+  const close = server.close.bind(server);
+  server.close = (done) => {
     for (const client of clients) client.destroy();
-  });
+    return close(done);
+  };
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(where, () => resolve(server));

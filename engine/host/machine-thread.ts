@@ -1,8 +1,9 @@
 /** Entry point of the worker threads of a VM process: vCPUs, the clock, and one for each drive. */
 import { randomFillSync } from 'node:crypto';
 import { openSync, readlinkSync, writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { BlockError } from '../block/errors.ts';
+import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import { runClock, runIo, runVcpu, type ThreadData } from '../machine/threads.ts';
 import { openDrive } from './machine-drive.ts';
 
@@ -31,6 +32,8 @@ const host = {
   threadId,
   log,
   openDrive,
+  receive: (): ToDrive | undefined => (parentPort === null ? undefined : receiveMessageOnPort(parentPort)?.message),
+  send: (message: FromDrive): void => parentPort?.postMessage(message),
   ready: (): void => parentPort?.postMessage({ type: 'ready' }),
 };
 

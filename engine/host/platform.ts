@@ -3,6 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import type { ThreadData } from '../machine/threads.ts';
 
 export interface HostThread {
@@ -12,6 +13,9 @@ export interface HostThread {
   readonly ended: Promise<void>;
   /** Called with the text of an error that ended the thread. */
   onFailed(listener: (error: string) => void): void;
+  /** Messages to and from a drive's I/O thread. */
+  post(message: ToDrive): void;
+  onMessage(listener: (message: FromDrive) => void): void;
   terminate(): Promise<void>;
 }
 
@@ -35,6 +39,7 @@ export function startThread(data: ThreadData): HostThread {
     resourceLimits: { stackSizeMb: 16 },
   });
   let failed: (error: string) => void = () => {};
+  let said: (message: FromDrive) => void = () => {};
   const fails = (text: string, code?: string): void => {
     rejectReady(new ThreadError(text, code));
     failed(text);
@@ -53,6 +58,7 @@ export function startThread(data: ThreadData): HostThread {
   worker.on('message', (message: { type: string; error?: string; code?: string }) => {
     if (message.type === 'ready') resolveReady();
     else if (message.type === 'failed') fails(message.error ?? 'unknown', message.code);
+    else if (message.type !== 'ended') said(message as FromDrive);
   });
   worker.on('error', (error) => fails(error instanceof Error ? (error.stack ?? error.message) : String(error)));
   return {
@@ -60,6 +66,12 @@ export function startThread(data: ThreadData): HostThread {
     ended,
     onFailed(listener) {
       failed = listener;
+    },
+    post(message) {
+      worker.postMessage(message);
+    },
+    onMessage(listener) {
+      said = listener;
     },
     async terminate() {
       await worker.terminate();

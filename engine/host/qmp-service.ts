@@ -4,11 +4,14 @@
  */
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { type Disassemble, HumanMonitor } from '../monitor/hmp.ts';
+import { registerHumanBlockCommands } from '../monitor/hmp-block.ts';
 import type { MachineControl } from '../monitor/machine-control.ts';
 import { attachHumanMonitor } from '../monitor/monitor-console.ts';
 import { QmpServer } from '../monitor/qmp.ts';
+import { registerBlockCommands } from '../monitor/qmp-block.ts';
 import { attachQmp } from '../monitor/qmp-chardev.ts';
 import { registerStandardCommands } from '../monitor/qmp-commands.ts';
+import { registerSnapshotCommands } from '../monitor/qmp-snapshot.ts';
 import { qmpVersion, version } from '../monitor/version.ts';
 import { type ChardevSet, registerRingbufCommands } from './chardev-open.ts';
 import { ChardevError } from './chardev-types.ts';
@@ -47,6 +50,11 @@ export async function startControl({
     writeFile: writeFileParts,
     humanMonitor: async (line, cpu) => (await human.execute(line, { cpu: cpu ?? 0 })).replace(/\r?\n/g, '\r\n'),
   });
+  if (machine.block !== undefined) {
+    registerBlockCommands(server, machine.block);
+    registerSnapshotCommands(server, machine.block);
+    registerHumanBlockCommands(human, machine.block);
+  }
   registerRingbufCommands(server, chardevs);
   const undo: (() => void)[] = [server.follow(machine)];
   const listeners: QmpListener[] = [];

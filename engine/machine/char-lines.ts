@@ -38,7 +38,7 @@ export class CharLines {
       const { front } = line;
       const device = line.chardev === undefined ? undefined : chardevs.get(line.chardev);
       const port = device?.attach({
-        room: () => (front === undefined ? PIECE : lock.hold(() => front.room())),
+        room: () => (front === undefined ? PIECE : this.#frozen ? 0 : lock.hold(() => front.room())),
         receive: (data) => {
           if (front !== undefined) lock.hold(() => front.receive(data));
         },
@@ -70,8 +70,21 @@ export class CharLines {
     };
   }
 
+  /** The machine's state is on its way out or in: nothing may be fed to it. */
+  get #frozen(): boolean {
+    return Atomics.load(this.#machine.control.frozen, 0) !== 0;
+  }
+
+  /** Another state was loaded: its devices are told who is connected now. */
+  reconnect(): void {
+    for (const { line, port } of this.#lines)
+      if (port !== undefined && line.front?.setOpen !== undefined)
+        this.#machine.shared.lock.hold(() => line.front?.setOpen?.(port.open));
+  }
+
   /** Does what can be done now on all lines. */
   serve(): void {
+    if (this.#frozen) return;
     for (const open of this.#lines) {
       this.#drain(open);
       this.#feed(open);
@@ -81,7 +94,7 @@ export class CharLines {
 
   #feed(open: OpenLine): void {
     const { front } = open.line;
-    if (front === undefined || open.waiting.length === 0) return;
+    if (front === undefined || open.waiting.length === 0 || this.#frozen) return;
     this.#machine.shared.lock.hold(() => {
       const count = Math.min(front.room(), open.waiting.length);
       if (count === 0) return;
@@ -92,7 +105,7 @@ export class CharLines {
 
   #drain(open: OpenLine): void {
     const { ring, front } = open.line;
-    for (;;) {
+    while (!this.#frozen) {
       const data = ring.peek(PIECE);
       if (data.length === 0) return;
       const taken = open.port === undefined ? data.length : open.port.write(data);

@@ -7,6 +7,7 @@ import { assignResources } from '../devices/pci-host.ts';
 import type { RfbServer } from '../display/server.ts';
 import type { HostThread } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';
+import type { BlockControl } from '../monitor/block-control.ts';
 import type { QKeyCode } from '../monitor/keys.ts';
 import {
   type CpuRegisters,
@@ -23,14 +24,18 @@ import {
   type VncInfo,
 } from '../monitor/machine-control.ts';
 import type { System } from '../x86/system/helpers.ts';
+import { MachineBlock } from './block.ts';
+import { blockControl } from './block-control.ts';
 import { CharLines, type SerialListener } from './char-lines.ts';
 import { Request } from './control-words.ts';
+import type { IoPart } from './drive-list.ts';
 import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
 import { LOW_RAM_LIMIT, PM_BASE, SCI } from './layout.ts';
 import { type BootFiles, loadKernel } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
 import { readRegisters } from './registers.ts';
 import { Screen } from './screen.ts';
+import { MachineSnapshots } from './snapshots.ts';
 import { Sampler } from './statistics.ts';
 import { makeSystem } from './threads.ts';
 import { listTraces, matchingTraces, traceMask } from './trace.ts';
@@ -59,6 +64,7 @@ export class MachineController implements MachineControl {
   readonly uuid: string;
   readonly accelerator = 'jit' as const;
   readonly exited: Promise<number>;
+  readonly block: BlockControl;
   readonly #machine: Machine;
   readonly #systems: readonly System[];
   readonly #parts: ControllerParts;
@@ -68,7 +74,11 @@ export class MachineController implements MachineControl {
   readonly #lines: CharLines;
   readonly #screen: Screen;
   readonly #sampler: Sampler;
+  readonly #drivesOf: MachineBlock;
+  readonly #snapshots: MachineSnapshots;
   #status: RunState = 'prelaunch';
+  /** What the machine is to be when what stopped it for a while is done, where that is not what it was before. */
+  #after: RunState | undefined;
   #resolveExited: (status: number) => void = () => {};
   #ended = false;
 
@@ -89,7 +99,21 @@ export class MachineController implements MachineControl {
       machine,
       this.#systems.map(({ cpu }) => cpu),
     );
+    this.#drivesOf = new MachineBlock(machine, (event, data) => this.#emit({ name: 'OTHER', event, data }));
+    this.#snapshots = new MachineSnapshots(machine, this.#drivesOf, {
+      status: () => this.#status,
+      whileStopped: (state, body, after) => this.#whileStopped(state, body, after),
+      becomeStopped: (state) => {
+        this.#after = state;
+      },
+    });
+    this.block = blockControl(this.#drivesOf, this.#snapshots);
     void this.#serve();
+  }
+
+  /** Connects the thread that serves the drives of `io`. */
+  linkDrives(io: IoPart, thread: HostThread): void {
+    this.#drivesOf.links.add(io, thread);
   }
 
   /** Opens the VNC socket; rejects when the address is taken. */
@@ -166,8 +190,8 @@ export class MachineController implements MachineControl {
     this.#machine.clock.stop();
     for (let n = 0; n < layout.cpus; n++) this.#machine.notifyCpu(n, S.Pending.STOP);
     // Parked vCPUs ring the control bell, not this word; so look again soon. What disks are at is finished too.
-    const { virtio } = this.#machine;
-    while ((Atomics.load(control.parked, 0) < layout.cpus || virtio.busy) && !this.#ended)
+    const { drives } = this.#machine;
+    while ((Atomics.load(control.parked, 0) < layout.cpus || drives.busy) && !this.#ended)
       await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
@@ -176,9 +200,46 @@ export class MachineController implements MachineControl {
     this.#machine.clock.start();
     Atomics.store(control.running, 0, 1);
     Atomics.notify(control.running, 0);
+    this.#machine.drives.ringAll();
+  }
+
+  /** Stops the machine, runs `body`, and lets it go on where it ran; see `SnapshotHost`. */
+  async #whileStopped<T>(
+    state: 'save-vm' | 'restore-vm',
+    body: () => Promise<T>,
+    after?: (error: unknown) => RunState,
+  ): Promise<T> {
+    if (this.#ended) throw new MonitorError('the machine is ending');
+    const { control } = this.#machine;
+    const before = this.#status;
+    if (before === 'save-vm' || before === 'restore-vm') throw new MonitorError('the state of the machine is in use');
+    this.#status = state;
+    this.#after = undefined;
+    await this.#park();
+    Atomics.store(control.frozen, 0, 1);
+    if (before === 'running') this.#emit({ name: 'STOP' });
+    let next: RunState = before === 'shutdown' && state === 'restore-vm' ? 'paused' : before;
+    try {
+      return await body();
+    } catch (error) {
+      next = after?.(error) ?? before;
+      throw error;
+    } finally {
+      Atomics.store(control.frozen, 0, 0);
+      if (state === 'restore-vm') this.#lines.reconnect();
+      next = this.#after ?? next;
+      if (!this.#ended) {
+        this.#status = next;
+        if (next === 'running') {
+          this.#release();
+          this.#emit({ name: 'RESUME' });
+        }
+      }
+    }
   }
 
   async stop(): Promise<void> {
+    if (this.#status === 'save-vm' || this.#status === 'restore-vm') this.#after ??= 'paused';
     if (this.#status !== 'running') return;
     this.#status = 'paused';
     await this.#park();
@@ -189,6 +250,9 @@ export class MachineController implements MachineControl {
     if (this.#status === 'running') return;
     if (this.#status === 'shutdown' || this.#status === 'internal-error')
       throw new MonitorError('Resetting the Virtual Machine is required');
+    if (this.#status === 'save-vm' || this.#status === 'restore-vm')
+      throw new MonitorError('The state of the machine is being saved or loaded');
+    this.#drivesOf.goesOn();
     this.#status = 'running';
     this.#release();
     this.#emit({ name: 'RESUME' });
@@ -233,11 +297,9 @@ export class MachineController implements MachineControl {
     for (let n = 0; n < layout.cpus; n++) this.#machine.notifyCpu(n, S.Pending.STOP);
     this.#machine.clock.wakeUp();
     await this.#screen.close();
+    await this.#drivesOf.close();
     // Images are flushed and closed before the process goes.
-    for (const { state } of this.#machine.virtio.drives) {
-      Atomics.add(state.bell, 0, 1);
-      Atomics.notify(state.bell, 0);
-    }
+    this.#machine.drives.ringAll();
     const patience = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS).unref());
     await Promise.race([Promise.all(this.#drives.map((thread) => thread.ended)), patience]);
     await Promise.all([...this.#threads, ...this.#drives].map((thread) => thread.terminate()));
@@ -267,6 +329,11 @@ export class MachineController implements MachineControl {
         this.#emit({ name: 'SHUTDOWN', guest: true, reason: 'guest-shutdown' });
       } else await this.#finish('guest-shutdown', true, 0);
     } else if ((requests & (Request.RESET | Request.TRIPLE_FAULT)) !== 0) await this.#reset(true, 'guest-reset');
+    else if ((requests & Request.IO_ERROR) !== 0 && this.#status === 'running') {
+      this.#status = 'io-error';
+      await this.#park();
+      this.#emit({ name: 'STOP' });
+    }
   }
 
   #emit(event: MachineEvent): void {

@@ -1,39 +1,30 @@
-/** What a drive's I/O thread does: serves its queues against its image, and counts. */
+/** What an I/O thread does: serves a controller's requests against the images of its drives. */
 import type { Disk } from '../devices/virtio/disk.ts';
+import type { IoPart } from './drive-list.ts';
 import type { Machine } from './machine.ts';
-import type { DrivePart } from './virtio-parts.ts';
 
-/** Requests between two looks at whether the machine ends. */
-const BUDGET = 64;
-
-/** The disk, with what is read and written counted for statistics. */
-function counted(disk: Disk, state: DrivePart['state']): Disk {
-  return {
-    get size() {
-      return disk.size;
-    },
-    readOnly: disk.readOnly,
-    read(offset, buffer) {
-      disk.read(offset, buffer);
-      state.readOperations++;
-      state.readBytes += buffer.length;
-    },
-    write(offset, buffer) {
-      disk.write(offset, buffer);
-      state.writeOperations++;
-      state.writtenBytes += buffer.length;
-    },
-    flush: () => disk.flush(),
-    discard: (offset, length) => disk.discard(offset, length),
-    writeZeroes: (offset, length, unmap) => disk.writeZeroes(offset, length, unmap),
-  };
-}
-
-/** Serves until the machine ends; `ready` is called when the guest may see the disk. */
-export function serveDrive(machine: Machine, { blk, state }: DrivePart, disk: Disk, ready: () => void): void {
+/**
+ * Serves until the machine ends. `disks` are the images of `io.drives`, in that order; undefined where there is no
+ * medium. `ready` is called when the guest may see them. `work` does what else there is to do with the drives, and returns
+ * after how many milliseconds it wants to be called again, or Infinity; the bell rings for it too. While the machine
+ * stands, no request is taken: its state may be on its way into a file.
+ */
+export function serveDrives(
+  machine: Machine,
+  io: IoPart,
+  disks: readonly (Disk | undefined)[],
+  ready: () => void,
+  work: () => number = () => Number.POSITIVE_INFINITY,
+): void {
   const { shared, control, pci } = machine;
-  const image = counted(disk, state);
-  shared.lock.hold(() => blk.setSize(image.size));
+  const { state, drives } = io;
+  const sizes = disks.map((disk) => disk?.size ?? 0);
+  shared.lock.hold(() => {
+    for (const [n, drive] of drives.entries()) {
+      drive.setDisk(disks[n]);
+      drive.setSize(sizes[n]);
+    }
+  });
   ready();
   // Memory that a guest moved (video memory in a BAR) is where this thread's map says only after a sync.
   const locked = <T>(body: () => T): T =>
@@ -41,12 +32,21 @@ export function serveDrive(machine: Machine, { blk, state }: DrivePart, disk: Di
       pci.sync();
       return body();
     });
-  const queues = blk.queueSizes.length;
   for (;;) {
     const seen = Atomics.load(state.bell, 0);
-    let more = false;
-    for (let queue = 0; queue < queues; queue++) more = blk.process(queue, BUDGET, image, locked) || more;
+    const wait = work();
+    for (const [n, drive] of drives.entries()) {
+      // A medium that is changed is the slot's affair.
+      if (drive.slot !== undefined || drive.disk === undefined || drive.disk.size === sizes[n]) continue;
+      const size = drive.disk.size;
+      sizes[n] = size;
+      shared.lock.hold(() => drive.setSize(size));
+    }
+    // Who stops the machine sets `running` first and then waits for `active`: one of the two sees the other.
+    Atomics.store(state.active, 0, 1);
+    const more = Atomics.load(control.running, 0) !== 0 && io.process(locked);
+    Atomics.store(state.active, 0, 0);
     if (Atomics.load(control.ending, 0) !== 0) return;
-    if (!more) Atomics.wait(state.bell, 0, seen, 1000);
+    if (!more && wait > 0) Atomics.wait(state.bell, 0, seen, Math.min(1000, wait));
   }
 }

@@ -33,9 +33,11 @@ import type { VcpuTlbs } from '../x86/system/paging.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
+import { DriveList } from './drive-list.ts';
 import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
+import { StorageParts } from './storage-parts.ts';
 import { VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
@@ -87,6 +89,9 @@ export class Machine {
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
   readonly virtio: VirtioParts;
+  readonly storage: StorageParts;
+  /** Drives of all controllers, and their I/O threads. */
+  readonly drives: DriveList;
   /** Streams to the outside: the serial ports first. */
   readonly lines: CharLine[] = [];
   /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
@@ -321,7 +326,9 @@ export class Machine {
       }
     }
 
+    this.drives = new DriveList(shared);
     this.virtio = new VirtioParts(config, {
+      drives: this.drives,
       shared,
       memory: this.memory,
       bus: this.pci,
@@ -331,6 +338,10 @@ export class Machine {
       trace: () => {},
     });
     this.lines.push(...this.virtio.lines);
+    this.storage = new StorageParts(config, {
+      ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
+      irq: (n) => this.irq(n),
+    });
     this.#remap();
   }
 
@@ -485,6 +496,7 @@ export class Machine {
     this.fwCfg.reset();
     this.port92.reset();
     this.virtio.reset();
+    this.storage.reset();
     this.pci.sync();
   }
 }

@@ -71,6 +71,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
   if (chosen.refused.length > 0)
     fail('bad-config', 'cpus.features', `this CPU has no '${chosen.refused.join("', '")}'; -cpu help lists the features`);
+  if (chosen.missing.length > 0) hooks.warn(`the CPU model '${model}' is without ${chosen.missing.join(', ')} in this version`);
   if (config.machine.accelerator === 'kvm')
     fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
   const ramBytes = config.memoryMiB * 1048576;
@@ -130,10 +131,12 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     regions: config.machine.options?.tier !== 'baseline',
   };
   const data = { config, layout, roms, memory };
-  const started = machine.virtio.drives.map(({ config: drive }, index) => {
+  const started = machine.drives.threads.map((io, index) => {
+    const { drives } = io;
     const thread = startThread({ ...data, role: 'io', index, baseline: undefined });
     controller.adopt(thread, true);
-    return { thread, field: `drives.${config.drives.indexOf(drive)}.file` };
+    controller.linkDrives(io, thread);
+    return { thread, field: drives.length === 1 ? `drives.${config.drives.indexOf(drives[0].config)}.file` : 'drives' };
   });
   for (const { thread, field } of started) {
     try {
@@ -146,6 +149,15 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   }
   controller.adopt(startThread({ ...data, role: 'clock', index: 0, baseline: undefined }), false);
   for (let index = 0; index < count; index++) controller.adopt(startThread({ ...data, role: 'vcpu', index, baseline }), false);
+  const { restore } = config.lifecycle;
+  if (restore !== undefined)
+    try {
+      if (restore.kind === 'file') await controller.block.loadState(restore.path);
+      else await controller.block.loadSnapshot(restore.name);
+    } catch (error) {
+      await controller.quit('host-error', 1);
+      fail('bad-state', 'lifecycle.restore', (error as Error).message);
+    }
   if (!config.lifecycle.paused) await controller.cont();
   return controller;
 }

@@ -26,7 +26,7 @@ export class Sampler {
 
   /** `running`: whether the machine as a whole runs. */
   sample(running: boolean): MachineStats {
-    const { control, clock, layout, virtio } = this.#machine;
+    const { control, clock, layout, drives } = this.#machine;
     let total = 0;
     const vcpus = this.#cpus.map((cpu, index): VcpuStats => {
       const instructions = cpu.getNumber(S.INSTRUCTIONS);
@@ -61,10 +61,10 @@ export class Sampler {
       vcpus,
       memory: { totalBytes: layout.ramBytes, usedBytes: null, residentBytes: this.#resident() },
       mips,
-      ...(virtio.drives.length === 0
+      ...(drives.drives.length === 0
         ? {}
         : {
-            drives: virtio.drives.map(({ config, state }) => ({
+            drives: drives.drives.map(({ config, state }) => ({
               id: config.id,
               readBytes: state.readBytes,
               writtenBytes: state.writtenBytes,

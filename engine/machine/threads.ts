@@ -1,12 +1,12 @@
 /** What the worker threads of a VM process do. */
 import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
-import type { DriveConfig, MachineConfig } from '../contract/machine-config.ts';
-import type { Disk } from '../devices/virtio/disk.ts';
+import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
-import { serveDrive } from './drives.ts';
+import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
+import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
 import { Machine, type MachineHost, type MachineParts } from './machine.ts';
@@ -15,7 +15,7 @@ import { VcpuBus } from './vcpu-bus.ts';
 
 export interface ThreadData {
   readonly role: 'clock' | 'vcpu' | 'io';
-  /** Index of the vCPU or the drive. */
+  /** Index of the vCPU or the I/O thread. */
   readonly index: number;
   readonly config: MachineConfig;
   readonly layout: MachineLayout;
@@ -24,12 +24,10 @@ export interface ThreadData {
   readonly baseline: LinkedBaseline | undefined;
 }
 
-export interface ThreadHost extends MachineHost {
+export interface ThreadHost extends MachineHost, DriveThreadHost {
   threadId(): number;
   /** Writes a line to the log, at once. */
   log(line: string): void;
-  /** Opens a drive's image; throws a `BlockError`. */
-  openDrive(config: DriveConfig): { readonly disk: Disk; close(): void };
   /** Tells the control thread that an I/O thread has its image open. */
   ready(): void;
 }
@@ -68,15 +66,21 @@ export function runClock(data: ThreadData, host: ThreadHost): void {
   machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
 }
 
-/** Opens a drive's image and serves its queue until the machine ends; then everything is flushed and closed. */
+/** Opens the images of the drives that an I/O thread has, and serves them until the machine ends; then all is flushed and closed. */
 export function runIo(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, FIRST_IO_OWNER + data.index, -1, host));
-  const part = machine.virtio.drives[data.index];
-  const { disk, close } = host.openDrive(part.config);
+  const io = machine.drives.threads[data.index];
+  const thread = new DriveThread(machine, io, host);
   try {
-    serveDrive(machine, part, disk, () => host.ready());
+    serveDrives(
+      machine,
+      io,
+      thread.disks,
+      () => host.ready(),
+      () => thread.work(),
+    );
   } finally {
-    close();
+    thread.close();
   }
 }
 

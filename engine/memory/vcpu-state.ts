@@ -69,14 +69,20 @@ export const MODE = 0x2bc;
 export const MXCSR = 0x2c0;
 /** Nonzero: an interrupt is waiting for IF. */
 export const INTR_WAIT = 0x2cc;
-/** Nonzero: interrupts held back for one instruction (STI, MOV SS). */
+/** Interrupts are held back for the instruction at SHADOW_RIP: see `Shadow`. What is set for another RIP holds no longer. */
 export const SHADOW = 0x2c4;
 /** Zero where all of AVX, SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD, bit 3: AVX is #UD. Kept by writes to CR0, CR4 and XCR0. */
 export const FPU_BLOCK = 0x2c8;
 /** Which of the spaces have entries, a bit each; set before the first entry is made. */
-export const SPACES_USED = 0x2d4;
+export const SPACES_USED = 0x3c8;
 /** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
 export const CODE_HIT = 0x2d0;
+/** Low half of the RIP that SHADOW is about. */
+export const SHADOW_RIP = 0x2d4;
+/** Bits for DR6 of the instruction that runs, or ran before MOV SS. */
+export const DEBUG_HITS = 0x2d8;
+/** NMIs: see `Nmi`. */
+export const NMI = 0x2dc;
 /** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
 export const SCRATCH = 0x300;
 /** What a slow store must do with the scratch after it is filled: first address, size, second page ... */
@@ -90,6 +96,8 @@ export const SCRATCH_SPLIT = 0x360;
 export const TEMP = 0x380;
 /** Linear address that an EA record computed for the instruction after it. */
 export const ADDRESS = 0x3c0;
+/** The constant 2^32: index of RIP-relative operands whose displacement from the page's start has no room in 32 bits. */
+export const RIP_CARRY = 0x3f8;
 /** x87 and MMX state; see x86/fpu. */
 export const FPU = 0x400;
 /** Vector registers 0-15, 64 bytes each: XMM is the first 16 bytes, YMM the first 32. */
@@ -161,7 +169,14 @@ export const Pending = {
   STOP: 256,
   /** A debugger or the monitor wants the vCPU's thread. */
   CALL: 512,
+  /** TF was set: leave translated code, the next instruction runs alone. */
+  DEBUG: 1024,
 } as const;
+
+/** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */
+export const Shadow = { STI: 1, STACK: 2 } as const;
+/** Bits of `NMI`: none is taken until IRET; one waits for that. */
+export const Nmi = { BLOCKED: 1, WAITS: 2 } as const;
 
 export const ES = 0;
 export const CS = 1;

@@ -46,7 +46,7 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-const noMore = (text: string, command: string): void => {
+export const noMore = (text: string, command: string): void => {
   if (text.trim() !== '') throw new UsageError(`${command}: extraneous characters at the end of line`);
 };
 

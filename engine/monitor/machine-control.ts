@@ -11,6 +11,7 @@ import type { CharFrontend, CharSink } from '../bus/chardev.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import type { QmpErrorClass, QmpRunState, QmpShutdownCause } from '../contract/qmp.ts';
 import type { MachineStats } from '../contract/stats.ts';
+import type { BlockControl } from './block-control.ts';
 import type { QKeyCode } from './keys.ts';
 
 export type RunState = QmpRunState;
@@ -201,6 +202,9 @@ export interface MachineControl {
   setVncPassword?(password: string | undefined): void;
   /** What `query-vnc` says; absent: no VNC server. */
   vncInfo?(): VncInfo;
+
+  /** Drives, snapshots and saved state; absent: the machine has no such thing. */
+  readonly block?: BlockControl;
 
   /** Calls `listener` for every event until the returned function is called. */
   subscribe(listener: (event: MachineEvent) => void): () => void;

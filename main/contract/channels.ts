@@ -10,6 +10,16 @@ import { z } from 'zod';
 import { vmChangesSchema, vmIdSchema, vmNameSchema } from './definition.ts';
 import type { ErrorEnvelope } from './errors.ts';
 import { type Settings, settingsChangesSchema } from './settings.ts';
+import {
+  diskSizeSchema,
+  type ImportPreview,
+  type Pool,
+  type SnapshotTree,
+  snapshotNameSchema,
+  type Volume,
+  volumeFormatSchema,
+  volumeNameSchema,
+} from './storage.ts';
 import type {
   AppInfo,
   BrokenVm,
@@ -101,6 +111,64 @@ export const requests = {
   'vm.monitor': request<string>()(
     z.strictObject({ id: vmIdSchema, line: z.string().max(1000), cpu: z.int().min(0).max(63).optional() }),
   ),
+  /** Saves the running machine and ends it; its next start goes on from there. As a task. */
+  'vm.save': request<Task>()(vm),
+  /** Forgets what was saved: the next start is a cold one. */
+  'vm.discardSaved': request<VmSummary>()(vm),
+  /** Puts a file into a CD or floppy drive, or (null) takes out what is there; a running VM's drive at once. */
+  'vm.changeMedium': request<VmDetails>()(
+    z.strictObject({ id: vmIdSchema, drive: z.string().max(40), file: path.nullable(), force: z.boolean().optional() }),
+  ),
+  /** Makes a new disk image in the VM's folder and adds it as a drive; the VM must be off. */
+  'vm.addDisk': request<VmDetails>()(
+    z.strictObject({
+      id: vmIdSchema,
+      size: diskSizeSchema,
+      format: volumeFormatSchema,
+      bus: z.enum(['virtio', 'ide', 'sata', 'scsi']),
+    }),
+  ),
+
+  'snapshot.tree': request<SnapshotTree>()(vm),
+  /** With the machine's state where it runs. */
+  'snapshot.create': request<Task>()(
+    z.strictObject({ id: vmIdSchema, name: snapshotNameSchema, description: z.string().max(1000).optional() }),
+  ),
+  /** Goes back to a snapshot: what was not kept in another one is lost. Starts the VM where the snapshot has its state. */
+  'snapshot.revert': request<Task>()(z.strictObject({ id: vmIdSchema, name: snapshotNameSchema })),
+  /** Snapshots made after it stay: each is whole by itself. */
+  'snapshot.delete': request<Task>()(z.strictObject({ id: vmIdSchema, name: snapshotNameSchema })),
+
+  'storage.pools': request<Pool[]>()(none),
+  'storage.addPool': request<Pool>()(z.strictObject({ path })),
+  /** Takes a pool off the list; its files stay. */
+  'storage.removePool': request<null>()(z.strictObject({ id: z.string().max(40) })),
+  'storage.volumes': request<Volume[]>()(z.strictObject({ pool: z.string().max(40) })),
+  'storage.inspect': request<Volume>()(z.strictObject({ path })),
+  'storage.create': request<Volume>()(
+    z.strictObject({ pool: z.string().max(40), name: volumeNameSchema, format: volumeFormatSchema, size: diskSizeSchema }),
+  ),
+  'storage.grow': request<Volume>()(z.strictObject({ path, size: diskSizeSchema })),
+  /** Gives back what the guest has freed, as a task. */
+  'storage.compact': request<Task>()(z.strictObject({ path })),
+  'storage.clone': request<Task>()(z.strictObject({ path, name: volumeNameSchema })),
+  /** For good. Refused where another volume needs it or a VM runs with it; `force`: although VMs that are off have it. */
+  'storage.delete': request<null>()(z.strictObject({ path, force: z.boolean().optional() })),
+
+  'import.preview': request<ImportPreview>()(z.strictObject({ path })),
+  /** Makes a VM of an OVA or OVF package, or of a disk of another manager, as a task. */
+  'import.run': request<Task>()(
+    z.strictObject({
+      path,
+      name: vmNameSchema,
+      memoryMiB: z
+        .int()
+        .min(4)
+        .max(1 << 20),
+      cpus: z.int().min(1).max(64),
+    }),
+  ),
+
   /** Which VMs the asking window shows: only they get thumbnails. */
   'vm.watch': request<null>()(z.strictObject({ ids: z.array(vmIdSchema).max(1000) })),
   /** Forgets a definition that was set aside, leaving the file where it is. */
@@ -142,7 +210,7 @@ export const requests = {
 
   /** Opens a window on a VM (Electron); error `unsupported` where pages open their own. */
   'window.open': request<null>()(
-    z.strictObject({ id: vmIdSchema, view: z.enum(['console', 'details', 'serial', 'graphs']).optional() }),
+    z.strictObject({ id: vmIdSchema, view: z.enum(['console', 'details', 'serial', 'graphs', 'snapshots']).optional() }),
   ),
   'window.setFullScreen': request<null>()(z.strictObject({ on: z.boolean() })),
 } as const;
@@ -164,6 +232,10 @@ export interface Events {
   /** A new picture; a PNG in a data URL. */
   'vm.thumbnail': { readonly id: string; readonly version: number; readonly url: string };
   'vm.broken': BrokenVm[];
+  /** Pools, volumes or who uses them changed: ask anew. */
+  'storage.changed': Record<never, never>;
+  /** A VM's snapshots changed. */
+  'snapshot.changed': { readonly id: string };
   'task.changed': Task;
   'task.removed': { readonly id: string };
   'notification.added': Notification;

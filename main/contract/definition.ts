@@ -70,6 +70,12 @@ export const driveSchema = z.strictObject({
   readOnly: z.boolean(),
   cache: z.enum(['writeback', 'writethrough', 'none', 'unsafe']),
   discard: z.enum(['unmap', 'ignore']),
+  /** What the guest sees as the disk's serial number. */
+  serial: z
+    .string()
+    .max(20, 'A serial number has at most 20 characters')
+    .regex(/^[\x20-\x7e]*$/, 'A serial number has plain letters and digits')
+    .optional(),
 });
 
 export const nicSchema = z.strictObject({

@@ -24,6 +24,10 @@ export interface VmSummary {
   readonly accelerator: 'jit' | 'kvm' | null;
   /** Why it is `crashed`, or why the last start failed; with the end of its log. */
   readonly problem: VmProblem | null;
+  /** Its machine was saved: the next start goes on from there. */
+  readonly saved: boolean;
+  /** Why the machine stopped by itself (its disk is full ...), in words; null where it did not. */
+  readonly stopReason: string | null;
   /** Changes with the picture: fetch it by `vm.thumbnail`. Null: there is none. */
   readonly thumbnailVersion: number | null;
   /** Host CPU use of the last 40 samples, 0 to 100 (of all its vCPUs). */
@@ -117,7 +121,7 @@ export interface Detection {
   /** What the medium says of itself; empty strings where it is no ISO 9660 image. */
   readonly volumeId: string;
   readonly publisher: string;
-  readonly kind: 'iso9660' | 'qcow2' | 'linux-kernel' | 'elf' | 'unknown';
+  readonly kind: 'iso9660' | 'qcow2' | 'vmdk' | 'vdi' | 'vhdx' | 'vhd' | 'ova' | 'ovf' | 'linux-kernel' | 'elf' | 'unknown';
   readonly sizeBytes: number;
   /** In words, where nothing was found. */
   readonly note?: string;

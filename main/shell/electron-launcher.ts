@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { MessageChannelMain, type MessagePortMain, type UtilityProcess, utilityProcess } from 'electron';
 import { WebSocketServer } from 'ws';
 import type { ProcessMessage } from '../../engine/contract/index.ts';
+import type { ToolLauncher } from '../storage/image-tool.ts';
 import type { Launcher, PortMessage, VmProcess, VmProcessEvents } from '../vm/launcher.ts';
 
 export class ElectronLauncher implements Launcher {
@@ -25,6 +26,26 @@ export class ElectronLauncher implements Launcher {
     return new UtilityVmProcess(child);
   }
 }
+
+/** The engine's command line as a utility process: the app's own program runs no scripts when it is packed. */
+export const electronTool =
+  (program: string): ToolLauncher =>
+  (args) => {
+    const child = utilityProcess.fork(program, [...args], { stdio: 'pipe', serviceName: 'vivarium img' });
+    const listen = (stream: unknown, listener: (text: string) => void): void => {
+      const readable = stream as NodeJS.ReadableStream | null;
+      readable?.setEncoding('utf8');
+      readable?.on('data', listener);
+    };
+    return {
+      onOutput: (listener) => listen(child.stdout, listener),
+      onError: (listener) => listen(child.stderr, listener),
+      ended: new Promise((resolve) => {
+        child.once('exit', (code) => resolve(code));
+      }),
+      kill: () => void child.kill(),
+    };
+  };
 
 class UtilityVmProcess implements VmProcess {
   readonly #child: UtilityProcess;

@@ -11,7 +11,7 @@ import { envelopeOf, type PortKind, type RequestMessage } from '../contract/inde
 import { configFolder, defaultLibrary } from '../host/files.ts';
 import { Services } from '../services.ts';
 import { controlSocketPath } from './control-socket.ts';
-import { ElectronLauncher } from './electron-launcher.ts';
+import { ElectronLauncher, electronTool } from './electron-launcher.ts';
 import { setMenu } from './electron-menu.ts';
 import { pageOrigin, registerScheme, Windows } from './electron-windows.ts';
 import { HttpShell } from './http-shell.ts';
@@ -111,12 +111,20 @@ class ElectronShell {
       const { response } = await dialog.showMessageBox({
         type: 'question',
         message: running.length === 1 ? `"${running[0].name}" is running.` : `${running.length} VMs are running.`,
-        detail: 'They are turned off when Vivarium ends; what their systems have not saved is lost.',
-        buttons: ['Turn off and quit', 'Cancel'],
-        defaultId: 1,
-        cancelId: 1,
+        detail:
+          'Saved, they go on where they are when they are started again. Turned off, what their systems have not saved is lost.',
+        buttons: ['Save and quit', 'Turn off and quit', 'Cancel'],
+        defaultId: 0,
+        cancelId: 2,
       });
-      if (response !== 0) return;
+      if (response === 2) return;
+      if (response === 0) {
+        const failed = await this.#services.saveAll();
+        if (failed.length > 0) {
+          dialog.showErrorBox('Not all could be saved', failed.join('\n'));
+          return;
+        }
+      }
     }
     this.#quitting = true;
     this.#control.close();
@@ -171,6 +179,7 @@ async function main(): Promise<void> {
       version: paths.version,
       shell: 'electron',
       launcher: new ElectronLauncher(paths.engineEntry),
+      tool: electronTool(paths.engineCli),
       controlSocket: socket,
       windows,
       firmware: findFirmware(paths.firmware),

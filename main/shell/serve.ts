@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { AppError } from '../contract/index.ts';
 import { configFolder, defaultLibrary } from '../host/files.ts';
 import { Services } from '../services.ts';
+import { forkTool } from '../storage/image-tool.ts';
 import { ForkLauncher } from '../vm/fork-launcher.ts';
 import { controlSocketPath } from './control-socket.ts';
 import { startDevelopment } from './development.ts';
@@ -70,6 +71,7 @@ export async function serve(
     version: paths.version,
     shell: 'serve',
     launcher: new ForkLauncher({ entry: options.engineEntry ?? paths.engineEntry }),
+    tool: forkTool(paths.engineCli),
     controlSocket: socket,
     firmware: findFirmware(paths.firmware),
     firstVm: !options.background,

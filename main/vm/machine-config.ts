@@ -15,10 +15,12 @@ export interface ConfigOptions {
   readonly folder: string;
   readonly paused: boolean;
   readonly firmware: FirmwareFiles;
+  /** Go on from there instead of booting. */
+  readonly restore?: MachineConfig['lifecycle']['restore'];
 }
 
 /** Rejects (by throwing an AppError with the field) what this version has no devices for. */
-export function machineConfig(definition: VmDefinition, { folder, paused, firmware }: ConfigOptions): MachineConfig {
+export function machineConfig(definition: VmDefinition, { folder, paused, firmware, restore }: ConfigOptions): MachineConfig {
   const resolve = (path: string): string => (isAbsolute(path) ? path : join(folder, path));
   const { boot, cpus } = definition;
   if (definition.drives.length > 0 && !support.disk) throw new AppError('unsupported', missing.disk, { field: 'drives' });
@@ -40,17 +42,21 @@ export function machineConfig(definition: VmDefinition, { folder, paused, firmwa
           }
         : firmwareBoot(boot, firmware),
     drives: definition.drives
-      .filter(({ file }) => file !== '')
-      .map(({ id, media, file, format, bus, readOnly, cache, discard }) => ({
+      .filter(({ file, media }) => file !== '' || media !== 'disk')
+      .map(({ id, media, file, format, bus, readOnly, cache, discard, serial }) => ({
         id,
         media,
-        file: resolve(file),
+        file: file === '' ? '' : resolve(file),
         format,
         interface: bus,
         readOnly: readOnly || media === 'cdrom',
         snapshot: false,
         cache,
         discard,
+        ...(serial === undefined || serial === '' ? {} : { serial }),
+        // What the host cannot do stops the machine, so that the person can mend it and nothing is lost.
+        onReadError: 'stop' as const,
+        onWriteError: 'stop' as const,
       })),
     netdevs: definition.nics.map(({ id, model, mac, forwards }) => ({
       id,
@@ -66,7 +72,12 @@ export function machineConfig(definition: VmDefinition, { folder, paused, firmwa
     monitors: [],
     devices: definition.rng ? [{ driver: 'virtio-rng-pci', id: 'rng0', properties: {} }] : [],
     sockets: { qmp: [] },
-    lifecycle: { paused, onReboot: definition.onReboot === 'destroy' ? 'exit' : 'reset', onPoweroff: 'exit' },
+    lifecycle: {
+      paused,
+      ...(restore === undefined ? {} : { restore }),
+      onReboot: definition.onReboot === 'destroy' ? 'exit' : 'reset',
+      onPoweroff: 'exit',
+    },
     debug: { trace: [], items: [] },
   };
 }

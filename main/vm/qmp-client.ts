@@ -55,6 +55,11 @@ export class QmpClient {
     });
   }
 
+  /** The same for a command that `QmpCommands` does not know. */
+  command(command: string, args: Readonly<Record<string, unknown>>, timeoutMs = defaultTimeout): Promise<unknown> {
+    return this.execute(command as keyof QmpCommands, args as never, timeoutMs);
+  }
+
   /** A message from the machine. */
   receive(message: QmpMessage): void {
     if ('QMP' in message) {

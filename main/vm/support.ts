@@ -3,10 +3,10 @@
  * definition that asks for more is refused at start, in the same words.
  */
 export const support = {
-  disk: false,
-  cdrom: false,
+  disk: true,
+  cdrom: true,
   network: false,
-  firmware: false,
+  firmware: true,
 } as const satisfies Record<string, boolean>;
 
 export const missing = {

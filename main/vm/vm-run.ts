@@ -10,9 +10,11 @@
  * A start that fails (the process says `failed`, or ends before `started`) ends in `shutoff` with the error for whoever
  * started it.
  */
+import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { MachineConfig, MachineStats, ProcessMessage, QmpEventMessage } from '../../engine/contract/index.ts';
 import { AppError, type ErrorCode, type VmState } from '../contract/index.ts';
+import type { TaskReport } from '../tasks/tasks.ts';
 import type { Launcher, PortMessage, VmProcess } from './launcher.ts';
 import type { LogFile } from './log-file.ts';
 import { QmpClient } from './qmp-client.ts';
@@ -40,6 +42,8 @@ const codes: Readonly<Record<string, ErrorCode>> = {
   'file-missing': 'file-missing',
   'port-in-use': 'port-in-use',
   'bad-config': 'invalid',
+  'bad-image': 'bad-file',
+  'bad-state': 'bad-file',
 };
 
 export class VmRun {
@@ -56,6 +60,7 @@ export class VmRun {
   #sawShutdown = false;
   #ending = false;
   #powerdownTimer: NodeJS.Timeout | undefined;
+  #stopReason: string | null = null;
 
   constructor(launcher: Launcher, config: MachineConfig, log: LogFile, events: RunEvents) {
     this.config = config;
@@ -77,6 +82,11 @@ export class VmRun {
 
   get state(): VmState {
     return this.#state;
+  }
+
+  /** Why the machine stopped by itself, in words; null where it did not. */
+  get stopReason(): string | null {
+    return this.#stopReason;
   }
 
   get pid(): number | null {
@@ -144,6 +154,73 @@ export class VmRun {
     await this.#qmp.execute('send-key', { keys: keys.map((data) => ({ type: 'qcode', data })) });
   }
 
+  /** Saves, loads or deletes a snapshot with the machine's state, in all disks that the machine writes to. */
+  async snapshot(kind: 'save' | 'load' | 'delete', name: string, report: TaskReport): Promise<void> {
+    const devices = this.config.drives
+      .filter(({ media, readOnly, file }) => media === 'disk' && !readOnly && file !== '')
+      .map(({ id }) => id);
+    const id = `snapshot-${randomUUID()}`;
+    await this.#qmp.command(`snapshot-${kind}`, {
+      'job-id': id,
+      tag: name,
+      devices,
+      ...(kind === 'delete' ? {} : { vmstate: devices[0] }),
+    });
+    const cancel = (): void => void this.#qmp.command('job-cancel', { id }).catch(() => {});
+    report.signal.addEventListener('abort', cancel);
+    try {
+      for (;;) {
+        const jobs = (await this.#qmp.command('query-jobs', {})) as {
+          id: string;
+          status: string;
+          error?: string;
+          'current-progress': number;
+          'total-progress': number;
+        }[];
+        const job = jobs.find((each) => each.id === id);
+        if (job === undefined) throw new AppError('engine', 'The snapshot job has gone');
+        if (job['total-progress'] > 0) report.progress(job['current-progress'] / job['total-progress']);
+        if (job.status === 'concluded') {
+          await this.#qmp.command('job-dismiss', { id });
+          if (job.error !== undefined) throw new AppError('engine', job.error);
+          return;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 60));
+      }
+    } finally {
+      report.signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  /** Saves the machine to a file; it stands after it. */
+  async saveTo(path: string, report: TaskReport): Promise<void> {
+    await this.#qmp.command('migrate', { uri: `file:${path}` });
+    const cancel = (): void => void this.#qmp.command('migrate_cancel', {}).catch(() => {});
+    report.signal.addEventListener('abort', cancel);
+    try {
+      for (;;) {
+        const info = (await this.#qmp.command('query-migrate', {})) as {
+          status?: string;
+          'error-desc'?: string;
+          ram?: { transferred: number; total: number };
+        };
+        if (info.ram !== undefined && info.ram.total > 0) report.progress(info.ram.transferred / info.ram.total);
+        if (info.status === 'completed') return;
+        if (info.status === 'failed' || info.status === 'cancelled')
+          throw new AppError('engine', info['error-desc'] ?? 'The machine could not be saved');
+        await new Promise((resolve) => setTimeout(resolve, 60));
+      }
+    } finally {
+      report.signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  /** Puts another medium into a drive (null: takes it out). */
+  async changeMedium(drive: string, file: string | null, force: boolean): Promise<void> {
+    if (file === null) await this.#qmp.command('eject', { device: drive, force });
+    else await this.#qmp.command('blockdev-change-medium', { device: drive, filename: file, force });
+  }
+
   statistics(): Promise<MachineStats> {
     return this.#qmp.execute('x-query-stats', {}, 5000);
   }
@@ -208,9 +285,25 @@ export class VmRun {
       // Ending stops the machine too: that is no pause.
       if (!this.#sawShutdown && this.#state !== 'starting') this.#become('paused');
     } else if (event.event === 'RESUME') {
+      this.#stopReason = null;
       if (this.#state !== 'starting') this.#become('running');
     } else if (event.event === 'POWERDOWN') {
       if (this.#state === 'running') this.#shuttingDown();
+    } else if (event.event === 'BLOCK_IO_ERROR') {
+      const { device, operation, action, nospace, reason } = event.data as unknown as {
+        device: string;
+        operation: string;
+        action: string;
+        nospace?: boolean;
+        reason: string;
+      };
+      this.#log.write(`drive ${device}: a ${operation} failed (${action}): ${reason}`);
+      if (action === 'stop') {
+        this.#stopReason = `${nospace === true ? `There is no room left for the drive "${device}"` : `The drive "${device}" has a problem`}: ${reason}`;
+        this.#events.changed();
+      }
+    } else if (['JOB_STATUS_CHANGE', 'MIGRATION'].includes(event.event)) {
+      // Whoever started the work asks how far it is.
     } else this.#log.write(`event: ${event.event}${event.data === undefined ? '' : ` ${JSON.stringify(event.data)}`}`);
   }
 

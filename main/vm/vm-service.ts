@@ -3,9 +3,11 @@
  * Operations on one VM that change its run or its definition come one after another.
  */
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rename, rm, stat } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { isAbsolute, join } from 'node:path';
+import type { MachineConfig } from '../../engine/contract/index.ts';
 import {
   AppError,
   envelopeOf,
@@ -15,12 +17,15 @@ import {
   type VmChanges,
   type VmDefinition,
   type VmDetails,
+  type VmDrive,
   type VmProblem,
   type VmState,
   type VmSummary,
 } from '../contract/index.ts';
 import type { EventBus } from '../event-bus.ts';
 import { freeMemoryMiB, totalMemoryMiB } from '../host/capabilities.ts';
+import { reasonOf } from '../host/files.ts';
+import type { TaskReport } from '../tasks/tasks.ts';
 import { checkInitrd, checkKernel } from './boot-files.ts';
 import { History } from './history.ts';
 import type { Launcher, PortMessage } from './launcher.ts';
@@ -57,7 +62,24 @@ interface Entry {
   thumbnailVersion: number | null;
   /** The definition the present run began with, as JSON. */
   startedWith: string | undefined;
+  /** What its machine was when it was saved lies in its folder. */
+  saved: boolean;
   queue: Promise<unknown>;
+}
+
+export interface StartOptions {
+  readonly paused?: boolean;
+  /** Go on from this snapshot's state. */
+  readonly snapshot?: string;
+}
+
+/** Rejects where a file cannot be a medium. */
+async function checkMedium(file: string): Promise<void> {
+  if (!isAbsolute(file)) throw new AppError('invalid', 'Give the whole path, from the root', { field: 'file' });
+  const found = await stat(file).catch((error: unknown) => {
+    throw new AppError('file-missing', `${file}: ${reasonOf(error)}`, { field: 'file' });
+  });
+  if (found.isDirectory()) throw new AppError('bad-file', `${file} is a folder`, { field: 'file' });
 }
 
 /** A MAC address with the prefix that QEMU and libvirt use. */
@@ -101,7 +123,8 @@ export class VmService {
 
   summary(id: string): VmSummary {
     const definition = this.#library.get(id);
-    const { run, problem, thumbnailVersion, history } = this.#entry(id);
+    const entry = this.#entry(id);
+    const { run, problem, thumbnailVersion, history } = entry;
     const live = run !== undefined;
     return {
       id,
@@ -117,6 +140,8 @@ export class VmService {
       pid: run?.pid ?? null,
       accelerator: run?.accelerator ?? null,
       problem,
+      saved: entry.saved,
+      stopReason: run?.stopReason ?? null,
       thumbnailVersion,
       sparkline: live
         ? history.recent
@@ -196,27 +221,148 @@ export class VmService {
     if (await this.#library.purgeExpired()) this.#options.bus.emit('undo.changed', this.#library.undoTokens());
   }
 
-  start(id: string, { paused = false }: { paused?: boolean } = {}): Promise<VmSummary> {
+  start(id: string, options: StartOptions = {}): Promise<VmSummary> {
+    return this.#inTurn(id, () => this.startInTurn(id, options));
+  }
+
+  /** The same for whoever has the VM to itself already (`alone`). */
+  async startInTurn(id: string, { paused = false, snapshot }: StartOptions = {}): Promise<VmSummary> {
+    const entry = this.#entry(id);
+    if (entry.run !== undefined) throw new AppError('wrong-state', `"${this.#library.get(id).name}" is running already`);
+    if (this.#closing) throw new AppError('wrong-state', 'Vivarium is closing');
+    const definition = this.#library.get(id);
+    try {
+      await this.checkStartable(definition);
+      const restore: MachineConfig['lifecycle']['restore'] =
+        snapshot !== undefined
+          ? { kind: 'snapshot', name: snapshot }
+          : entry.saved
+            ? { kind: 'file', path: this.#savedFile(id) }
+            : undefined;
+      await this.#launch(entry, definition, paused, restore);
+      // It fits the disks only once.
+      await this.#forgetSaved(entry);
+    } catch (error) {
+      // Its process is about to end; until then the VM could not be started again.
+      await this.#entry(id).run?.gone;
+      entry.problem = {
+        at: Date.now(),
+        error: { ...envelopeOf(error), code: startCode(error) },
+        logTail: await entry.log.tail(crashLogLines),
+      };
+      this.#changed(id);
+      throw error;
+    }
+    return this.summary(id);
+  }
+
+  isOff(id: string): boolean {
+    return this.#entry(id).run === undefined;
+  }
+
+  /** The VM that runs with a file as one of its disks, by name. */
+  userOf(path: string): string | undefined {
+    for (const { run } of this.#entries.values())
+      if (run?.config.drives.some(({ file, readOnly }) => file === path && !readOnly)) return run.config.name;
+    return undefined;
+  }
+
+  /** Runs `work` when nothing else changes the VM, and keeps others from it meanwhile. */
+  alone<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#inTurn(id, work);
+  }
+
+  /** Saves the running machine into its folder and ends it. */
+  async saveInTurn(id: string, report: TaskReport): Promise<void> {
+    const run = this.running(id);
+    if (run.state !== 'running' && run.state !== 'paused')
+      throw new AppError('wrong-state', `"${this.#library.get(id).name}" cannot be saved now: it is ${stateWords[run.state]}`);
+    const picture = await this.#entry(id).sampler?.picture();
+    if (picture !== undefined) await this.#newPicture(this.#entry(id), picture);
+    await run.saveTo(this.#savedFile(id), report);
+    this.#entry(id).saved = true;
+    await run.forceOff();
+    this.#changed(id);
+  }
+
+  /** Forgets what was saved. */
+  discardSaved(id: string): Promise<VmSummary> {
     return this.#inTurn(id, async () => {
-      const entry = this.#entry(id);
-      if (entry.run !== undefined) throw new AppError('wrong-state', `"${this.#library.get(id).name}" is running already`);
-      if (this.#closing) throw new AppError('wrong-state', 'Vivarium is closing');
+      this.#mustBeOff(id, 'discard what was saved of');
+      await this.#forgetSaved(this.#entry(id));
+      return this.summary(id);
+    });
+  }
+
+  #savedFile(id: string): string {
+    return join(this.#library.folder(id), 'saved.state');
+  }
+
+  async #forgetSaved(entry: Entry): Promise<void> {
+    if (!entry.saved) return;
+    await rm(this.#savedFile(entry.id), { force: true });
+    entry.saved = false;
+    this.#changed(entry.id);
+  }
+
+  /** Changes a drive's medium: in the definition, and in the machine where it runs. */
+  changeMedium(id: string, drive: string, file: string | null, force: boolean): Promise<VmDetails> {
+    return this.#inTurn(id, async () => {
       const definition = this.#library.get(id);
+      const found = definition.drives.find((each) => each.id === drive);
+      if (found === undefined || found.media === 'disk')
+        throw new AppError('invalid', `"${drive}" is no drive with a medium to change`, { field: 'drive' });
+      if (file !== null) await checkMedium(file);
+      const { run, startedWith } = this.#entry(id);
+      // A drive that was added since the start is not in the machine yet.
+      if (run?.config.drives.some((each) => each.id === drive)) await run.changeMedium(drive, file, force);
+      await this.#library.update({
+        ...definition,
+        drives: definition.drives.map((each) => (each.id === drive ? { ...each, file: file ?? '' } : each)),
+      });
+      // What the machine has now is what the definition says: nothing waits for its next start.
+      if (run !== undefined && startedWith === runtimePart(definition))
+        this.#entry(id).startedWith = runtimePart(this.#library.get(id));
+      this.#changed(id);
+      return this.details(id);
+    });
+  }
+
+  /** Adds a drive whose image `make` makes in the VM's folder. */
+  addDisk(
+    id: string,
+    { format, bus }: { readonly format: VmDrive['format']; readonly bus: VmDrive['bus'] },
+    make: (path: string) => Promise<void>,
+  ): Promise<VmDetails> {
+    return this.#inTurn(id, async () => {
+      this.#mustBeOff(id, 'give a disk to');
+      if (this.#entry(id).saved)
+        throw new AppError('wrong-state', 'The VM was saved: start it, or discard what was saved, first');
+      const definition = this.#library.get(id);
+      const folder = this.#library.folder(id);
+      const extension = format === 'qcow2' ? 'qcow2' : 'img';
+      let n = 0;
+      while (definition.drives.some((each) => each.id === `disk${n}`) || existsSync(join(folder, `disk${n}.${extension}`))) n++;
+      const file = `disk${n}.${extension}`;
+      await make(join(folder, file));
+      const drive: VmDrive = {
+        id: `disk${n}`,
+        media: 'disk',
+        file,
+        format,
+        bus,
+        readOnly: false,
+        cache: 'writeback',
+        discard: 'unmap',
+      };
       try {
-        await this.checkStartable(definition);
-        await this.#launch(entry, definition, paused);
+        await this.#library.update({ ...definition, drives: [...definition.drives, drive] });
       } catch (error) {
-        // Its process is about to end; until then the VM could not be started again.
-        await this.#entry(id).run?.gone;
-        entry.problem = {
-          at: Date.now(),
-          error: { ...envelopeOf(error), code: startCode(error) },
-          logTail: await entry.log.tail(crashLogLines),
-        };
-        this.#changed(id);
+        await rm(join(folder, file), { force: true });
         throw error;
       }
-      return this.summary(id);
+      this.#changed(id);
+      return this.details(id);
     });
   }
 
@@ -277,6 +423,11 @@ export class VmService {
     return dataUrl(picture);
   }
 
+  /** The same as bytes. */
+  async screenshotBytes(id: string): Promise<Buffer | undefined> {
+    return await this.#entry(id).sampler?.picture();
+  }
+
   async thumbnail(id: string): Promise<string | null> {
     this.#library.get(id);
     const picture = await readFile(this.#thumbnailFile(id)).catch(() => undefined);
@@ -302,11 +453,24 @@ export class VmService {
   async checkStartable(definition: VmDefinition): Promise<void> {
     this.checkMemory(definition.memoryMiB);
     const { boot } = definition;
+    await this.#checkDrives(definition);
     if (boot.kind !== 'kernel') return;
     const resolve = (path: string): string => (isAbsolute(path) ? path : join(this.#library.folder(definition.id), path));
     await checkKernel(resolve(boot.kernel), 'boot.kernel');
     if (boot.initrd !== undefined && boot.initrd !== '')
       await checkInitrd(resolve(boot.initrd), 'boot.initrd', AbortSignal.timeout(2000));
+  }
+
+  /** Rejects where an image of a drive is not there. */
+  async #checkDrives(definition: VmDefinition): Promise<void> {
+    for (const [n, { file, media, id }] of definition.drives.entries()) {
+      if (file === '') continue;
+      const path = isAbsolute(file) ? file : join(this.#library.folder(definition.id), file);
+      await stat(path).catch((error: unknown) => {
+        const what = media === 'disk' ? `The disk "${id}"` : `The medium of "${id}"`;
+        throw new AppError('file-missing', `${what}, ${path}: ${reasonOf(error)}`, { field: `drives.${n}.file` });
+      });
+    }
   }
 
   /** Throws `no-memory` when the host has less than a VM of this size takes. */
@@ -332,12 +496,18 @@ export class VmService {
         );
   }
 
-  async #launch(entry: Entry, definition: VmDefinition, paused: boolean): Promise<void> {
+  async #launch(
+    entry: Entry,
+    definition: VmDefinition,
+    paused: boolean,
+    restore: MachineConfig['lifecycle']['restore'],
+  ): Promise<void> {
     const { id } = entry;
     const config = machineConfig(definition, {
       folder: this.#library.folder(id),
       paused,
       firmware: this.#options.firmware ?? {},
+      restore,
     });
     entry.problem = null;
     entry.startedWith = runtimePart(definition);
@@ -432,6 +602,7 @@ export class VmService {
       problem: null,
       thumbnailVersion: null,
       startedWith: undefined,
+      saved: existsSync(this.#savedFile(id)),
       queue: Promise.resolve(),
     };
     this.#entries.set(id, entry);

@@ -9,6 +9,7 @@ import type { EventName, Events, RequestArgs, RequestName, RequestResult, Wizard
 import { AppError } from '../../main/contract/index.ts';
 import { cpioArchive } from '../../main/guests/cpio.ts';
 import { Services, type ServicesOptions } from '../../main/services.ts';
+import { forkTool } from '../../main/storage/image-tool.ts';
 import { ForkLauncher } from '../../main/vm/fork-launcher.ts';
 
 export const doubleEntry = fileURLToPath(new URL('./vm-double.ts', import.meta.url));
@@ -60,6 +61,7 @@ export async function openServices(context: TestContext, folder: string, options
     version: '0.0.0',
     shell: 'serve',
     launcher: new ForkLauncher({ entry: doubleEntry }),
+    tool: forkTool(fileURLToPath(new URL('../../engine/cli/main.ts', import.meta.url))),
     controlSocket: null,
     firstVm: true,
     sampleMs: 50,

@@ -41,7 +41,6 @@ export function renew(machine: BareMachine): void {
   ram.granules.fill(0);
   vcpu.dropAll();
   cpu.u8.fill(0);
-  cpu.stepping = false;
   cpu.i32[S.EXCEPTION >> 2] = -1;
   machine.out.length = 0;
   machine.tripleFaulted = false;

@@ -17,6 +17,13 @@
     mov word [bx + 2], 2
     END
 
+;; stores by CS
+; { "mode": 16, "regs": { "rcx": 18 }, "expect": { "w": { "0x900": 18 } } }
+    jmp 0x0010:(there - 0x100)
+there:
+    mov [cs:0x800], cx
+    END
+
 ;; FFFF:0010 is above 1 MiB
 ; { "mode": 16, "expect": { "w": { "0x100000": "0x1234" } } }
     mov ax, 0xffff

@@ -92,7 +92,6 @@ function outcome(machine: BareMachine, mode: ModeName, code: Uint8Array, from: S
   cpu.u8.fill(0, 0, S.EXIT_COUNTS);
   cpu.i32[S.EXCEPTION >> 2] = -1;
   system.registers.reset(false);
-  cpu.stepping = false;
   if (mode === 64) machine.long();
   else if (mode === 16) for (const index of [S.ES, S.CS, S.SS, S.DS, S.FS, S.GS]) system.segments.setReal(index, 0);
   else {

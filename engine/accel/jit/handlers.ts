@@ -14,14 +14,17 @@ import type { Type } from '../../ir/ops.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { FORM_BITS, type Form, formBits, formsOf, parseRows, type Row } from '../../x86/decode/rows.ts';
 import { INTEGER, X87 } from '../../x86/decode/tables.ts';
-import { SSE } from '../../x86/decode/tables-sse.ts';
+import { CRYPTO, SSE } from '../../x86/decode/tables-sse.ts';
+import { AVX, BMI } from '../../x86/decode/tables-vex.ts';
 import { arithmetic } from '../../x86/emit/arithmetic.ts';
+import { bmi } from '../../x86/emit/bmi.ts';
 import { type Emitter, Instruction } from '../../x86/emit/context.ts';
 import { control } from '../../x86/emit/control.ts';
 import { moves } from '../../x86/emit/move.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../../x86/emit/prelude.ts';
 import { shifts } from '../../x86/emit/shift.ts';
 import { sse } from '../../x86/emit/sse.ts';
+import { vex } from '../../x86/emit/vex.ts';
 
 /** Table indices of the handlers that stand for no instruction. */
 export const Handler = {
@@ -46,12 +49,15 @@ export const Handler = {
 /** Index of the first form's handler. */
 export const FIRST_FORM = Handler.PRELUDE + PRELUDE_KINDS.length;
 
-const emitters: Record<string, Emitter> = { ...arithmetic, ...shifts, ...moves, ...control, ...sse };
+const emitters: Record<string, Emitter> = { ...arithmetic, ...shifts, ...moves, ...control, ...bmi, ...sse, ...vex };
 
 export const rows: readonly Row[] = (() => {
   const list = parseRows(INTEGER);
   list.push(...parseRows(X87, list.length));
   list.push(...parseRows(SSE, list.length));
+  list.push(...parseRows(CRYPTO, list.length));
+  list.push(...parseRows(AVX, list.length, true));
+  list.push(...parseRows(BMI, list.length, true));
   return list;
 })();
 

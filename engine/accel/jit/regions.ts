@@ -150,7 +150,13 @@ export function collectBlocks(source: RegionSource, entry: number): Collected | 
     }
     if (current.length > 0) close(piece.end);
   }
-  return blocks.has(entry) ? { find: (offset) => source.find(offset), blocks: [...blocks.values()], entries: entries.filter((offset) => blocks.has(offset)) } : undefined;
+  return blocks.has(entry)
+    ? {
+        find: (offset) => source.find(offset),
+        blocks: [...blocks.values()],
+        entries: entries.filter((offset) => blocks.has(offset)),
+      }
+    : undefined;
 }
 
 function hasBranch(body: Body): boolean {

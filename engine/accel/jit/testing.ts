@@ -27,6 +27,9 @@ export class BareMachine {
   tripleFaulted = false;
   stopped = false;
   portIn: (port: number, size: number) => number = () => 0xffffffff;
+  /** The vector that an interrupt request has. */
+  acknowledge: () => number = () => -1;
+  tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
   /** `both`: hot code goes to the region tier, as in a machine; `region`: all code does, at once. */
   constructor(tier: 'baseline' | 'region' | 'both' = 'both') {
@@ -54,8 +57,8 @@ export class BareMachine {
       },
       readMmio: () => 0xffffffff,
       writeMmio: () => {},
-      acknowledge: () => -1,
-      tsc: () => Math.floor(performance.now() * 1e6),
+      acknowledge: () => this.acknowledge(),
+      tsc: () => this.tsc(),
       setTsc: () => {},
       readApicMsr: () => undefined,
       writeApicMsr: () => undefined,

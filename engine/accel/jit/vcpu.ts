@@ -9,8 +9,10 @@ import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { FORM_BITS } from '../../x86/decode/rows.ts';
+import { memoryAccess, placeDisplacement } from '../../x86/emit/access.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
+import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
@@ -75,7 +77,7 @@ export class JitVcpu {
   readonly system: System;
   readonly cpu: Cpu;
   readonly cache: CodeCache;
-  readonly #decoder = new Decoder(rows);
+  readonly #decoder: Decoder;
   readonly #host: VcpuHost;
   readonly #u8: Uint8Array;
   readonly #data: DataView;
@@ -98,6 +100,7 @@ export class JitVcpu {
     this.system = system;
     const { cpu } = system;
     this.cpu = cpu;
+    this.#decoder = new Decoder(rows, (feature) => system.cpuid.has(feature));
     this.#host = host;
     this.#allTlbs = allTlbs;
     this.#u8 = cpu.memory.bytes;
@@ -105,7 +108,6 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
-    cpu.breakpointsChanged = () => this.#updateStepping();
   }
 
   /** Makes the baseline module's instance. */
@@ -183,7 +185,10 @@ export class JitVcpu {
       }
       const record = this.#lookup();
       if (record === 0) continue;
-      const stepping = (state[S.MODE >> 2] & Mode.STEP) !== 0;
+      if (this.#alone) {
+        this.#runAlone(record);
+        continue;
+      }
       state[S.CODE_HIT >> 2] = 0;
       const code = this.#run(cpu.at, record);
       switch (code) {
@@ -214,7 +219,6 @@ export class JitVcpu {
           state[S.STOPPED_AT >> 2] = 0;
           break;
       }
-      if (stepping && (state[S.EFLAGS >> 2] & FLAG.TF) !== 0) this.#debugTrap();
     }
   }
 
@@ -228,24 +232,30 @@ export class JitVcpu {
   #service(): boolean {
     const { cpu } = this;
     const state = cpu.i32;
+    // Where it goes on may change here: the branch that left must not be linked to that.
+    state[S.STOPPED_AT >> 2] = 0;
     let pending = Atomics.load(state, S.PENDING >> 2);
+    // All that this asks for is to come here.
+    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
     if ((pending & S.Pending.FLUSH) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.INTR | S.Pending.NMI);
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI);
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.
       pending = Atomics.load(state, S.PENDING >> 2);
     }
     if (state[S.SHADOW >> 2] !== 0) {
-      // One instruction after MOV SS goes first; the request stays and is seen at its end or soon after.
+      if (state[S.SHADOW_RIP >> 2] === state[S.NEXT_RIP >> 2]) {
+        // One instruction after STI or MOV SS goes first; the request stays and is seen at its end.
+        this.#once = true;
+        return true;
+      }
       state[S.SHADOW >> 2] = 0;
-      return true;
     }
-    if ((pending & S.Pending.NMI) !== 0) {
-      Atomics.and(state, S.PENDING >> 2, ~S.Pending.NMI);
+    if ((pending & S.Pending.NMI) !== 0 && this.system.takeNmi()) {
       this.system.interrupts.interrupt(2, 'external', cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     } else if ((pending & S.Pending.INTR) !== 0) {
@@ -288,14 +298,55 @@ export class JitVcpu {
     const vector = state[S.EXCEPTION >> 2];
     const code = state[S.EXCEPTION_CODE >> 2];
     state[S.EXCEPTION >> 2] = -1;
-    this.system.interrupts.exception(vector, code, rip);
+    if (vector === RUN_ALONE) {
+      cpu.setNumber(S.NEXT_RIP, rip);
+      this.#once = true;
+    } else this.system.interrupts.exception(vector, code, rip);
   }
 
-  #debugTrap(): void {
+  /** The next instruction runs alone. */
+  #once = false;
+  /** What `#lookup` found is one instruction that must run alone. */
+  #alone = false;
+  /** Linear address of what `#lookup` found. */
+  #address = 0;
+
+  /** Runs one instruction with all that debugging asks for before and after it. */
+  #runAlone(record: number): void {
     const { cpu } = this;
-    cpu.i32[(S.DR + 32) >> 2] |= 0x4000;
-    cpu.i32[S.STOPPED_AT >> 2] = 0;
-    this.system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
+    const { debug } = this.system;
+    const state = cpu.i32;
+    this.#once = false;
+    if (!debug.begin(this.#address)) return;
+    const rip = cpu.getNumber(S.NEXT_RIP);
+    let last = record;
+    while (this.#data.getInt32(last, true) !== Handler.STEP) last += S.RECORD_BYTES;
+    const behind = this.system.ripOf(last);
+    state[S.CODE_HIT >> 2] = 0;
+    // No entry of the code table has such a key: branches come back here.
+    const key = state[(S.CODE_KEY >> 2) + 1];
+    state[(S.CODE_KEY >> 2) + 1] = key | ALONE_KEY;
+    const code = this.#run(cpu.at, record);
+    // A change of mode has set another.
+    if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;
+    if (code === Exit.FAULT) {
+      debug.abandon();
+      this.#deliverFault();
+      return;
+    }
+    if (code === Exit.RESYNC) {
+      cpu.setNumber(S.NEXT_RIP, this.system.ripOf(state[S.STOPPED_AT >> 2]));
+      state[S.STOPPED_AT >> 2] = 0;
+      // It has not run where its own record went; where the end's went, it has.
+      if (cpu.getNumber(S.NEXT_RIP) === rip) {
+        debug.abandon();
+        this.#once = true;
+        return;
+      }
+    }
+    state[S.STOPPED_AT >> 2] = 0;
+    if (debug.end(cpu.getNumber(S.NEXT_RIP) !== behind)) return;
+    if (code === Exit.HALT) this.#halt();
   }
 
   #stepEnd(record: number): number {
@@ -305,21 +356,13 @@ export class JitVcpu {
     return Exit.JUMP;
   }
 
-  #updateStepping(): void {
-    const { cpu } = this;
-    cpu.stepping = (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0;
-    this.system.segments.updateMode();
-  }
-
   // --- finding records --------------------------------------------------------------------------------------------
 
   /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
   #lookup(): number {
     const { cpu } = this;
     const state = cpu.i32;
-    const flags = state[S.EFLAGS >> 2];
-    if (((flags & FLAG.TF) !== 0) !== cpu.stepping) this.#updateStepping();
-    const mode = state[S.MODE >> 2];
+    let mode = state[S.MODE >> 2];
     const ripLow = state[S.NEXT_RIP >> 2];
     const ripHigh = state[(S.NEXT_RIP >> 2) + 1];
     const rip = cpu.getNumber(S.NEXT_RIP);
@@ -340,6 +383,9 @@ export class JitVcpu {
       }
       const page = cpu.memory.pageOf(host);
       const offset = lowOf(address) & 0xfff;
+      this.#address = address;
+      this.#alone = this.#once || this.system.debug.wants(address);
+      if (this.#alone) mode |= Mode.STEP;
       let record = this.cache.find(page, offset, mode);
       const from = state[S.STOPPED_AT >> 2];
       if (record === 0) {
@@ -349,6 +395,12 @@ export class JitVcpu {
         }
         record = this.#decode(page, host, offset, mode, address);
         this.cache.note(record, page);
+      }
+      if (this.#alone) {
+        // Neither linked nor cached: it is entered from here only.
+        state[S.STOPPED_AT >> 2] = 0;
+        cpu.setNumber(S.RIP_BASE, rip - offset);
+        return record;
       }
       // Link a branch within the page: it stays right for as long as the page's records do.
       if (
@@ -498,7 +550,7 @@ export class JitVcpu {
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
-      if (decoder.base === S.RIP_BASE) decoder.disp = (decoder.disp + position) | 0;
+      placeDisplacement(decoder, position);
       if (decoder.memory && decoder.prelude !== 'NONE') {
         this.#writePrelude(at, position);
         at += S.RECORD_BYTES;
@@ -546,10 +598,7 @@ export class JitVcpu {
   #writePrelude(at: number, position: number): void {
     const data = this.#data;
     const decoder = this.#decoder;
-    const { row } = decoder;
-    const index = row.operands.findIndex((operand) => 'EMOWQ'.includes(operand.kind));
-    const bytes = memoryBytes(decoder.size, row.operands[index]?.size ?? '');
-    const writes = index === 0 && !READ_ONLY.has(row.mnemonic) ? 1 : 0;
+    const { bytes, write } = memoryAccess(decoder);
     data.setInt32(at, preludeHandler[decoder.prelude], true);
     data.setUint16(at + S.RECORD.offset, position, true);
     data.setUint8(at + S.RECORD.length, 0);
@@ -559,12 +608,12 @@ export class JitVcpu {
     data.setUint8(at + S.RECORD.scale, decoder.scale);
     if (decoder.prelude === 'MOFFS' || decoder.prelude === 'MOFFS64') {
       data.setUint16(at + S.RECORD.a, bytes, true);
-      data.setUint16(at + S.RECORD.b, writes, true);
+      data.setUint16(at + S.RECORD.b, write, true);
       data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
       data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
     } else {
       data.setInt32(at + S.RECORD.disp, decoder.disp, true);
-      data.setInt32(at + S.RECORD.imm, bytes | (writes << 8), true);
+      data.setInt32(at + S.RECORD.imm, (bytes << 1) | write, true);
     }
   }
 
@@ -591,58 +640,8 @@ export class JitVcpu {
   }
 }
 
+/** Set in the key of the code table while an instruction runs alone: nothing has such a key. */
+const ALONE_KEY = 0x80000000 | 0;
+
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);
-/** Rows whose first operand, memory, is only read. */
-const READ_ONLY = new Set([
-  'CMP',
-  'TEST',
-  'PUSH_E',
-  'JMP_E',
-  'CALL_E',
-  'MUL',
-  'IMUL1',
-  'DIV',
-  'IDIV',
-  'BT',
-  'NOP',
-  'LMSW',
-  'LLDT',
-  'LTR',
-  'VERR',
-  'VERW',
-  'LDMXCSR',
-  'LGDT',
-  'LIDT',
-  'FXRSTOR',
-  'INVLPG',
-  'CLFLUSH',
-  'CALL_FAR_M',
-  'JMP_FAR_M',
-  'X87',
-  'CMPS',
-  'LEA',
-]);
-
-/** Bytes that a memory operand of that size letter spans, for limit checks; 1 where the instruction checks by itself. */
-function memoryBytes(size: number, letter: string): number {
-  switch (letter[0]) {
-    case 'b':
-      return 1;
-    case 'w':
-      return 2;
-    case 'd':
-      return 4;
-    case 'q':
-      return 8;
-    case 'x':
-      return 16;
-    case 'y':
-      return size === 64 ? 8 : 4;
-    case 'v':
-    case 'z':
-      return size / 8;
-    default:
-      return 1;
-  }
-}

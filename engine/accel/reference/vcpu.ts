@@ -9,6 +9,7 @@ import { Exit } from '../../ir/exit.ts';
 import { ends, verify } from '../../ir/verify.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, decodedForm } from '../../x86/decode/decoder.ts';
+import { memoryAccess, placeDisplacement } from '../../x86/emit/access.ts';
 import { emitPrelude } from '../../x86/emit/prelude.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf, raise } from '../../x86/system/cpu.ts';
@@ -32,7 +33,7 @@ export class ReferenceVcpu {
   readonly system: System;
   readonly cpu: Cpu;
   readonly #host: ReferenceHost;
-  readonly #decoder = new Decoder(rows);
+  readonly #decoder: Decoder;
   readonly #executor: ReferenceExecutor;
   readonly #record: number;
   readonly #data: DataView;
@@ -43,6 +44,7 @@ export class ReferenceVcpu {
   constructor(system: System, record: number, host: ReferenceHost) {
     this.system = system;
     this.cpu = system.cpu;
+    this.#decoder = new Decoder(rows, (feature) => system.cpuid.has(feature));
     this.#host = host;
     this.#record = record;
     this.#data = new DataView(this.cpu.buffer);
@@ -79,19 +81,19 @@ export class ReferenceVcpu {
   #step(): void {
     const { cpu, system } = this;
     const state = cpu.i32;
-    const stepping = (state[S.EFLAGS >> 2] & FLAG.TF) !== 0;
-    const shadowed = state[S.SHADOW >> 2] !== 0;
     const rip = cpu.getNumber(S.NEXT_RIP);
+    const address = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
+    // Every instruction runs alone here.
+    if (!system.debug.begin(address)) return;
     let code: number;
     try {
       code = this.#instruction(rip);
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
+      system.debug.abandon();
       system.interrupts.exception(problem.vector, problem.code, rip);
       return;
     }
-    // What held interrupts back for one instruction holds no longer, unless this one said so itself.
-    if (shadowed) state[S.SHADOW >> 2] = 0;
     switch (code) {
       case 0:
         cpu.setNumber(S.NEXT_RIP, system.nextOf(this.#record));
@@ -100,21 +102,15 @@ export class ReferenceVcpu {
         const vector = state[S.EXCEPTION >> 2];
         state[S.EXCEPTION >> 2] = -1;
         state[S.STOPPED_AT >> 2] = 0;
+        system.debug.abandon();
         system.interrupts.exception(vector, state[S.EXCEPTION_CODE >> 2], rip);
         return;
       }
-      case Exit.HALT:
-        this.#halt();
-        break;
       default:
         break;
     }
-    // TF as it was before the instruction counts (SDM 3A, 18.3.1.4), but going into a handler clears it.
-    const enters = ENTERS.test(this.#decoder.row.mnemonic) && (state[S.EFLAGS >> 2] & FLAG.TF) === 0;
-    if (stepping && !enters && state[S.SHADOW >> 2] === 0) {
-      state[(S.DR + 32) >> 2] |= 0x4000;
-      system.interrupts.exception(1, 0, cpu.getNumber(S.NEXT_RIP));
-    }
+    const branched = cpu.getNumber(S.NEXT_RIP) !== system.nextOf(this.#record);
+    if (!system.debug.end(branched) && code === Exit.HALT) this.#halt();
   }
 
   /** Fetches, decodes and runs the instruction at `rip`; gives what the executor gave. */
@@ -142,7 +138,7 @@ export class ReferenceVcpu {
     const address = long ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const offset = lowOf(address) & 0xfff;
     cpu.setNumber(S.RIP_BASE, rip - offset);
-    if (decoder.base === S.RIP_BASE) decoder.disp = (decoder.disp + offset) | 0;
+    placeDisplacement(decoder, offset);
     if (decoder.memory && decoder.prelude !== 'NONE') {
       const code = this.#address(offset);
       if (code !== 0) return code;
@@ -177,7 +173,7 @@ export class ReferenceVcpu {
   #address(offset: number): number {
     const decoder = this.#decoder;
     if (decoder.prelude === 'NONE') return 0;
-    const [bytes, write] = accessOf(decoder);
+    const { bytes, write } = memoryAccess(decoder);
     const fields: Fields = {
       base: BigInt(decoder.base),
       index: BigInt(decoder.index),
@@ -188,11 +184,11 @@ export class ReferenceVcpu {
     };
     if (decoder.prelude.startsWith('MOFFS')) {
       fields.a = BigInt(bytes);
-      fields.b = write ? 1n : 0n;
+      fields.b = BigInt(write);
       fields.wide = BigInt.asIntN(64, (BigInt(decoder.wideHigh) << 32n) | BigInt(decoder.wideLow >>> 0));
     } else {
       fields.disp = BigInt(decoder.disp);
-      fields.imm = BigInt(bytes | (write ? 0x100 : 0));
+      fields.imm = BigInt((bytes << 1) | write);
     }
     const record = this.#record + S.RECORD_BYTES;
     this.#write(record, fields);
@@ -225,12 +221,12 @@ export class ReferenceVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | interrupts);
+    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | interrupts);
     if (rest !== 0 && !this.#host.service(rest)) return false;
-    // Held back by STI or MOV SS: `#step` clears that after one instruction.
-    if (state[S.SHADOW >> 2] !== 0) return true;
-    if ((pending & S.Pending.NMI) !== 0) {
-      Atomics.and(state, S.PENDING >> 2, ~S.Pending.NMI);
+    // Held back by STI or MOV SS for the instruction that comes now.
+    if (state[S.SHADOW >> 2] !== 0 && state[S.SHADOW_RIP >> 2] === state[S.NEXT_RIP >> 2]) return true;
+    if ((pending & S.Pending.NMI) !== 0 && this.system.takeNmi()) {
       this.system.interrupts.interrupt(2, 'external', cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     } else if ((pending & S.Pending.INTR) !== 0 && (state[S.EFLAGS >> 2] & FLAG.IF) !== 0) {
@@ -247,26 +243,9 @@ export class ReferenceVcpu {
   #halt(): void {
     const state = this.cpu.i32;
     state[S.HALTED >> 2] = 1;
-    state[S.SHADOW >> 2] = 0;
     while (state[S.HALTED >> 2] !== 0 && !this.#leaving) {
       if (Atomics.load(state, S.PENDING >> 2) === 0) this.#host.idle();
       if (Atomics.load(state, S.PENDING >> 2) !== 0 && !this.#service()) this.#leaving = true;
     }
   }
-}
-
-/** Instructions that go into a handler by themselves. */
-const ENTERS = /^(INT\d?|INTO|SYSCALL)$/;
-
-const READS_ONLY =
-  /^(CMP|TEST|PUSH_E|(JMP|CALL)_E|I?MUL1?|I?DIV|BT|NOP|LMSW|LLDT|LTR|VER[RW]|LDMXCSR|L[GI]DT|FXRSTOR|INVLPG|CLFLUSH|(CALL|JMP)_FAR_M|X87|CMPS|LEA|PREFETCH.*)$/;
-const BYTES: Record<string, number> = { b: 1, w: 2, d: 4, q: 8, x: 16 };
-
-/** Bytes of the memory operand that its segment's limit is checked for, and whether it is written. */
-function accessOf(decoder: Decoder): [bytes: number, write: boolean] {
-  const { row, size } = decoder;
-  const at = row.operands.findIndex((operand) => 'EMOWQ'.includes(operand.kind));
-  const letter = row.operands[at]?.size[0] ?? '';
-  const bytes = letter === 'v' || letter === 'z' ? size / 8 : letter === 'y' ? (size === 64 ? 8 : 4) : (BYTES[letter] ?? 1);
-  return [bytes, at === 0 && !READS_ONLY.test(row.mnemonic)];
 }

@@ -363,6 +363,25 @@ export function applySnapshot(node: Qcow2Node, idOrName: string): Snapshot {
   return snapshot;
 }
 
+/** Bytes of the image that nothing but this snapshot uses: what its deletion gives back. */
+export function exclusiveBytes(node: Qcow2Node, snapshot: Snapshot): number {
+  const { meta } = node;
+  const { offsets } = meta.readL1(snapshot.l1Offset, snapshot.l1Size);
+  let clusters = Math.ceil((snapshot.l1Size * 8) / node.clusterSize);
+  const alone = (cluster: number): boolean => meta.refcount(cluster) === 1;
+  walk(
+    node,
+    offsets,
+    (table) => {
+      if (alone(table / node.clusterSize)) clusters++;
+    },
+    (entry) => {
+      if (entry.compressed ? alone(clustersOf(node, entry)[0]) : alone(Math.floor(entry.host / node.clusterSize))) clusters++;
+    },
+  );
+  return clusters * node.clusterSize;
+}
+
 /** Bytes of the snapshot table in the file. */
 export function encodedSnapshotBytes(list: Snapshot[]): number {
   return encodeSnapshots(list).length;

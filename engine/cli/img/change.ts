@@ -3,7 +3,7 @@ import { BlockError } from '../../block/errors.ts';
 import type { BlockNode } from '../../block/node.ts';
 import { openImage } from '../../block/open.ts';
 import { Qcow2Node } from '../../block/qcow2/node.ts';
-import { applySnapshot, createSnapshot, deleteSnapshot } from '../../block/qcow2/snapshot.ts';
+import { applySnapshot, createSnapshot, deleteSnapshot, exclusiveBytes } from '../../block/qcow2/snapshot.ts';
 import { parseArgs, parseSize, Secrets, UsageError } from './args.ts';
 import { asQcow2, COMMON_FLAGS, COMMON_VALUES, cacheMode, host, openNamed, out, Progress, withNode } from './common.ts';
 import { snapshotTable } from './info.ts';
@@ -12,7 +12,7 @@ import { firstDifference } from './map.ts';
 /** `snapshot [-l | -a name | -c name | -d name] filename` */
 export function snapshot(argv: string[]): number {
   const parsed = parseArgs(argv, {
-    values: { ...COMMON_VALUES, '-a': 'apply', '-c': 'create', '-d': 'delete' },
+    values: { ...COMMON_VALUES, '-a': 'apply', '-c': 'create', '-d': 'delete', '--output': 'output' },
     flags: { ...COMMON_FLAGS, '-l': 'list' },
   });
   const [path, ...extra] = parsed.rest;
@@ -23,7 +23,19 @@ export function snapshot(argv: string[]): number {
   return withNode(node, () => {
     if (verbs.length === 0) {
       const list = node instanceof Qcow2Node ? node.snapshots : [];
-      if (list.length > 0) out(snapshotTable(list));
+      if (parsed.values.output === 'json') {
+        // Ours: qemu-img has no such form. `exclusive-size` is what a deletion gives back.
+        const rows = list.map((each) => ({
+          id: each.id,
+          name: each.name,
+          'vm-state-size': each.vmStateSize,
+          'date-sec': each.seconds,
+          'vm-clock-nsec': each.vmClock,
+          'disk-size': each.diskSize,
+          'exclusive-size': exclusiveBytes(node as Qcow2Node, each),
+        }));
+        out(`${JSON.stringify(rows, null, 2)}\n`);
+      } else if (list.length > 0) out(snapshotTable(list));
       return 0;
     }
     const verb = verbs[0];

@@ -3,12 +3,18 @@
  * The command line accepts what stands here and says of everything else that it is not there.
  */
 
-export const machineTypes = [{ name: 'pc', description: 'Standard PC (i440FX + PIIX)', default: true }] as const;
+import { featureName, IMPLEMENTED, MODELS } from '../../x86/system/cpu-models.ts';
+
+export const machineTypes = [
+  { name: 'pc', description: 'Standard PC (i440FX + PIIX)', default: true },
+  { name: 'q35', description: 'Standard PC (Q35 + ICH9)', default: false },
+] as const;
 
 /** Names of QEMU that mean a type of ours, and types that it has and this version has not. */
-export function findMachineType(name: string): 'pc' | 'unavailable' | undefined {
+export function findMachineType(name: string): 'pc' | 'q35' | 'unavailable' | undefined {
   if (name === 'pc' || /^pc-i440fx-\d+\.\d+$/.test(name)) return 'pc';
-  if (/^(q35|pc-q35-\d+\.\d+(\.\d+)?|microvm|isapc|none|xenfv.*|xenpv|x-remote)$/.test(name)) return 'unavailable';
+  if (name === 'q35' || /^pc-q35-\d+\.\d+(\.\d+)?$/.test(name)) return 'q35';
+  if (/^(microvm|isapc|none|xenfv.*|xenpv|x-remote)$/.test(name)) return 'unavailable';
   return undefined;
 }
 
@@ -19,7 +25,7 @@ export function findMachineType(name: string): 'pc' | 'unavailable' | undefined 
 export const machineProperties: Readonly<Record<string, readonly string[]>> = {
   acpi: ['on'],
   graphics: ['on', 'off'],
-  hpet: ['off'],
+  hpet: ['on', 'off'],
   i8042: ['on'],
   'kernel-irqchip': ['off'],
   kernel_irqchip: ['off'],
@@ -29,7 +35,7 @@ export const machineProperties: Readonly<Record<string, readonly string[]>> = {
   pit: ['on'],
   smm: ['off'],
   smbus: ['off'],
-  sata: ['off'],
+  sata: ['on', 'off'],
   suppress_vmdesc: ['on', 'off'],
   usb: ['off'],
   vmport: ['off'],
@@ -44,41 +50,29 @@ export interface CpuModel {
 }
 
 export const cpuModels: readonly CpuModel[] = [
-  { name: 'x86-64-v2', description: 'the second level of the x86-64 ABI (the default)', long: true },
-  { name: 'max', description: 'all that this version has', long: true },
-  { name: 'qemu64', description: 'a 64-bit CPU with SSE3 and CX16, as QEMU names it', long: true },
-  { name: 'qemu32', description: 'a 32-bit CPU with SSE3, as QEMU names it', long: false },
+  ...Object.entries(MODELS).map(([name, { description, features }]) => ({ name, description, long: features.includes('lm') })),
   { name: 'host', description: "the host's CPU (with KVM only)", accelerator: 'kvm', long: true },
 ];
 
 /** CPUID features that the emulated CPU has and that `-cpu MODEL,+f,-f` can switch. */
-export const cpuFeatures: readonly string[] = (
-  'fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ' +
-  'pni ssse3 cx16 sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline hypervisor fsgsbase smep smap ' +
-  'syscall nx pdpe1gb rdtscp lm lahf_lm kvm kvmclock invtsc'
-).split(' ');
+export const cpuFeatures: readonly string[] = IMPLEMENTED;
 
-/** Other spellings of features. */
-export const featureAliases: Readonly<Record<string, string>> = {
-  sse3: 'pni',
-  'sse4-1': 'sse4.1',
-  sse4_1: 'sse4.1',
-  'sse4-2': 'sse4.2',
-  sse4_2: 'sse4.2',
-  tsc_deadline: 'tsc-deadline',
-  i64: 'lm',
-  xd: 'nx',
-  'lahf-lm': 'lahf_lm',
-  'kvm-clock': 'kvmclock',
-};
+/** A feature's own name, whatever spelling it is given in. */
+export const cpuFeatureName: (given: string) => string = featureName;
 
-export type PropertyType = 'text' | 'chardev' | 'bool' | 'uint8' | 'uint16' | 'uint32' | 'object';
+export type PropertyType = 'text' | 'drive' | 'chardev' | 'bool' | 'uint8' | 'uint16' | 'uint32' | 'object';
 
 export interface DeviceModel {
   readonly name: string;
   readonly aliases?: readonly string[];
-  readonly bus: 'ISA' | 'PCI' | 'virtio-serial-bus';
-  readonly category: 'Input devices' | 'Misc devices' | 'Display devices' | 'Serial devices';
+  readonly bus: 'ISA' | 'PCI' | 'virtio-serial-bus' | 'SCSI' | 'IDE' | 'floppy-bus';
+  readonly category:
+    | 'Controller/Bridge devices'
+    | 'Storage devices'
+    | 'Input devices'
+    | 'Misc devices'
+    | 'Display devices'
+    | 'Serial devices';
   readonly description: string;
   readonly properties: Readonly<
     Record<string, { readonly type: PropertyType; readonly default?: string | number | boolean; readonly help: string }>
@@ -93,7 +87,121 @@ const port = {
   nr: { type: 'uint32', help: 'its number on the bus' },
 } as const;
 
+const storage = {
+  drive: { type: 'drive', help: 'the -drive or -blockdev node behind it' },
+  bootindex: { type: 'uint32', help: 'its place among what is started from, 0 first' },
+  serial: { type: 'text', help: 'its serial number' },
+  rerror: { type: 'text', help: 'what becomes of failed reads: report, ignore or stop' },
+  werror: { type: 'text', help: 'what becomes of failed writes: report, ignore, enospc or stop' },
+  'share-rw': { type: 'bool', help: 'accepted' },
+} as const;
+const blocks = {
+  logical_block_size: { type: 'uint32', default: 512, help: 'bytes of a logical block' },
+  physical_block_size: { type: 'uint32', default: 512, help: 'bytes of a physical block' },
+  min_io_size: { type: 'uint32', default: 0, help: 'the smallest request that is good, in bytes' },
+  opt_io_size: { type: 'uint32', default: 0, help: 'the best request, in bytes' },
+} as const;
+const scsi = {
+  ...storage,
+  'scsi-id': { type: 'uint32', help: 'its target' },
+  lun: { type: 'uint32', help: 'its logical unit' },
+  channel: { type: 'uint32', help: 'its channel: 0' },
+  vendor: { type: 'text', help: 'its vendor, 8 characters' },
+  product: { type: 'text', help: 'its product name, 16 characters' },
+  ver: { type: 'text', help: 'its revision, 4 characters' },
+  device_id: { type: 'text', help: 'its name in page 0x83' },
+  wwn: { type: 'text', help: 'its world wide name' },
+} as const;
+const ide = {
+  ...storage,
+  unit: { type: 'uint32', help: 'its place on the bus' },
+  model: { type: 'text', help: 'its model, 40 characters' },
+  ver: { type: 'text', help: 'its firmware revision, 8 characters' },
+  wwn: { type: 'text', help: 'its world wide name' },
+} as const;
+
 export const deviceModels: readonly DeviceModel[] = [
+  {
+    name: 'virtio-blk-pci',
+    aliases: ['virtio-blk-pci-non-transitional', 'virtio-blk-pci-transitional', 'virtio-blk'],
+    bus: 'PCI',
+    category: 'Storage devices',
+    description: 'a virtio disk',
+    properties: {
+      ...storage,
+      ...blocks,
+      discard: { type: 'bool', default: true, help: 'offers discards' },
+      'write-zeroes': { type: 'bool', default: true, help: 'offers writing zeros' },
+      'num-queues': { type: 'uint16', default: 1, help: 'request queues' },
+      'queue-size': { type: 'uint16', default: 256, help: 'entries of a queue' },
+      iothread: { type: 'object', help: 'accepted: every disk has a thread of its own' },
+    },
+    required: ['drive'],
+  },
+  {
+    name: 'virtio-scsi-pci',
+    aliases: ['virtio-scsi-pci-non-transitional', 'virtio-scsi-pci-transitional', 'virtio-scsi'],
+    bus: 'PCI',
+    category: 'Storage devices',
+    description: 'a virtio SCSI adapter',
+    properties: {
+      num_queues: { type: 'uint32', default: 1, help: 'request queues' },
+      virtqueue_size: { type: 'uint32', default: 256, help: 'entries of a queue' },
+      max_sectors: { type: 'uint32', default: 0xffff, help: 'blocks of 512 bytes in one command' },
+      cmd_per_lun: { type: 'uint32', default: 128, help: 'commands of one unit at once' },
+      iothread: { type: 'object', help: 'accepted: every adapter has a thread of its own' },
+    },
+  },
+  {
+    name: 'scsi-hd',
+    bus: 'SCSI',
+    category: 'Storage devices',
+    description: 'a SCSI disk',
+    properties: {
+      ...scsi,
+      ...blocks,
+      removable: { type: 'bool', default: false, help: 'says that its medium can be taken out' },
+      rotation_rate: { type: 'uint16', default: 0, help: 'revolutions a minute; 1: none, solid state' },
+    },
+    required: ['drive'],
+  },
+  { name: 'scsi-cd', bus: 'SCSI', category: 'Storage devices', description: 'a SCSI CD drive', properties: scsi },
+  {
+    name: 'ide-hd',
+    bus: 'IDE',
+    category: 'Storage devices',
+    description: 'an IDE or SATA disk',
+    properties: { ...ide, rotation_rate: { type: 'uint16', default: 0, help: 'revolutions a minute; 1: none, solid state' } },
+    required: ['drive'],
+  },
+  { name: 'ide-cd', bus: 'IDE', category: 'Storage devices', description: 'an IDE or SATA CD drive', properties: ide },
+  {
+    name: 'ich9-ahci',
+    aliases: ['ahci'],
+    bus: 'PCI',
+    category: 'Storage devices',
+    description: 'an AHCI controller with six ports',
+    properties: {},
+  },
+  {
+    name: 'nvme',
+    bus: 'PCI',
+    category: 'Storage devices',
+    description: 'an NVMe controller with one namespace',
+    properties: {
+      ...storage,
+      logical_block_size: blocks.logical_block_size,
+      max_ioqpairs: { type: 'uint32', default: 64, help: 'pairs of I/O queues at most' },
+    },
+    required: ['drive', 'serial'],
+  },
+  {
+    name: 'floppy',
+    bus: 'floppy-bus',
+    category: 'Storage devices',
+    description: 'a floppy drive of 1.44 MB',
+    properties: { ...storage, unit: { type: 'uint32', help: 'drive 0 or 1' } },
+  },
   {
     name: 'isa-serial',
     bus: 'ISA',
@@ -177,12 +285,19 @@ export const busProperties: Readonly<Record<DeviceModel['bus'], readonly string[
   ISA: ['id', 'bus'],
   PCI: ['id', 'bus', 'addr'],
   'virtio-serial-bus': ['id', 'bus'],
+  SCSI: ['id', 'bus'],
+  IDE: ['id', 'bus'],
+  'floppy-bus': ['id', 'bus'],
 };
 
 /** Names of devices that QEMU users know, by kind, for a message that says what is missing. */
 export function unavailableKind(name: string): string | undefined {
   const kinds: readonly (readonly [RegExp, string])[] = [
-    [/^(virtio-blk|virtio-scsi|ide-|scsi-|nvme|usb-storage|ahci|lsi|megasas|floppy|isa-fdc|sd-card|vhost-user-blk)/, 'disks'],
+    [/^(usb-storage|usb-uas|usb-bot|sd-card|sdhci)/, 'USB and SD storage'],
+    [
+      /^(scsi-|ide-|nvme|isa-fdc|isa-ide|piix|sysbus-|lsi|megasas|mptsas|pvscsi|am53c974|dc390|vhost-user-|vhost-scsi)/,
+      'such disk controllers',
+    ],
     [/^(virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|usb-net|i8255|igb|tulip)/, 'network cards'],
     [/^(usb-|qemu-xhci|nec-usb|piix.*-usb|ich9-usb|pci-ohci)/, 'USB'],
     [/^(intel-hda|hda-|AC97|ES1370|sb16|adlib|cs4231a|gus|virtio-sound|ich9-intel-hda)/, 'sound'],

@@ -2,7 +2,14 @@
  * From the options of a command line to the configuration of a machine: what only the host can tell (files, memory,
  * ports, KVM) is checked here, through `HostInfo`, so that mistakes are found before anything starts.
  */
-import type { BootConfig, DeviceConfig, MachineConfig, SerialConfig, SocketsConfig } from '../../contract/machine-config.ts';
+import type {
+  BootConfig,
+  DeviceConfig,
+  DriveConfig,
+  MachineConfig,
+  SerialConfig,
+  SocketsConfig,
+} from '../../contract/machine-config.ts';
 import { OptionError } from './keyval.ts';
 import type { RunOptions, VncOptions } from './run-options.ts';
 
@@ -34,16 +41,37 @@ function checkFile(host: HostInfo, option: string, path: string, what: string): 
   if (found.bytes === 0) throw new OptionError(`${option}: ${what} '${path}' is empty`);
 }
 
-function bootConfig(options: RunOptions, host: HostInfo): BootConfig {
+function bootConfig(options: RunOptions, host: HostInfo, notes: string[]): BootConfig {
   const { kernel, initrd, append = '' } = options;
   if (kernel !== undefined) {
     checkFile(host, '-kernel', kernel, 'kernel file');
     if (initrd !== undefined) checkFile(host, '-initrd', initrd, 'initial RAM disk');
-    if (options.bios === undefined) return { kind: 'kernel', kernel, initrd, append };
+    if (options.bios === undefined && options.flash.length === 0) return { kind: 'kernel', kernel, initrd, append };
   }
-  const image = firmware(options, host);
   const direct = kernel === undefined ? undefined : { kernel, initrd, append };
-  return { kind: 'firmware', image, order: options.boot.order, menu: options.boot.menu, direct };
+  const { order, once, menu } = options.boot;
+  const [code, variables] = options.flash;
+  if (code === undefined && variables === undefined)
+    return { kind: 'firmware', image: firmware(options, host), order, once, menu, direct };
+  if (code === undefined) throw new OptionError('-drive if=pflash,unit=1: there is no unit 0, which holds the firmware');
+  if (options.bios !== undefined) throw new OptionError('-bios: cannot be used with -drive if=pflash');
+  checkFile(host, '-drive if=pflash,unit=0', code.file, 'firmware');
+  if (variables !== undefined) checkFile(host, '-drive if=pflash,unit=1', variables.file, 'variables');
+  if (!code.readOnly && variables === undefined)
+    notes.push(`warning: what the guest writes to the flash of '${code.file}' is lost: variables are kept in unit 1 only`);
+  const variablesKept = variables === undefined ? undefined : !variables.readOnly && !variables.snapshot;
+  return { kind: 'firmware', image: code.file, variables: variables?.file, variablesKept, order, once, menu, direct };
+}
+
+/** The drives as the machine has them. */
+function driveConfigs(options: RunOptions, notes: string[]): DriveConfig[] {
+  return options.drives.map(({ option, ...drive }) => {
+    if (drive.format === 'auto' && drive.file !== '' && drive.media === 'disk')
+      notes.push(
+        `warning: ${option}: no format was given, so it is found out from the image; format=raw is safe for guests you do not trust`,
+      );
+    return drive;
+  });
 }
 
 function firmware({ bios, firmwareFolders: own }: RunOptions, host: HostInfo): string {
@@ -109,7 +137,9 @@ function deviceConfigs(options: RunOptions): DeviceConfig[] {
     typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value);
   const devices = options.devices.map(({ model, id, properties }) => {
     // Every source of entropy is the host's own, so its name says nothing to the machine.
-    const kept = Object.entries(properties).filter(([key]) => !(model === 'virtio-rng-pci' && key === 'rng'));
+    const kept = Object.entries(properties).filter(
+      ([key]) => key !== 'iothread' && key !== 'share-rw' && !(model === 'virtio-rng-pci' && key === 'rng'),
+    );
     return { driver: model, id, properties: Object.fromEntries(kept.map(([key, value]) => [key, text(value)])) };
   });
   if (options.debugcon !== undefined)
@@ -123,7 +153,7 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
   const { cpus, sockets, cores, threads } = options.smp;
   if (options.memoryBytes % MiB !== 0) throw new OptionError('-m: a whole number of megabytes expected');
   checkMemory(options, host, notes);
-  const boot = bootConfig(options, host);
+  const boot = bootConfig(options, host, notes);
   const devices = options.devices.filter(({ model }) => model === 'VGA');
   if (devices.length > 0 && options.vga !== 'none')
     throw new OptionError('-device VGA: the machine has a VGA adapter already; add -vga none');
@@ -151,7 +181,7 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
     },
     machine: { type: options.machine, accelerator: accelerator(options, host), options: options.machineProperties },
     boot,
-    drives: [],
+    drives: driveConfigs(options, notes),
     netdevs: [],
     display: { adapter: vga !== undefined ? 'std' : options.vga, memoryMiB },
     serial,
@@ -166,6 +196,7 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
     sockets: { qmp: [], vnc: options.vnc === undefined ? undefined : await vncAddress(options, options.vnc, host, notes) },
     lifecycle: {
       paused: options.startPaused,
+      ...(options.restore === undefined ? {} : { restore: options.restore }),
       onReboot: options.onReboot === 'shutdown' ? 'exit' : 'reset',
       onPoweroff: options.onShutdown === 'pause' ? 'pause' : 'exit',
     },

@@ -1,11 +1,11 @@
 /** `-device`, `-global` and `-cpu`: checked against the catalogue. */
 import {
   busProperties,
+  cpuFeatureName,
   cpuFeatures,
   cpuModels,
   type DeviceModel,
   deviceModels,
-  featureAliases,
   type PropertyType,
   unavailableKind,
 } from './catalogue.ts';
@@ -20,7 +20,7 @@ const limits = { uint8: 0xff, uint16: 0xffff, uint32: 0xffff_ffff } as const;
 
 function takeProperty(keys: Keyval, key: string, type: PropertyType): string | number | boolean | undefined {
   if (type === 'bool') return keys.flag(key);
-  if (type === 'text' || type === 'chardev' || type === 'object') return keys.text(key);
+  if (type === 'text' || type === 'drive' || type === 'chardev' || type === 'object') return keys.text(key);
   return keys.integer(key, 0, limits[type]);
 }
 
@@ -115,7 +115,7 @@ export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
       if (match === null || (match[1] !== '' && match[3] !== undefined))
         throw new OptionError(`${option}: '${change}' is no feature (+name, -name, name=on, name=off)`);
       const on = match[1] === '-' ? false : match[3] !== 'off' && match[3] !== 'false';
-      const name = featureAliases[match[2]] ?? match[2];
+      const name = cpuFeatureName(match[2]);
       // A feature that this CPU does not have is off: only asking for it is a mistake.
       if (on && !cpuFeatures.includes(name)) throw new OptionError(`${option}: CPU feature '${match[2]}' is not in this version`);
       return { name, on };

@@ -5,6 +5,7 @@
 import { findMachineType, logItems, machineProperties } from './catalogue.ts';
 import { parseChardev, parseChardevShort } from './chardevs.ts';
 import { parseCpu, parseDevice, parseGlobal } from './devices.ts';
+import { addBlockdev, addDrive, type BlockdevNode } from './drives.ts';
 import { Keyval, OptionError } from './keyval.ts';
 import type { Accelerator, RunOptions } from './run-options.ts';
 
@@ -20,6 +21,12 @@ export interface Draft extends RunOptions {
   shared: Set<string>;
   globals: { driver: string; property: string; value: string }[];
   nextId: Record<string, number>;
+  /** `-blockdev` nodes by name. */
+  nodes: Map<string, BlockdevNode>;
+  /** `-snapshot`. */
+  snapshot: boolean;
+  /** `-machine pflash0=NODE,pflash1=NODE`. */
+  flashNodes: (string | undefined)[];
 }
 
 export interface OptionRow {
@@ -95,10 +102,11 @@ function setMachine(draft: Draft, option: string, value: string): void {
   const type = keys.text('type');
   const found = type === undefined ? 'pc' : findMachineType(type);
   if (found === undefined) throw keys.error(`unsupported machine type '${type}'; use -machine help to list those there are`);
-  if (found === 'unavailable') throw keys.error(`machine type '${type}' is not in this version; it has pc`);
+  if (found === 'unavailable') throw keys.error(`machine type '${type}' is not in this version; it has pc and q35`);
   draft.machine = found;
   const accelerator = keys.text('accel');
   if (accelerator !== undefined) draft.accelerators = setAccelerator(keys, accelerator);
+  draft.flashNodes = [keys.text('pflash0') ?? draft.flashNodes[0], keys.text('pflash1') ?? draft.flashNodes[1]];
   for (const key of keys.rest) {
     if (!Object.hasOwn(machineProperties, key)) throw keys.error(`Property '${key}' is not in this version`);
     const allowed = machineProperties[key];
@@ -120,15 +128,20 @@ function setAccelOption(draft: Draft, value: string): void {
 
 function setBoot(draft: Draft, value: string): void {
   const keys = new Keyval(`-boot ${value}`, value, 'order');
-  const order = keys.text('order');
-  const bad = order === undefined ? undefined : /[^a-p]/.exec(order)?.[0];
-  if (bad !== undefined) throw keys.error(`Invalid boot device '${bad}'`);
-  if (order !== undefined && new Set(order).size !== order.length) throw keys.error("'order' names a boot device twice");
+  const devices = (key: 'order' | 'once'): string | undefined => {
+    const letters = keys.text(key);
+    const bad = letters === undefined ? undefined : /[^a-p]/.exec(letters)?.[0];
+    if (bad !== undefined) throw keys.error(`Invalid boot device '${bad}'`);
+    if (letters !== undefined && new Set(letters).size !== letters.length) throw keys.error(`'${key}' names a boot device twice`);
+    return letters;
+  };
+  const order = devices('order');
+  const once = devices('once');
   const menu = keys.flag('menu');
-  for (const key of ['once', 'splash', 'splash-time', 'reboot-timeout', 'strict'])
+  for (const key of ['splash', 'splash-time', 'reboot-timeout', 'strict'])
     if (keys.has(key) && keys.text(key) !== 'off') throw keys.error(`'${key}' is not in this version`);
   keys.finish();
-  draft.boot = { order: order ?? draft.boot.order, menu: menu ?? draft.boot.menu };
+  draft.boot = { order: order ?? draft.boot.order, once: once ?? draft.boot.once, menu: menu ?? draft.boot.menu };
 }
 
 function setRtc(draft: Draft, value: string): void {
@@ -233,13 +246,13 @@ function setDisplay(draft: Draft, value: string): void {
 function addObject(draft: Draft, value: string): void {
   const keys = new Keyval(`-object ${value}`, value, 'qom-type');
   const type = keys.required('qom-type');
-  if (type !== 'rng-random' && type !== 'rng-builtin')
-    throw keys.error(`object '${type}' is not in this version (rng-random, rng-builtin)`);
+  if (type !== 'rng-random' && type !== 'rng-builtin' && type !== 'iothread')
+    throw keys.error(`object '${type}' is not in this version (rng-random, rng-builtin, iothread)`);
   const id = keys.required('id');
   if (type === 'rng-random') keys.choice('filename', ['/dev/urandom', '/dev/random']);
   keys.finish();
-  if (draft.rngs.includes(id)) throw keys.error(`Duplicate ID '${id}' for object`);
-  draft.rngs.push(id);
+  if (draft.rngs.includes(id) || draft.ioThreads.includes(id)) throw keys.error(`Duplicate ID '${id}' for object`);
+  (type === 'iothread' ? draft.ioThreads : draft.rngs).push(id);
 }
 
 function setAction(draft: Draft, value: string): void {
@@ -285,10 +298,14 @@ const row = (group: string, names: string, argument: string | undefined, help: s
 });
 
 const standard = 'Standard options';
+const disks = 'Disks';
 const boot = 'Boot options';
 const display = 'Display options';
 const character = 'Character devices';
 const debug = 'Debug options';
+
+/** A file name as the value of `file=`, whatever commas it has. */
+const fileWord = (value: string): string => `file=${value.replaceAll(',', ',,')}`;
 
 export const offered: readonly OptionRow[] = [
   row(standard, 'machine|M', '[type=]name[,prop=value...]', 'the machine type (-machine help lists them)', (draft, value) =>
@@ -321,7 +338,7 @@ export const offered: readonly OptionRow[] = [
       draft.devices.push(parseDevice(value));
     },
   ),
-  row(standard, 'object', 'type,id=id[,prop=value...]', 'makes an object: rng-random, rng-builtin', addObject),
+  row(standard, 'object', 'type,id=id[,prop=value...]', 'makes an object: rng-random, rng-builtin, iothread', addObject),
   row(standard, 'global', 'driver.prop=value', 'sets a property of all devices of a model', (draft, value) => {
     draft.globals.push(parseGlobal(value));
   }),
@@ -330,6 +347,35 @@ export const offered: readonly OptionRow[] = [
     draft.nodefaults = true;
   }),
   row(standard, 'no-user-config', undefined, 'accepted: there are no such files', () => {}),
+  row(disks, 'drive', '[file=file][,if=type][,media=disk|cdrom][,...]', 'a disk, CD, floppy or firmware flash', (draft, value) =>
+    addDrive(draft, '-drive', value),
+  ),
+  row(
+    disks,
+    'blockdev',
+    '[driver=]driver,node-name=name[,...]',
+    'an image for a device to use: file, host_device, nbd, raw, qcow2, luks, vmdk, vdi, vhdx, vpc',
+    addBlockdev,
+  ),
+  ...['hda', 'hdb', 'hdc', 'hdd'].map((name, index) =>
+    row(disks, name, 'file', `the same as -drive index=${index},media=disk,file=...`, (draft, value) =>
+      addDrive(draft, `-${name}`, fileWord(value), { index, media: 'disk' }),
+    ),
+  ),
+  row(disks, 'cdrom', 'file', 'the same as -drive index=2,media=cdrom,file=...', (draft, value) =>
+    addDrive(draft, '-cdrom', fileWord(value), { index: 2, media: 'cdrom' }),
+  ),
+  ...['fda', 'fdb'].map((name, index) =>
+    row(disks, name, 'file', `the same as -drive if=floppy,index=${index},file=...`, (draft, value) =>
+      addDrive(draft, `-${name}`, fileWord(value), { index, if: 'floppy' }),
+    ),
+  ),
+  row(disks, 'pflash', 'file', 'the same as -drive if=pflash,format=raw,file=...', (draft, value) =>
+    addDrive(draft, '-pflash', fileWord(value), { if: 'pflash' }),
+  ),
+  row(disks, 'snapshot', undefined, 'what the guest writes to its disks goes to temporary files', (draft) => {
+    draft.snapshot = true;
+  }),
   row(boot, 'kernel', 'file', 'a kernel to start: bzImage, multiboot or PVH ELF', (draft, value) => {
     draft.kernel = value;
   }),
@@ -345,7 +391,7 @@ export const offered: readonly OptionRow[] = [
   row(boot, 'L', 'path', 'a folder to look for firmware in', (draft, value) => {
     draft.firmwareFolders.push(value);
   }),
-  row(boot, 'boot', '[order=drives][,menu=on|off]', 'what the firmware starts', setBoot),
+  row(boot, 'boot', '[order=drives][,once=drives][,menu=on|off]', 'what the firmware starts', setBoot),
   row(display, 'display', 'none|vnc=host:n', 'how the screen is shown', setDisplay),
   row(display, 'nographic', undefined, 'no screen; the first serial port and the monitor on this terminal', (draft) => {
     draft.nographic = true;
@@ -446,7 +492,28 @@ export const offered: readonly OptionRow[] = [
     draft.onShutdown = 'pause';
   }),
   row(debug, 'action', 'reboot=reset|shutdown,shutdown=poweroff|pause', 'what follows what the guest does', setAction),
-  row(debug, 'no-hpet', undefined, 'accepted: there is no HPET', () => {}),
+  row(debug, 'no-hpet', undefined, 'the same as -machine hpet=off', (draft) => {
+    draft.machineProperties.hpet = 'off';
+  }),
+  row(debug, 'loadvm', 'tag', 'goes on from a snapshot that savevm made', (draft, value) => {
+    draft.restore = { kind: 'snapshot', name: value };
+  }),
+  row(
+    debug,
+    'incoming',
+    'file:path|defer',
+    'goes on from what "migrate file:path" saved; defer: when migrate-incoming says so',
+    (draft, value) => {
+      if (value === 'defer') {
+        draft.startPaused = true;
+        return;
+      }
+      const match = /^file:(?:\/\/(?=\/))?(.+)$/.exec(value);
+      if (match === null)
+        throw new OptionError(`-incoming ${value}: the state of a machine comes from a file (file:path), or defer`);
+      draft.restore = { kind: 'file', path: match[1] };
+    },
+  ),
   row(debug, 'pidfile', 'file', 'writes the id of this process to a file', (draft, value) => {
     draft.pidfile = value;
   }),
@@ -459,12 +526,11 @@ export const offered: readonly OptionRow[] = [
 
 /** Options of QEMU that this version has not: what is missing, and whether an argument follows (`=`). */
 const missing: Readonly<Record<string, string>> = {
-  disks:
-    'drive= blockdev= hda= hdb= hdc= hdd= cdrom= fda= fdb= mtdblock= sd= pflash= snapshot iscsi= fsdev= virtfs= drive-file= no-fd-bootchk win2k-hack',
+  'shared folders, SD cards and iSCSI': 'mtdblock= sd= iscsi= fsdev= virtfs= no-fd-bootchk win2k-hack',
   networks: 'netdev= smb= tftp= bootp= redir=',
   USB: 'usb usbdevice=',
   sound: 'soundhw= audio-help',
-  'snapshots of running machines and migration': 'loadvm= incoming= only-migratable dump-vmstate=',
+  'migration between hosts': 'only-migratable dump-vmstate=',
   'a gdb stub': 'gdb= s',
   'SPICE and windows of its own': 'spice= curses sdl full-screen g= rotate= portrait alt-grab ctrl-grab no-quit no-frame',
   Xen: 'xen-domid= xen-attach xen-domid-restrict',

@@ -219,13 +219,17 @@ describe('vivarium run', () => {
       ],
     });
     assert.deepEqual(parse('-machine type=pc-i440fx-7.2 -accel tcg,thread=multi').accelerators, ['jit']);
-    fails('-machine q35', /machine type 'q35' is not in this version/);
+    fails('-machine microvm', /machine type 'microvm' is not in this version/);
     fails('-machine foo', /unsupported machine type 'foo'/);
     fails('-machine pc,usb=on', /'usb=on' is not in this version/);
     fails('-machine pc,foo=on', /Property 'foo'/);
     fails('-machine accel=xen', /accelerator 'xen'/);
     fails('-cpu foo', /unable to find CPU model 'foo'/);
-    fails('-cpu max,+avx2', /CPU feature 'avx2' is not in this version/);
+    fails('-cpu max,+avx512f', /CPU feature 'avx512f' is not in this version/);
+    assert.deepEqual(parse('-cpu Haswell,+lzcnt,-sha-ni').cpu.features, [
+      { name: 'abm', on: true },
+      { name: 'sha-ni', on: false },
+    ]);
     fails('-cpu host', /needs -accel kvm/);
   });
 
@@ -249,7 +253,14 @@ describe('vivarium run', () => {
     assert.deepEqual(config.lifecycle, { paused: true, onReboot: 'reset', onPoweroff: 'pause' });
     assert.deepEqual(config.debug, { trace: ['pic*', 'uart_*'], items: ['int'], logFile: '/log' });
     assert.deepEqual(config.rtc, { base: '2006-06-17T16:01:21Z', clock: 'vm' });
-    assert.deepEqual(config.boot, { kind: 'firmware', image: '/fw/x.bin', order: 'dc', menu: true, direct: undefined });
+    assert.deepEqual(config.boot, {
+      kind: 'firmware',
+      image: '/fw/x.bin',
+      order: 'dc',
+      once: undefined,
+      menu: true,
+      direct: undefined,
+    });
     assert.deepEqual(config.sockets.vnc, { address: { type: 'tcp', host: '127.0.0.1', port: 5901 }, password: '' });
     assert.equal(config.uuid, '6a6d1e9c-0000-4000-8000-00000000000a');
     assert.deepEqual([options.escape, options.pidfile], [2, '/p']);
@@ -261,9 +272,7 @@ describe('vivarium run', () => {
     fails('-m abc', /-m abc: Parameter 'size' expects a size/);
     fails('-m 64,foo=2', /Invalid parameter 'foo'/);
     fails('-m 64,maxmem=1G', /'maxmem'/);
-    fails('disk.img', /^disk\.img: disks are not in this version/);
-    fails('-drive file=x', /^-drive: not in this version \(it does not have: disks\)/);
-    fails('-hda x', /^-hda: not in this version/);
+    fails('-sd x', /^-sd: not in this version/);
     fails('-netdev user,id=n', /^-netdev: not in this version/);
     fails('-usb', /^-usb: not in this version/);
     fails('-gdb tcp::1234', /gdb/);
@@ -325,6 +334,7 @@ describe('the host', () => {
       kind: 'firmware',
       image: '/usr/share/seabios/bios-256k.bin',
       order: undefined,
+      once: undefined,
       menu: false,
       direct: undefined,
     });

@@ -4,6 +4,7 @@
  */
 import { cpuFeatures, cpuModels, deviceModels, logItems, machineTypes } from './catalogue.ts';
 import { applyGlobals, findDevice } from './devices.ts';
+import { addDrive, connectDrives } from './drives.ts';
 import { OptionError } from './keyval.ts';
 import { addShort, type Draft, type OptionRow, offered, unavailable } from './option-table.ts';
 import type { RunOptions } from './run-options.ts';
@@ -30,7 +31,9 @@ function emptyDraft(): Draft {
     append: undefined,
     bios: undefined,
     firmwareFolders: [],
-    boot: { order: undefined, menu: false },
+    boot: { order: undefined, once: undefined, menu: false },
+    drives: [],
+    flash: [],
     rtc: { base: 'utc', clock: 'host' },
     chardevs: [],
     serials: [],
@@ -38,12 +41,14 @@ function emptyDraft(): Draft {
     monitors: [],
     devices: [],
     rngs: [],
+    ioThreads: [],
     vga: 'std',
     vnc: undefined,
     vncByDefault: true,
     onReboot: 'reset',
     onShutdown: 'poweroff',
     startPaused: false,
+    restore: undefined,
     pidfile: undefined,
     logItems: [],
     logFile: undefined,
@@ -58,6 +63,9 @@ function emptyDraft(): Draft {
     shared: new Set(),
     globals: [],
     nextId: {},
+    nodes: new Map(),
+    snapshot: false,
+    flashNodes: [],
   };
 }
 
@@ -66,8 +74,11 @@ export function parseRunOptions(args: readonly string[], version: string): Parse
   const draft = emptyDraft();
   for (let index = 0; index < args.length; index++) {
     const argument = args[index];
-    if (!argument.startsWith('-') || argument === '-')
-      throw new OptionError(`${argument}: disks are not in this version, so a file name by itself has no meaning`);
+    if (!argument.startsWith('-') || argument === '-') {
+      // A file by itself is the first disk.
+      addDrive(draft, argument, `file=${argument.replaceAll(',', ',,')}`, { index: 0, media: 'disk' });
+      continue;
+    }
     const name = argument.replace(/^--?/, '');
     if (name === 'help' || name === 'h') return { kind: 'print', text: helpText() };
     if (name === 'version') return { kind: 'print', text: `Vivarium version ${version}\n` };
@@ -109,6 +120,7 @@ function finish(draft: Draft): RunOptions {
     else draft.vncByDefault = false;
   }
   draft.devices = applyGlobals(draft.devices, draft.globals);
+  connectDrives(draft);
   checkChardevs(draft);
   checkDevices(draft);
   if (draft.kernel === undefined)
@@ -120,7 +132,8 @@ function finish(draft: Draft): RunOptions {
   const model = cpuModels.find(({ name }) => name === draft.cpu.model);
   if (model?.accelerator === 'kvm' && draft.accelerators[0] !== 'kvm')
     throw new OptionError(`-cpu ${draft.cpu.model}: this CPU model needs -accel kvm`);
-  const { nodefaults, nographic, display, serialGiven, monitorGiven, debugconGiven, shared, globals, nextId, ...options } = draft;
+  const { nodefaults, nographic, display, serialGiven, monitorGiven, debugconGiven, shared, globals, nextId, ...rest } = draft;
+  const { nodes, snapshot, flashNodes, ...options } = rest;
   return options;
 }
 
@@ -170,6 +183,8 @@ function checkDevices(draft: Draft): void {
   for (const { model, id, properties } of draft.devices) {
     if (id !== undefined && ids.has(id)) throw new OptionError(`-device ${model}: Duplicate device ID '${id}'`);
     if (id !== undefined) ids.add(id);
+    if (typeof properties.iothread === 'string' && !draft.ioThreads.includes(properties.iothread))
+      throw new OptionError(`-device ${model}: object '${properties.iothread}' not found`);
     if (typeof properties.rng === 'string' && !draft.rngs.includes(properties.rng))
       throw new OptionError(`-device ${model}: object '${properties.rng}' not found`);
     if (findDevice(model)?.bus === 'virtio-serial-bus' && !draft.devices.some((other) => other.model === 'virtio-serial-pci'))
@@ -199,7 +214,7 @@ function helpFor(name: string, value: string): string | undefined {
     case 'chardev':
       return 'Available chardev backend types:\n  null\n  stdio\n  file\n  pipe\n  ringbuf\n  socket\n';
     case 'object':
-      return 'List of user creatable objects:\n  rng-builtin\n  rng-random\n';
+      return 'List of user creatable objects:\n  iothread\n  rng-builtin\n  rng-random\n';
     case 'vga':
       return 'none                 no graphic card\nstd                  standard VGA (default)\n';
   }

@@ -1,5 +1,6 @@
 /** What a `vivarium run` command line says, checked but not yet put to the host. */
 import type { ChardevOptions } from '../../host/chardev-types.ts';
+import type { DriveOptions, FlashOptions } from './drives.ts';
 
 export interface DeviceOptions {
   /** The model by its own name, not an alias. */
@@ -37,7 +38,7 @@ export interface RunOptions {
   name: string | undefined;
   /** Canonical form; all zeros when none was given. */
   uuid: string;
-  machine: 'pc';
+  machine: 'pc' | 'q35';
   machineProperties: Record<string, string>;
   /** In order of preference; empty: the best that works. */
   accelerators: Accelerator[];
@@ -51,7 +52,10 @@ export interface RunOptions {
   /** Folders to look for firmware in, before the usual ones. */
   firmwareFolders: string[];
   /** Boot devices by letter, and the firmware's menu; undefined: as the firmware likes. */
-  boot: { order: string | undefined; menu: boolean };
+  boot: { order: string | undefined; once: string | undefined; menu: boolean };
+  drives: DriveOptions[];
+  /** Firmware flash by unit: 0 the code, 1 the variables. */
+  flash: (FlashOptions | undefined)[];
   rtc: { base: string; clock: 'host' | 'vm' };
   chardevs: ChardevOptions[];
   /** COM1 to COM4: the character device, or undefined for a port that is not there. */
@@ -61,6 +65,8 @@ export interface RunOptions {
   devices: DeviceOptions[];
   /** Ids of the sources of entropy; all stand for the host's own generator. */
   rngs: string[];
+  /** Ids of `-object iothread`. */
+  ioThreads: string[];
   vga: 'std' | 'none';
   vnc: VncOptions | undefined;
   /** The VNC server was not asked for: it comes by default, and may be missing where no port is free. */
@@ -68,6 +74,8 @@ export interface RunOptions {
   onReboot: 'reset' | 'shutdown';
   onShutdown: 'poweroff' | 'pause';
   startPaused: boolean;
+  /** `-loadvm`, `-incoming`. */
+  restore: { kind: 'file'; path: string } | { kind: 'snapshot'; name: string } | undefined;
   pidfile: string | undefined;
   logItems: string[];
   logFile: string | undefined;

@@ -99,7 +99,7 @@ describe('vivarium run', () => {
   it('says mistakes and failures in one line, with status 1', async () => {
     const never = (): void => assert.fail('must not start');
     const cases: [string[], RegExp][] = [
-      [['-drive', 'file=x'], /^vivarium: -drive: not in this version.*\n$/],
+      [['-drive', 'if=foo'], /^vivarium: -drive if=foo: Parameter 'if' does not accept 'foo'.*\n$/],
       [
         ['-kernel', join(folder, 'nope'), '-display', 'none'],
         /^vivarium: -kernel: could not open kernel file .*No such file or directory\n$/,

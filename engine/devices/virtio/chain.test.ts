@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PIECE_MAX } from '../scatter.ts';
 import { PlainMemory } from '../testing.ts';
-import { CHAIN_BUFFERS_MAX, Chain, PIECE_MAX } from './chain.ts';
+import { CHAIN_BUFFERS_MAX, Chain } from './chain.ts';
 import { random } from './testing-disk.ts';
 
 test('buffers that touch become one; what makes no sense is named', () => {

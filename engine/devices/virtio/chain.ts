@@ -3,17 +3,12 @@
  * virtio 1.2, 2.6 and 2.7.4.2.
  */
 import type { GuestMemory } from '../../memory/guest-memory.ts';
+import { ScatterList, type Segment } from '../scatter.ts';
 
 /** The most buffers in one chain, the table that an indirect descriptor points to included. */
 export const CHAIN_BUFFERS_MAX = 1024;
 /** The most bytes in one chain. virtio 1.2, 2.7.5.2. */
 export const CHAIN_BYTES_MAX = 2 ** 32;
-
-/** A contiguous run of guest-physical addresses. */
-export interface Segment {
-  readonly address: number;
-  readonly length: number;
-}
 
 export class Chain {
   /** What the used ring names this chain by: the head's index (split) or the buffer id (packed). */
@@ -22,15 +17,26 @@ export class Chain {
   entries = 1;
   /** The device's reset count when it was taken: a reset in between makes it void. */
   epoch = 0;
-  readonly readable: Segment[] = [];
-  readonly writable: Segment[] = [];
-  readableBytes = 0;
-  writableBytes = 0;
-  readonly #memory: GuestMemory;
+  readonly #readable: ScatterList;
+  readonly #writable: ScatterList;
   #buffers = 0;
 
   constructor(memory: GuestMemory) {
-    this.#memory = memory;
+    this.#readable = new ScatterList(memory);
+    this.#writable = new ScatterList(memory);
+  }
+
+  get readable(): readonly Segment[] {
+    return this.#readable.segments;
+  }
+  get writable(): readonly Segment[] {
+    return this.#writable.segments;
+  }
+  get readableBytes(): number {
+    return this.#readable.bytes;
+  }
+  get writableBytes(): number {
+    return this.#writable.bytes;
   }
 
   /** Adds a buffer; returns what is wrong with it, or undefined. */
@@ -38,25 +44,14 @@ export class Chain {
     if (++this.#buffers > CHAIN_BUFFERS_MAX) return 'chain of too many buffers';
     if (address + length > 2 ** 52) return 'buffer beyond the address space';
     if (this.readableBytes + this.writableBytes + length > CHAIN_BYTES_MAX) return 'chain of more than 4 GiB';
-    if (writable) {
-      join(this.writable, address, length);
-      this.writableBytes += length;
-      return undefined;
-    }
-    if (this.writableBytes > 0) return 'readable buffer after a writable one';
-    join(this.readable, address, length);
-    this.readableBytes += length;
+    if (!writable && this.writableBytes > 0) return 'readable buffer after a writable one';
+    (writable ? this.#writable : this.#readable).add(address, length);
     return undefined;
   }
 
   /** Copies from the readable part at `offset`; returns how many bytes there were. */
   read(offset: number, target: Uint8Array): number {
-    let done = 0;
-    for (const { address, length } of part(this.readable, offset, target.length)) {
-      this.#memory.read(address, target.subarray(done, done + length));
-      done += length;
-    }
-    return done;
+    return this.#readable.read(offset, target);
   }
 
   /** The first `limit` bytes of the readable part at `offset`, as a copy. */
@@ -68,125 +63,16 @@ export class Chain {
 
   /** Copies into the writable part at `offset`; returns how many bytes fitted. */
   write(offset: number, source: Uint8Array): number {
-    let done = 0;
-    for (const { address, length } of part(this.writable, offset, source.length)) {
-      this.#memory.write(address, source.subarray(done, done + length));
-      done += length;
-    }
-    return done;
+    return this.#writable.write(offset, source);
   }
 
-  /**
-   * Calls `use` with `length` bytes of the readable part from `offset`, in pieces of at most `PIECE_MAX` bytes. A piece
-   * that is contiguous in guest memory is a view of it, others are copied together: a call of a back end costs more than
-   * a copy. `use` may throw what its back end throws.
-   */
+  /** Calls `use` with `length` bytes of the readable part from `offset`, see `ScatterList.each`. */
   eachReadable(offset: number, length: number, use: (data: Uint8Array, at: number) => void): void {
-    eachGroup(this.readable, offset, length, (group, bytes, at) => {
-      const view = group.length === 1 ? this.#memory.view(group[0].address, bytes) : undefined;
-      if (view !== undefined) return use(view, at);
-      withStaging(bytes, (data) => {
-        let done = 0;
-        for (const segment of group) {
-          this.#memory.read(segment.address, data.subarray(done, done + segment.length));
-          done += segment.length;
-        }
-        use(data, at);
-      });
-    });
+    this.#readable.each(offset, length, use);
   }
 
   /** The same for the writable part: `fill` stores into each piece. */
   eachWritable(offset: number, length: number, fill: (data: Uint8Array, at: number) => void): void {
-    eachGroup(this.writable, offset, length, (group, bytes, at) => {
-      const view = group.length === 1 ? this.#memory.view(group[0].address, bytes) : undefined;
-      if (view !== undefined) {
-        fill(view, at);
-        return this.#memory.written(group[0].address, bytes);
-      }
-      withStaging(bytes, (data) => {
-        data.fill(0); // what a back end leaves out must not be another request's data
-        fill(data, at);
-        let done = 0;
-        for (const segment of group) {
-          this.#memory.write(segment.address, data.subarray(done, done + segment.length));
-          done += segment.length;
-        }
-      });
-    });
+    this.#writable.eachInto(offset, length, fill);
   }
-}
-
-/** Adds a segment to a list; one that follows the last without a gap makes that longer. */
-function join(segments: Segment[], address: number, length: number): void {
-  const last = segments.at(-1);
-  if (length === 0) return;
-  if (last !== undefined && last.address + last.length === address)
-    segments[segments.length - 1] = { address: last.address, length: last.length + length };
-  else segments.push({ address, length });
-}
-
-/** Bytes that one call of a back end gets at most, so that no request holds a copy of more. */
-export const PIECE_MAX = 2 ** 20;
-
-// A buffer of this thread that calls take turns with; a call within a call makes its own.
-let spare: Uint8Array | undefined;
-function withStaging(length: number, body: (data: Uint8Array) => void): void {
-  const buffer = spare ?? new Uint8Array(PIECE_MAX);
-  spare = undefined;
-  try {
-    body(buffer.subarray(0, length));
-  } finally {
-    spare = buffer;
-  }
-}
-
-/** Cuts `length` bytes from `offset` into groups of segments of at most `PIECE_MAX` bytes; large segments stand alone. */
-function eachGroup(
-  segments: readonly Segment[],
-  offset: number,
-  length: number,
-  body: (group: readonly Segment[], bytes: number, at: number) => void,
-): void {
-  let group: Segment[] = [];
-  let bytes = 0;
-  let at = 0;
-  const flush = (): void => {
-    if (bytes > 0) body(group, bytes, at);
-    at += bytes;
-    group = [];
-    bytes = 0;
-  };
-  for (const segment of part(segments, offset, length)) {
-    for (let done = 0; done < segment.length; ) {
-      const count = Math.min(PIECE_MAX, segment.length - done);
-      if (bytes + count > PIECE_MAX || count >= STAND_ALONE) flush();
-      group.push({ address: segment.address + done, length: count });
-      bytes += count;
-      done += count;
-      if (count >= STAND_ALONE) flush();
-    }
-  }
-  flush();
-}
-/** From here on a copy costs more than a call. */
-const STAND_ALONE = 2 ** 16;
-
-/** The segments of `length` bytes from `offset`, cut to what there is. */
-export function part(segments: readonly Segment[], offset: number, length: number): Segment[] {
-  const found: Segment[] = [];
-  let skip = offset;
-  let left = length;
-  for (const segment of segments) {
-    if (left <= 0) break;
-    if (skip >= segment.length) {
-      skip -= segment.length;
-      continue;
-    }
-    const count = Math.min(left, segment.length - skip);
-    found.push({ address: segment.address + skip, length: count });
-    skip = 0;
-    left -= count;
-  }
-  return found;
 }

@@ -8,6 +8,7 @@
 import { struct, u32, u32s, type View } from '../../memory/struct.ts';
 import type { Chain } from './chain.ts';
 import { type Doorbell, type Locked, serveAll, type VirtioDevice, type VirtioTransport } from './device.ts';
+import { PUT_BACK } from './disk.ts';
 import { absentUnit, check, type ScsiData, type ScsiResult, type ScsiUnit, Sense } from './scsi-unit.ts';
 
 const F_HOTPLUG = 1;
@@ -246,7 +247,17 @@ export class VirtioScsi implements VirtioDevice {
         return chain;
       });
       if (next === undefined) return left <= 0;
-      written = this.#request(next, locked);
+      try {
+        written = this.#request(next, locked);
+      } catch (problem) {
+        if (problem !== PUT_BACK) throw problem;
+        locked(() => {
+          queue.unpop(next);
+          transport.ended();
+          if (s.tasks > 0 && --s.tasks === 0 && s.controlWaits !== 0) this.#doorbell.ring(CONTROL);
+        });
+        return false;
+      }
       done = next;
     }
   }

@@ -18,6 +18,8 @@ export const Mode = {
   FLAT: 8,
   /** One instruction a run: single step or breakpoints. */
   STEP: 16,
+  /** Real or virtual-8086 mode: no VEX prefixes. */
+  REAL: 32,
 } as const;
 
 export const Decoded = {
@@ -44,6 +46,9 @@ export class Decoder {
   /** Rows by map and opcode, most specific first. */
   readonly #candidates: (readonly Row[])[] = [];
   readonly #choice: Int16Array;
+  /** The same for rows with a VEX prefix; chosen rows by place as `#chooseVex` numbers them. */
+  readonly #vexCandidates: (readonly Row[])[] = [];
+  readonly #vexChoice: Int16Array;
   readonly #needsModrm: Uint8Array;
 
   // --- the decoded instruction ---------------------------------------------------------------------------------
@@ -52,6 +57,7 @@ export class Decoder {
   memory = false;
   address: AddressKind = 'A64';
   lock = false;
+  wide = false;
   repeat: Repeat = 0;
   addressSize: 16 | 32 | 64 = 32;
   stack: 16 | 32 | 64 = 32;
@@ -72,12 +78,18 @@ export class Decoder {
   length = 0;
   modrm = 0;
 
-  constructor(rows: readonly Row[]) {
+  /** `has` tells which features the CPU has: rows that need another do not exist then. All of them do unless it is given. */
+  constructor(rows: readonly Row[], has: (feature: string) => boolean = () => true) {
     this.#rows = rows;
     this.row = rows[0];
     const lists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
+    const vexLists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
     for (const row of rows) {
-      if (row.vex) continue;
+      if (row.feature !== undefined && !has(row.feature)) continue;
+      if (row.vex) {
+        vexLists[row.map * 256 + row.opcode].push(row);
+        continue;
+      }
       const span = row.operands.some((operand) => operand.kind === 'Z') ? 8 : 1;
       for (let i = 0; i < span; i++) lists[row.map * 256 + row.opcode + i].push(row);
     }
@@ -89,6 +101,8 @@ export class Decoder {
       if (list.some((row) => row.hasModrm)) this.#needsModrm[at] = 1;
     }
     this.#choice = new Int16Array(4 * 256 * 4 * 16 * 2).fill(UNKNOWN);
+    this.#vexCandidates = vexLists;
+    this.#vexChoice = new Int16Array(4 * 256 * 4 * 16 * 4).fill(UNKNOWN);
   }
 
   /** The form of the decoded instruction, as `formBits` numbers it. */
@@ -100,6 +114,7 @@ export class Decoder {
       memory: this.memory,
       address: this.memory ? this.address : 'A64',
       lock: this.memory && this.lock,
+      wide: this.wide,
       repeat: has('string') && !/^(LOOP|JCXZ|XLAT)/.test(row.mnemonic) ? this.repeat : 0,
       addressSize: has('string') || has('bits') ? this.addressSize : 32,
       stack: has('stack') ? this.stack : 32,
@@ -128,6 +143,23 @@ export class Decoder {
       break;
     }
     this.#choice[slot] = exact ? MODRM_EXACT : found === undefined ? NONE : found.index;
+    return found;
+  }
+
+  /** The row of a VEX encoding. W counts in 64-bit mode only, where a row does not ask for one of its own. */
+  #chooseVex(map: number, opcode: number, prefix: number, modrm: number, w: number, l: number): Row | undefined {
+    const slot = ((((map << 8) | opcode) * 4 + prefix) * 16 + ((modrm >> 3) & 7) + (modrm >= 0xc0 ? 8 : 0)) * 4 + w * 2 + l;
+    const known = this.#vexChoice[slot];
+    if (known !== UNKNOWN) return known === NONE ? undefined : this.#rows[known];
+    const found = this.#vexCandidates[map * 256 + opcode].find(
+      (row) =>
+        row.prefix === prefix &&
+        (row.vexW === undefined || row.vexW === w) &&
+        (row.vexL === undefined || row.vexL === l) &&
+        (row.digit === undefined || row.digit === ((modrm >> 3) & 7)) &&
+        (!row.hasModrm || (modrm >= 0xc0 ? row.allowsRegister : row.allowsMemory)),
+    );
+    this.#vexChoice[slot] = found === undefined ? NONE : found.index;
     return found;
   }
 
@@ -170,7 +202,38 @@ export class Decoder {
       if (!isRex) rex = 0;
     }
     let map = 0;
-    if (byte === 0x0f) {
+    this.wide = false;
+    let vex = false;
+    let vvvv = 0;
+    let vexPrefix = 0;
+    if ((byte === 0xc4 || byte === 0xc5) && (mode & Mode.REAL) === 0) {
+      // Outside 64-bit mode it is LES or LDS unless what follows would be a ModRM byte of a register.
+      if (at >= limit) return short();
+      vex = mode64 || code[at] >= 0xc0;
+    }
+    if (vex) {
+      // SDM 2, 2.3. REX, operand-size, repeat and LOCK prefixes before it are #UD.
+      const bad = rex !== 0 || operandPrefix || repeat !== 0 || this.lock;
+      const first = code[at++];
+      let last = first;
+      map = 1;
+      if (byte === 0xc4) {
+        if (at >= limit) return short();
+        last = code[at++];
+        map = first & 31;
+        rex = ((~first >> 5) & 7) | ((last >> 4) & 8);
+      } else rex = (~first >> 5) & 4;
+      if (!mode64) rex &= 8;
+      vvvv = (~last >> 3) & 15;
+      this.wide = (last & 4) !== 0;
+      vexPrefix = last & 3;
+      if (at >= limit) return short();
+      byte = code[at++];
+      if (bad || map === 0 || map > 3) {
+        this.length = at - start;
+        return Decoded.INVALID;
+      }
+    } else if (byte === 0x0f) {
       if (at >= limit) return short();
       byte = code[at++];
       map = 1;
@@ -182,27 +245,32 @@ export class Decoder {
     }
     const prefix = repeat !== 0 ? repeat : operandPrefix ? 1 : 0;
     let modrm = 0;
-    const looksModrm = this.#needsModrm[(map << 8) | byte] !== 0;
+    const looksModrm = vex ? map !== 1 || byte !== 0x77 : this.#needsModrm[(map << 8) | byte] !== 0;
     if (looksModrm) {
       if (at >= limit) return short();
       modrm = code[at++];
     }
     // F3 90 is PAUSE, but with REX.B it exchanges R8 and the accumulator.
     const exchange = map === 0 && byte === 0x90 && (rex & 1) !== 0;
-    const row = this.#choose(map, byte, exchange ? 0 : prefix, modrm, mode64);
-    if (row === undefined) {
+    const row = vex
+      ? this.#chooseVex(map, byte, vexPrefix, modrm, (rex >> 3) & 1, this.wide ? 1 : 0)
+      : this.#choose(map, byte, exchange ? 0 : prefix, modrm, mode64);
+    if (row === undefined || (vex && ((vvvv !== 0 && !usesVvvv(row)) || (!mode64 && row.attributes.has('o64'))))) {
       this.length = at - start;
       return Decoded.INVALID;
     }
     if (looksModrm && !row.hasModrm) at--;
     this.row = row;
     this.modrm = modrm;
+    if (row.ignoresL) this.wide = false;
+    if (!mode64) rex &= 7;
     const has = (attribute: string): boolean => row.attributes.has(attribute);
 
     // Sizes (SDM 1, 3.6). MOV to and from control registers always treats r/m as a register.
     const w = (rex & 8) !== 0;
     const switched = operandPrefix && row.prefix !== 1;
-    if (mode64) this.size = w || has('f64') ? 64 : switched ? 16 : has('d64') ? 64 : 32;
+    if (vex) this.size = w ? 64 : 32;
+    else if (mode64) this.size = w || has('f64') ? 64 : switched ? 16 : has('d64') ? 64 : 32;
     else this.size = (width === 0) !== switched ? 16 : 32;
     this.addressSize = mode64 ? (addressPrefix ? 32 : 64) : (width === 0) !== addressPrefix ? 16 : 32;
     this.stack = mode64 ? 64 : (mode & Mode.STACK32) !== 0 ? 32 : 16;
@@ -278,12 +346,34 @@ export class Decoder {
           this.base = GPR + 8 * base;
           if (base === 5) defaultSegment = SS;
         }
+        if (has('vsib')) {
+          // The index is a vector register (SDM 2, 2.3.12); without a SIB byte there is none.
+          if (rm !== 4) {
+            this.length = at - start;
+            return Decoded.INVALID;
+          }
+          const sib = code[at - 1];
+          this.index = VECTOR + VECTOR_STRIDE * (((sib >> 3) & 7) | ((rex & 2) << 2));
+          this.scale = sib >> 6;
+        }
         if (at + dispBytes > limit) return short();
         if (dispBytes === 1) this.disp = (code[at] << 24) >> 24;
         else if (dispBytes === 4) this.disp = code[at] | (code[at + 1] << 8) | (code[at + 2] << 16) | (code[at + 3] << 24);
         at += dispBytes;
         if (relative) this.base = RIP_BASE;
       }
+    }
+
+    if (vex) {
+      if (has('vsib') && this.addressSize === 16) {
+        this.length = at - start;
+        return Decoded.INVALID;
+      }
+      // Outside 64-bit mode its top bit names no register.
+      if (!mode64) vvvv &= 7;
+      this.c = VECTOR + VECTOR_STRIDE * vvvv;
+      // A first source that is no vvvv is a register in r/m.
+      if (row.first?.kind === 'U') this.a = VECTOR + VECTOR_STRIDE * ((modrm & 7) | ((rex & 1) << 3));
     }
 
     // Operands.
@@ -374,6 +464,13 @@ export class Decoder {
           at += bytes;
           break;
         }
+        case 'B':
+          this.c = GPR + 8 * vvvv;
+          break;
+        case 'L':
+          if (at >= limit) return short();
+          this.imm = VECTOR + VECTOR_STRIDE * ((code[at++] >> 4) & (mode64 ? 15 : 7));
+          break;
         case 'F':
           if (/^[ECSDFG]S$/.test(operand.fixed)) this.b = segment(['ES', 'CS', 'SS', 'DS', 'FS', 'GS'].indexOf(operand.fixed));
           break;
@@ -401,10 +498,15 @@ export class Decoder {
       this.prelude = mode64 ? 'MOFFS64' : 'MOFFS';
     } else if (isMemory && row.mnemonic !== 'UD' && row.mnemonic !== 'NOP') {
       // RIP counts from the end of the instruction; POP to memory sees rSP after the pop.
-      if (this.base === RIP_BASE) this.disp = (this.disp + this.length) | 0;
+      // The sum may need 33 bits; see `placeDisplacement`.
+      if (this.base === RIP_BASE) this.disp += this.length;
       if (row.mnemonic === 'POP_E' && this.base === GPR + 32) this.disp += this.size / 8;
       const onlyOffset = row.mnemonic === 'LEA';
-      if (mode64 && this.addressSize === 64) {
+      if (has('vsib') || (has('masked') && !mode64)) {
+        // The helper adds what makes an address and looks at the segment lane by lane; it is told the width of addresses.
+        this.imm = this.addressSize;
+        if (!mode64) this.segment = segment(chosen);
+      } else if (mode64 && this.addressSize === 64) {
         if (!based || onlyOffset) this.address = 'A64';
         else if (has('fast')) this.address = 'A64S';
         else {
@@ -448,8 +550,12 @@ export class Decoder {
   }
 }
 
+/** True where a VEX row has an operand in VEX.vvvv; elsewhere it must be all ones. */
+const usesVvvv = (row: Row): boolean =>
+  row.first?.kind === 'H' || row.operands.some((operand) => operand.kind === 'H' || operand.kind === 'B');
+
 /** The form object of what a decoder holds, for tests and for the region tier. */
 export function decodedForm(decoder: Decoder): Form {
-  const { row, size, memory, address, lock, repeat, addressSize, stack } = decoder;
-  return { row, size, memory, address, lock, repeat, addressSize, stack };
+  const { row, size, memory, address, lock, wide, repeat, addressSize, stack } = decoder;
+  return { row, size, memory, address, lock, wide, repeat, addressSize, stack };
 }

@@ -46,9 +46,21 @@ export interface Row {
   /** Lowest modrm byte that the row is for, and how many follow it. */
   readonly modrm: number | undefined;
   readonly modrmCount: number;
+  /** Encoded with a VEX prefix. */
   readonly vex: boolean;
+  /** VEX.L and VEX.W that the row is for; undefined: either. `L` of a row that ignores it is 0 in its forms. */
+  readonly vexL: 0 | 1 | undefined;
+  readonly vexW: 0 | 1 | undefined;
+  readonly ignoresL: boolean;
   readonly mnemonic: string;
+  /**
+   * Destination, then sources. The first source of a VEX row that its legacy twin would take from the destination is
+   * not among them: it is `first`, so that one emitter serves both.
+   */
   readonly operands: readonly Operand[];
+  readonly first: Operand | undefined;
+  /** The CPUID feature that the row needs beyond the 80486 and x86-64, by QEMU's name. */
+  readonly feature: string | undefined;
   readonly attributes: ReadonlySet<string>;
   /** Condition code of a `cc` row. */
   readonly condition: number;
@@ -79,6 +91,8 @@ export interface Form {
   readonly memory: boolean;
   readonly address: AddressKind;
   readonly lock: boolean;
+  /** VEX.L: vectors are 256 bits wide. */
+  readonly wide: boolean;
   readonly repeat: Repeat;
   /** Address size, for rows with implicit memory (`string`) and with bit offsets (`bits`). */
   readonly addressSize: 16 | 32 | 64;
@@ -89,6 +103,8 @@ export interface Form {
 const PREFIX: Record<string, number> = { NP: 0, '66': 1, F3: 2, F2: 3 };
 const MAPS: Record<string, number> = { '0F': 1, '0F38': 2, '0F3A': 3 };
 const MODRM_KINDS = 'EGRMSCDVWUPQN';
+/** Attributes that say which feature a row needs start so. */
+const FEATURE = '@';
 const REGISTER_KINDS = 'ERUWQN';
 const MEMORY_KINDS = 'EMWQ';
 const FIXED = /^(AL|AH|rAX|eAX|CL|DX|1|ES|CS|SS|DS|FS|GS|XMM0)$/;
@@ -101,7 +117,13 @@ function parseOperand(text: string): Operand {
 /** Parses table text; rows are numbered from `first`. A `cc` line gives sixteen rows, a Z line eight opcodes of one row. */
 export function parseRows(text: string, first = 0, vex = false): Row[] {
   const rows: Row[] = [];
+  let section: string | undefined;
   for (const line of text.trim().split('\n')) {
+    if (line.startsWith(FEATURE)) {
+      // A line by itself: the feature of the rows that follow.
+      section = line === FEATURE ? undefined : line.slice(1);
+      continue;
+    }
     const [opcodeText, mnemonic, operandText, ...rest] = line.trim().split(/\s+/);
     const parts = opcodeText.split('.');
     const last = parts.pop() as string;
@@ -120,9 +142,21 @@ export function parseRows(text: string, first = 0, vex = false): Row[] {
     if (/^[vyz]$/.test(operandText)) sizeOnly = operandText;
     else if (operandText !== '-') operands = operandText.split(',').map(parseOperand);
     for (const letter of ['v', 'y', 'z']) if (attributes.delete(letter)) sizeOnly = letter;
+    let feature = section;
+    for (const attribute of rest)
+      if (attribute.startsWith(FEATURE)) {
+        attributes.delete(attribute);
+        feature = attribute === FEATURE ? undefined : attribute.slice(1);
+      }
+    const given = operands;
+    let source: Operand | undefined;
+    if (vex && (operands[0]?.kind === 'H' || operands[1]?.kind === 'H')) {
+      source = operands[1];
+      operands = operands.filter((operand) => operand !== source);
+    }
     const hasModrm =
-      match[2] !== undefined || match[3] !== undefined || operands.some((operand) => MODRM_KINDS.includes(operand.kind));
-    const rm = operands.find((operand) => REGISTER_KINDS.includes(operand.kind) || operand.kind === 'M');
+      match[2] !== undefined || match[3] !== undefined || given.some((operand) => MODRM_KINDS.includes(operand.kind));
+    const rm = given.find((operand) => REGISTER_KINDS.includes(operand.kind) || operand.kind === 'M');
     const memoryOnly = rm === undefined ? false : rm.kind === 'M';
     const common = {
       text: line,
@@ -132,8 +166,13 @@ export function parseRows(text: string, first = 0, vex = false): Row[] {
       modrm: match[3] === undefined ? undefined : Number.parseInt(match[3], 16),
       modrmCount: match[4] === undefined ? 0 : Number(match[4]),
       vex,
+      vexL: attributes.has('l0') ? (0 as const) : attributes.has('l1') ? (1 as const) : undefined,
+      vexW: attributes.has('w0') ? (0 as const) : attributes.has('w1') ? (1 as const) : undefined,
+      ignoresL: attributes.has('lig'),
       mnemonic,
       operands,
+      first: source,
+      feature,
       attributes,
       hasModrm,
       allowsRegister: rm === undefined ? match[3] === undefined || true : !memoryOnly,
@@ -155,7 +194,8 @@ export function formBits(form: Omit<Form, 'row'>): number {
     sizeBits(form.size) |
     (form.memory ? 4 : 0) |
     (ADDRESS_KINDS.indexOf(form.address) << 3) |
-    (form.lock ? 32 : 0) |
+    // No row has both.
+    (form.lock || form.wide ? 32 : 0) |
     (form.repeat << 6) |
     (sizeBits(form.addressSize) << 8) |
     (sizeBits(form.stack) << 10)
@@ -168,7 +208,7 @@ export function formsOf(row: Row): Form[] {
   const forms: Form[] = [];
   const has = (attribute: string): boolean => row.attributes.has(attribute);
   const widths = [16, 32, 64] as const;
-  const sizes = row.sized || has('d64') || has('f64') ? widths : ([32] as const);
+  const sizes = row.sized || has('d64') || has('f64') ? (row.vex ? ([32, 64] as const) : widths) : ([32] as const);
   const addressSizes = has('string') || has('bits') ? widths : ([32] as const);
   const stacks = has('stack') ? widths : ([32] as const);
   const repeats: readonly Repeat[] = has('string') && !/^(LOOP|JCXZ|XLAT)/.test(row.mnemonic) ? [0, 1, 2] : [0];
@@ -179,8 +219,16 @@ export function formsOf(row: Row): Form[] {
         for (const repeat of repeats) {
           // A 64-bit stack pointer belongs to 64-bit mode, where near pushes are 64 or 16 bits wide.
           if (has('stack') && (has('d64') || has('f64')) && (stack === 64) !== (size === 64) && size !== 16) continue;
-          const base = { row, size, addressSize, stack, repeat };
-          if (row.allowsRegister && !absolute) forms.push({ ...base, memory: false, address: 'A64', lock: false });
+          const base = { row, size, addressSize, stack, repeat, lock: false, wide: false };
+          if (row.vex) {
+            for (const wide of row.vexL !== undefined ? [row.vexL === 1] : row.ignoresL ? [false] : [false, true]) {
+              if (row.allowsRegister) forms.push({ ...base, memory: false, address: 'A64', wide });
+              if (row.hasModrm && row.allowsMemory)
+                for (const address of ['A64', 'PRE'] as const) forms.push({ ...base, memory: true, address, wide });
+            }
+            continue;
+          }
+          if (row.allowsRegister && !absolute) forms.push({ ...base, memory: false, address: 'A64' });
           if ((row.hasModrm && row.allowsMemory) || absolute) {
             const kinds: readonly AddressKind[] = absolute ? ['PRE'] : has('fast') ? ADDRESS_KINDS : ['A64', 'PRE'];
             for (const address of kinds)
@@ -188,4 +236,37 @@ export function formsOf(row: Row): Form[] {
           }
         }
   return forms;
+}
+
+/** Bits of an operand with that size letter: of a whole vector where it is one. 0 where the instruction says by itself. */
+export function operandBits(letter: string, size: number, wide: boolean): number {
+  switch (letter[0]) {
+    case 'b':
+      // A byte that is extended to the operand size counts as one of that.
+      return letter === 'bs' ? size : 8;
+    case 'w':
+      return 16;
+    case 'd':
+      return 32;
+    case 'q':
+      return 64;
+    case 'o':
+      return 128;
+    case 'x':
+      return wide ? 256 : 128;
+    // Parts of the vector length: half, quarter, eighth.
+    case 'h':
+      return wide ? 128 : 64;
+    case 'j':
+      return wide ? 64 : 32;
+    case 'k':
+      return wide ? 32 : 16;
+    case 'y':
+      return size === 64 ? 64 : 32;
+    case 'v':
+    case 'z':
+      return size;
+    default:
+      return 0;
+  }
 }

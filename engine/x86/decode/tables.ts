@@ -12,7 +12,7 @@
  * 64-bit mode (16 with 66); `f64` 64 whatever the prefix; `i64` invalid in 64-bit mode; `o64` only there; `stack`
  * uses the stack; `string` uses implicit memory; `bits` a bit offset is added to the address; `end` nothing is decoded after it; `shadow` one more instruction,
  * then interrupts are looked at; `check` interrupts are looked at after it; `cpl0` #GP(0) outside privilege level 0;
- * `cc` stands for sixteen opcodes, one a condition.
+ * `cc` stands for sixteen opcodes, one a condition; `@name` the CPUID feature that the row needs.
  */
 export const INTEGER = `
 00 ADD Eb,Gb lock fast
@@ -293,12 +293,12 @@ FF/6 PUSH_E Ev d64 stack fast
 0F.01/4 SMSW Ev
 0F.01/6 LMSW Ew cpl0 check
 0F.01/7 INVLPG Ma cpl0
-0F.01:D0 XGETBV -
-0F.01:D1 XSETBV - cpl0
+NP.0F.01:D0 XGETBV - @xsave
+NP.0F.01:D1 XSETBV - cpl0 check @xsave
 0F.01:F8 SWAPGS - o64 cpl0
-0F.01:F9 RDTSCP -
-0F.01:CA CLAC - cpl0
-0F.01:CB STAC - cpl0
+0F.01:F9 RDTSCP - @rdtscp
+0F.01:CA CLAC - cpl0 @smap
+0F.01:CB STAC - cpl0 @smap
 0F.01:C8 MONITOR -
 0F.01:C9 MWAIT - check
 0F.02 LAR Gv,Ew
@@ -348,16 +348,19 @@ NP.0F.AE/0 FXSAVE Ma y
 NP.0F.AE/1 FXRSTOR Ma y
 NP.0F.AE/2 LDMXCSR Md
 NP.0F.AE/3 STMXCSR Md
+NP.0F.AE/4 XSAVE Ma y @xsave
+NP.0F.AE/5 XRSTOR Ma y @xsave
+NP.0F.AE/6 XSAVEOPT Ma y @xsaveopt
 NP.0F.AE/7 CLFLUSH Ma
-66.0F.AE/7 CLFLUSH Ma
-66.0F.AE/6 CLFLUSH Ma
+66.0F.AE/7 CLFLUSH Ma @clflushopt
+66.0F.AE/6 CLFLUSH Ma @clwb
 NP.0F.AE:E8+7 FENCE -
 NP.0F.AE:F0+7 FENCE -
 NP.0F.AE:F8+7 FENCE -
-F3.0F.AE/0 RDFSBASE Ry o64
-F3.0F.AE/1 RDGSBASE Ry o64
-F3.0F.AE/2 WRFSBASE Ry o64
-F3.0F.AE/3 WRGSBASE Ry o64
+F3.0F.AE/0 RDFSBASE Ry o64 @fsgsbase
+F3.0F.AE/1 RDGSBASE Ry o64 @fsgsbase
+F3.0F.AE/2 WRFSBASE Ry o64 @fsgsbase
+F3.0F.AE/3 WRGSBASE Ry o64 @fsgsbase
 0F.AF IMUL2 Gv,Ev fast
 0F.B0 CMPXCHG Eb,Gb lock
 0F.B1 CMPXCHG Ev,Gv lock fast
@@ -367,7 +370,7 @@ F3.0F.AE/3 WRGSBASE Ry o64
 0F.B5 LOAD_FAR Gv,Ma end
 0F.B6 MOVZX Gv,Eb fast
 0F.B7 MOVZX Gv,Ew fast
-F3.0F.B8 POPCNT Gv,Ev
+F3.0F.B8 POPCNT Gv,Ev @popcnt
 0F.B9 UD Gv,Ev end
 0F.FF UD Gv,Ev end
 0F.BA/4 BT Ev,Ib
@@ -376,22 +379,29 @@ F3.0F.B8 POPCNT Gv,Ev
 0F.BA/7 BTC Ev,Ib lock
 0F.BB BTC Ev,Gv lock bits
 0F.BC BSF Gv,Ev
+F3.0F.BC TZCNT Gv,Ev @bmi1
 0F.BD BSR Gv,Ev
+F3.0F.BD LZCNT Gv,Ev @abm
 0F.BE MOVSX Gv,Eb fast
 0F.BF MOVSX Gv,Ew fast
 0F.C0 XADD Eb,Gb lock
 0F.C1 XADD Ev,Gv lock
 NP.0F.C3 MOVNTI My,Gy
 0F.C7/1 CMPXCHG8B Ma y lock
-0F.C7/6 RDRAND Rv
-0F.C7/7 RDSEED Rv
+0F.C7/6 RDRAND Rv @rdrand
+0F.C7/7 RDSEED Rv @rdseed
+F3.0F.C7/7 RDPID Ry f64 @rdpid
+NP.0F.C7/3 XRSTORS Ma y cpl0 @xsaves
+NP.0F.C7/4 XSAVEC Ma y @xsavec
+NP.0F.C7/5 XSAVES Ma y cpl0 @xsaves
+66.0F38.82 INVPCID Gy,Ma f64 cpl0 @invpcid
 0F.C8 BSWAP Zy
-0F38.F0 MOVBE Gv,Mv
-0F38.F1 MOVBE Mv,Gv
-F2.0F38.F0 CRC32 Gy,Eb
-F2.0F38.F1 CRC32 Gy,Ev
-66.0F38.F6 ADCX Gy,Ey
-F3.0F38.F6 ADOX Gy,Ey
+0F38.F0 MOVBE Gv,Mv @movbe
+0F38.F1 MOVBE Mv,Gv @movbe
+F2.0F38.F0 CRC32 Gy,Eb @sse4.2
+F2.0F38.F1 CRC32 Gy,Ev @sse4.2
+66.0F38.F6 ADCX Gy,Ey @adx
+F3.0F38.F6 ADOX Gy,Ey @adx
 `;
 
 /** The x87 escapes: every modrm byte of D8-DF is legal to decode; x86/fpu says what it does. */

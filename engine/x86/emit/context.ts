@@ -3,9 +3,9 @@
  * are. Values of 8 and 16 bits are i32, zero-extended when read; what lies above the operand's size in a value
  * that is written does not matter.
  */
-import type { AtomicKind, Builder, MemorySize, Size, Value } from '../../ir/builder.ts';
+import type { AtomicKind, Builder, MemorySize, Size, Value, Variable } from '../../ir/builder.ts';
 import { ADDRESS, GPR, MODE, RIP_BASE, SEG_ACCESS, SEG_BASE, SEG_HIGH, SEG_LOW, SS, segment } from '../../memory/vcpu-state.ts';
-import type { Form, Operand } from '../decode/rows.ts';
+import { type Form, type Operand, operandBits } from '../decode/rows.ts';
 
 export const RAX = GPR;
 export const RCX = GPR + 8;
@@ -42,6 +42,10 @@ export class Instruction {
   readonly b: Builder;
   readonly form: Form;
   #address: Value | undefined;
+  /** The half of 256-bit vectors that is at work: one emitter does both, one after the other. */
+  half: 0 | 1 = 0;
+  /** Where the halves of a vector result are kept until all of them are computed; undefined: written at once. */
+  results: readonly Variable[] | undefined;
 
   constructor(builder: Builder, form: Form) {
     this.b = builder;
@@ -59,26 +63,10 @@ export class Instruction {
   }
 
   #bits(operand: Operand): MemorySize {
-    const { size } = this.form;
-    switch (operand.size) {
-      case 'b':
-      case 'b2':
-        return 8;
-      case 'w':
-        return 16;
-      case 'd':
-        return 32;
-      case 'q':
-        return 64;
-      case 'y':
-        return size === 64 ? 64 : 32;
-      case 'x':
-        return 128;
-      case '':
-        return operand.fixed === 'rAX' || operand.fixed === 'eAX' ? size : operand.fixed === 'DX' ? 16 : 8;
-      default:
-        return size;
-    }
+    const { size, wide } = this.form;
+    if (operand.size === '') return operand.fixed === 'rAX' || operand.fixed === 'eAX' ? size : operand.fixed === 'DX' ? 16 : 8;
+    const bits = operandBits(operand.size, size, wide);
+    return bits === 0 ? size : bits === 256 ? 128 : (bits as MemorySize);
   }
 
   /** True where operand `n` is memory in this form. */
@@ -114,8 +102,10 @@ export class Instruction {
 
   /** The slot of a register operand as an i32 value. */
   slot(n: number): Value {
+    return this.slotOf(this.form.row.operands[n]);
+  }
+  slotOf(operand: Operand): Value {
     const { b } = this;
-    const operand = this.form.row.operands[n];
     switch (operand.kind) {
       case 'E':
       case 'R':
@@ -135,6 +125,8 @@ export class Instruction {
       case 'H':
       case 'B':
         return b.field('c');
+      case 'L':
+        return b.field('imm');
       case 'F':
         switch (operand.fixed) {
           case 'AL':
@@ -149,7 +141,7 @@ export class Instruction {
             return b.field('b');
         }
       default:
-        throw new Error(`${this.form.row.text}: operand ${n} is no register`);
+        throw new Error(`${this.form.row.text}: operand ${operand.kind} is no register`);
     }
   }
 

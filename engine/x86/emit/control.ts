@@ -1,6 +1,21 @@
 /** Control transfer and system instructions. What is long or rare is a helper in x86/system. */
 import type { Value } from '../../ir/builder.ts';
-import { CPL, CR0, CR4, EFLAGS, FPU_BLOCK, FS, GS, INTR_WAIT, SEG_BASE, segment, TEMP } from '../../memory/vcpu-state.ts';
+import {
+  CPL,
+  CR0,
+  CR4,
+  EFLAGS,
+  FPU_BLOCK,
+  FS,
+  GS,
+  INTR_WAIT,
+  SEG_BASE,
+  SHADOW,
+  SHADOW_RIP,
+  Shadow,
+  segment,
+  TEMP,
+} from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RCX, Vector } from './context.ts';
 
 /** An instruction that one helper does whole; `operands` are computed in order. */
@@ -78,7 +93,17 @@ function interruptFlag(set: boolean): Emitter {
     b.if(
       b.gtU(b.state(CPL, 32), iopl),
       () => b.leave(set ? 'sti' : 'cli'),
-      () => b.setState(EFLAGS, 32, set ? b.or(b.state(EFLAGS, 32), b.i32(0x200)) : b.and(b.state(EFLAGS, 32), b.i32(~0x200))),
+      () => {
+        if (!set) b.setState(EFLAGS, 32, b.and(b.state(EFLAGS, 32), b.i32(~0x200)));
+        else {
+          // Interrupts wait for the next instruction, if they could not come before this one.
+          b.if(b.eqz(b.and(b.state(EFLAGS, 32), b.i32(0x200))), () => {
+            b.setState(SHADOW, 32, b.i32(Shadow.STI));
+            b.setState(SHADOW_RIP, 32, b.wrap(i.nextRip(64)));
+          });
+          b.setState(EFLAGS, 32, b.or(b.state(EFLAGS, 32), b.i32(0x200)));
+        }
+      },
     );
     if (set) b.if(b.state(INTR_WAIT, 32), () => b.call('unmask_interrupts', 'i32'));
   };
@@ -254,6 +279,12 @@ export const control: Record<string, Emitter> = {
   RSM: whole('rsm'),
   FXSAVE: whole('fxsave', address, size),
   FXRSTOR: whole('fxrstor', address, size),
+  XSAVE: whole('xsave', address, size),
+  XSAVEOPT: whole('xsaveopt', address, size),
+  XSAVEC: whole('xsavec', address, size),
+  XSAVES: whole('xsaves', address, size),
+  XRSTOR: whole('xrstor', address, size),
+  XRSTORS: whole('xrstors', address, size),
   LDMXCSR(i) {
     i.b.leave('check_sse');
     i.b.leave('ldmxcsr', i.b.load(32, i.address()));

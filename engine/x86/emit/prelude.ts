@@ -1,7 +1,7 @@
 /**
  * EA records: they compute the linear address of the instruction that follows into ADDRESS, with the segment
- * checks of SDM 3A 5.3, so that most instructions need a handler for one addressing mode only. `imm` holds the
- * bytes accessed (bits 7:0), whether it is a write (bit 8).
+ * checks of SDM 3A 5.3, so that most instructions need a handler for one addressing mode only. `imm` holds
+ * whether it is a write (bit 0) and the bytes accessed (the bits above).
  */
 import type { Builder, Value } from '../../ir/builder.ts';
 import { ADDRESS, SEG_ACCESS, SEG_BASE, SEG_HIGH, SEG_LOW } from '../../memory/vcpu-state.ts';
@@ -38,8 +38,8 @@ export function emitPrelude(b: Builder, kind: Exclude<PreludeKind, 'NONE'>): voi
     b.if(bad, () => b.leave('segment_fault', b.field('segment')));
     return b.and(b.add(offset, segmentField(SEG_BASE, 64)), mask32);
   };
-  const bytes = (): Value => b.and(b.field('imm'), b.i32(0xff));
-  const write = (): Value => b.and(b.shrU(b.field('imm'), b.i32(8)), b.i32(1));
+  const bytes = (): Value => b.shrU(b.field('imm'), b.i32(1));
+  const write = (): Value => b.and(b.field('imm'), b.i32(1));
   let address: Value;
   switch (kind) {
     case '64S':

@@ -5,7 +5,7 @@
  * one emitter serves both register files.
  */
 import type { Builder, Value } from '../../ir/builder.ts';
-import { FPU_BLOCK } from '../../memory/vcpu-state.ts';
+import { FPU_BLOCK, VECTOR } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, Vector } from './context.ts';
 import { mmxCheck, mmxTouch } from './mmx-state.ts';
 
@@ -13,6 +13,7 @@ import { mmxCheck, mmxTouch } from './mmx-state.ts';
 const SSE_UD = 1;
 const DEVICE_NM = 2;
 const MMX_UD = 4;
+const AVX_UD = 8;
 
 /** True where the instruction has an MMX operand. */
 export const isMmx = (i: Instruction): boolean => i.form.row.operands.some(({ kind }) => 'PQN'.includes(kind));
@@ -48,6 +49,36 @@ export const vector =
 export const vectors = (emitters: Record<string, Emitter>): Record<string, Emitter> =>
   Object.fromEntries(Object.entries(emitters).map(([name, emit]) => [name, vector(emit)]));
 
+/** #UD unless the system has enabled AVX (CR4.OSXSAVE, XCR0), #NM with CR0.TS (SDM 1, 14.8; SDM 2, 2.4). */
+export const checkAvx = (i: Instruction): void => checkAvailable(i, AVX_UD);
+
+/** The halves of the vectors of this form. */
+export const halvesOf = (i: Instruction): readonly (0 | 1)[] => (i.form.wide ? [0, 1] : [0]);
+
+/** Reads operand `n` as 128-bit halves, one or two. */
+export function readHalves(i: Instruction, n: number, anyAlignment = false): Value[] {
+  const values = halvesOf(i).map((half) => {
+    i.half = half;
+    return readVector(i, n, anyAlignment);
+  });
+  i.half = 0;
+  return values;
+}
+/** Writes what `readHalves` gave. */
+export function writeHalves(i: Instruction, values: readonly Value[]): void {
+  for (const [half, value] of values.entries()) {
+    i.half = half as 0 | 1;
+    writeVector(i, 0, value);
+  }
+  i.half = 0;
+}
+/** Writes the low `bits` of the destination; the rest of its low half is the first source's, or keeps. */
+export function writeScalar(i: Instruction, bits: 32 | 64, value: Value): void {
+  const { b } = i;
+  if (i.results === undefined) b.putSlot(i.slot(0), bits, value);
+  else b.set(i.results[0], b.op(bits === 64 ? 'i64x2.replace_lane' : 'i32x4.replace_lane', [readVector(i, 0), value], [0]));
+}
+
 /** #GP(0) unless the memory operand is aligned to 16 bytes. */
 export function checkAligned(i: Instruction): void {
   const { b } = i;
@@ -57,19 +88,27 @@ export function checkAligned(i: Instruction): void {
 /** Reads operand `n` as a vector, zero-extended to 128 bits; 128-bit memory must be aligned unless `anyAlignment`. */
 export function readVector(i: Instruction, n: number, anyAlignment = false): Value {
   const { b } = i;
+  const { row } = i.form;
+  if (n === 0 && row.first !== undefined) return b.getSlot(i.slotOf(row.first), 128, false, 'v128', 16 * i.half);
   const bits = i.bits(n);
+  const offset = row.operands[n].size === 'x' ? 16 * i.half : 0;
   if (i.isMemory(n)) {
-    if (bits === 128 && !anyAlignment) checkAligned(i);
-    if (bits < 32) return b.op('i32x4.replace_lane', [zero(b), b.load(bits, i.address())], [0]);
-    return b.load(bits, i.address(), false, 'v128');
+    if (bits === 128 && !anyAlignment && !row.vex) checkAligned(i);
+    const address = offset === 0 ? i.address() : b.add(i.address(), b.i64(offset));
+    if (bits < 32) return b.op('i32x4.replace_lane', [zero(b), b.load(bits, address)], [0]);
+    return b.load(bits, address, false, 'v128');
   }
   // The registers behind narrow operands are read whole: less to tell apart, and what is above is not looked at.
-  return b.getSlot(i.slot(n), isMmxOperand(i, n) ? 64 : 128, false, 'v128');
+  return b.getSlot(i.slot(n), isMmxOperand(i, n) ? 64 : 128, false, 'v128', offset);
 }
 
 /** Writes a vector to operand `n`: its low part as far as the operand goes; what is above in a register keeps. */
 export function writeVector(i: Instruction, n: number, value: Value, anyAlignment = false): void {
   const { b } = i;
+  if (i.results !== undefined) {
+    b.set(i.results[i.half], value);
+    return;
+  }
   const bits = isMmxOperand(i, n) && !i.isMemory(n) ? 64 : i.bits(n);
   const part =
     bits === 128 ? value : bits === 64 ? b.op('i64x2.extract_lane', [value], [0]) : b.op('i32x4.extract_lane', [value], [0]);
@@ -98,6 +137,14 @@ export function lanes(b: Builder, bits: 8 | 16 | 32 | 64, values: readonly (numb
 
 /** The immediate of operand `n` as an unsigned byte. */
 export const immediate = (i: Instruction): Value => i.b.and(i.b.field('imm'), i.b.i32(0xff));
+
+/** The immediate where each half of a wide vector has `bits` of it to itself. */
+export const halfImmediate = (i: Instruction, bits: number): Value =>
+  i.half === 0 ? immediate(i) : i.b.shrU(immediate(i), i.b.i32(bits));
+
+/** The register whose lanes' top bits choose for a variable blend: XMM0, or the fourth operand of the VEX forms. */
+export const blendMask = (i: Instruction): Value =>
+  i.form.row.vex ? i.b.getSlot(i.slot(2), 128, false, 'v128', 16 * i.half) : i.b.state(VECTOR, 128);
 
 /** The value of a constant, or undefined. */
 export const known = (value: Value): number | undefined =>

@@ -1,7 +1,7 @@
 /** Conversions between integers and floating point, and between precisions (SDM 1, 11.4.1.6; SDM 2 for each). */
-import type { Value } from '../../ir/builder.ts';
+import type { Builder, Value } from '../../ir/builder.ts';
 import type { Emitter, Instruction } from './context.ts';
-import { lanes, readVector, vectors, writeVector, zero } from './sse-context.ts';
+import { lanes, readHalves, readVector, writeHalves, writeScalar, zero } from './sse-context.ts';
 import { asBits, callFloat, fromInteger, lane0, Numbers, type Precision, plainMode, RESULT } from './sse-float-context.ts';
 import { join, pick } from './sse-integer.ts';
 
@@ -39,7 +39,7 @@ const fromGeneral =
     const wide = x.type === 'i64';
     const number = b.op(`f${bits}.convert_i${wide ? 64 : 32}_s`, [x]);
     if (bits === 64 && !wide) {
-      b.putSlot(i.slot(0), 64, asBits(b, number));
+      writeScalar(i, 64, asBits(b, number));
       return;
     }
     const shift = bits === 64 ? 53 : 24;
@@ -48,47 +48,68 @@ const fromGeneral =
       : b.ltU(b.add(x, b.i32(1 << shift)), b.i32(2 << shift));
     b.if(
       b.or(small, plainMode(b)),
-      () => b.putSlot(i.slot(0), bits, asBits(b, number)),
+      () => writeScalar(i, bits, asBits(b, number)),
       () => {
         const operand = fromInteger(b, x);
         callFloat(i, wide ? 'FROM_I64' : 'FROM_I32', bits, 1, operand, operand);
-        b.putSlot(i.slot(0), bits, b.state(RESULT, bits));
+        writeScalar(i, bits, b.state(RESULT, bits));
       },
     );
   };
 
-/** Writes `value` where `sure` holds, else the helper's result. */
-function settle(i: Instruction, sure: Value, value: Value, slow: () => void): void {
+/** Writes `values` where `sure` holds, else the helper's result; `halves` of it. */
+function settle(i: Instruction, sure: Value, values: readonly Value[], slow: () => void): void {
   const { b } = i;
   b.if(
     sure,
-    () => writeVector(i, 0, value),
+    () => writeHalves(i, values),
     () => {
       slow();
-      writeVector(i, 0, b.state(RESULT, 128));
+      writeHalves(
+        i,
+        values.map((_, half) => b.state(RESULT + 16 * half, 128)),
+      );
     },
   );
 }
+const allHold = (b: Builder, tests: readonly Value[]): Value => (tests.length === 1 ? tests[0] : b.and(tests[0], tests[1]));
 
-/** Packed to 32-bit integers; doubles fill the low half and clear the upper one. */
+/** Packed to 32-bit integers; doubles fill half of what they were and clear the rest. */
 const toIntegers =
   (bits: Precision, truncate: boolean): Emitter =>
   (i) => {
     const { b } = i;
     // The MMX forms read 64 bits of singles: the upper lanes are zero or not looked at.
     const half = bits === 32 && i.bits(1) === 64;
-    const whole = readVector(i, 1);
-    const y = half ? join(b, whole, zero(b)) : whole;
+    const y = readHalves(i, 1).map((whole) => (half ? join(b, whole, zero(b)) : whole));
     const n = new Numbers(b, bits, true);
-    const integral = n.op(truncate ? 'trunc' : 'nearest', y);
-    const integers = b.op(bits === 64 ? 'i32x4.trunc_sat_f64x2_s_zero' : 'i32x4.trunc_sat_f32x4_s', [integral]);
     const limit = n.constant(bits === 64 ? 0x41e0000000000000n : 0x4f000000n);
-    const fits = n.holds(n.op('lt', n.op('abs', integral), limit));
-    const sure = b.and(fits, b.or(plainMode(b), n.holds(n.op('eq', y, integral))));
-    settle(i, sure, integers, () => callFloat(i, truncate ? 'TRUNCATE_I32' : 'TO_I32', bits, half || bits === 64 ? 2 : 4, y, y));
+    const sures: Value[] = [];
+    const plain = plainMode(b);
+    let integers = y.map((value) => {
+      const integral = n.op(truncate ? 'trunc' : 'nearest', value);
+      const fits = n.holds(n.op('lt', n.op('abs', integral), limit));
+      sures.push(b.and(fits, b.or(plain, n.holds(n.op('eq', value, integral)))));
+      return b.op(bits === 64 ? 'i32x4.trunc_sat_f64x2_s_zero' : 'i32x4.trunc_sat_f32x4_s', [integral]);
+    });
+    if (bits === 64 && integers.length === 2) integers = [join(b, integers[0], integers[1])];
+    const count = half ? 2 : (128 / bits) * y.length;
+    settle(i, allHold(b, sures), integers, () => callFloat(i, truncate ? 'TRUNCATE_I32' : 'TO_I32', bits, count, y, y));
   };
 
-export const sseConversions: Record<string, Emitter> = vectors({
+/** The operands of a conversion to twice the width: each in the low half of a vector. */
+function lowAndHigh(i: Instruction): Value[] {
+  const { b } = i;
+  const whole = readVector(i, 1);
+  return i.form.wide ? [whole, b.op('i8x16.shuffle', [whole, whole], pick(8, [1, 1]))] : [whole];
+}
+const integersToDoubles: Emitter = (i) =>
+  writeHalves(
+    i,
+    lowAndHigh(i).map((value) => i.b.op('f64x2.convert_low_i32x4_s', [value])),
+  );
+
+export const sseConversions: Record<string, Emitter> = {
   CVTSI2SS: fromGeneral(32),
   CVTSI2SD: fromGeneral(64),
   CVTSS2SI: toGeneral(32, false),
@@ -103,35 +124,17 @@ export const sseConversions: Record<string, Emitter> = vectors({
   CVTTPS2PI: toIntegers(32, true),
   CVTPD2PI: toIntegers(64, false),
   CVTTPD2PI: toIntegers(64, true),
-  CVTDQ2PD(i) {
-    writeVector(i, 0, i.b.op('f64x2.convert_low_i32x4_s', [readVector(i, 1)]));
-  },
-  CVTPI2PD(i) {
-    writeVector(i, 0, i.b.op('f64x2.convert_low_i32x4_s', [readVector(i, 1)]));
-  },
+  CVTDQ2PD: integersToDoubles,
+  CVTPI2PD: integersToDoubles,
   CVTDQ2PS(i) {
     const { b } = i;
-    const y = readVector(i, 1);
-    const numbers = b.op('f32x4.convert_i32x4_s', [y]);
-    const biased = b.op('i32x4.add', [
-      y,
-      lanes(
-        b,
-        32,
-        Array.from({ length: 4 }, () => 1 << 24),
-      ),
-    ]);
-    const small = b.op('i32x4.all_true', [
-      b.op('i32x4.lt_u', [
-        biased,
-        lanes(
-          b,
-          32,
-          Array.from({ length: 4 }, () => 1 << 25),
-        ),
-      ]),
-    ]);
-    settle(i, b.or(small, plainMode(b)), numbers, () => callFloat(i, 'FROM_I32', 32, 4, y, y));
+    const y = readHalves(i, 1);
+    const four = (value: number): Value => lanes(b, 32, [value, value, value, value]);
+    const small = y.map((value) =>
+      b.op('i32x4.all_true', [b.op('i32x4.lt_u', [b.op('i32x4.add', [value, four(1 << 24)]), four(1 << 25)])]),
+    );
+    const numbers = y.map((value) => b.op('f32x4.convert_i32x4_s', [value]));
+    settle(i, b.or(allHold(b, small), plainMode(b)), numbers, () => callFloat(i, 'FROM_I32', 32, 4 * y.length, y, y));
   },
   /** Two integers to the low half; the upper half keeps. */
   CVTPI2PS(i) {
@@ -154,10 +157,10 @@ export const sseConversions: Record<string, Emitter> = vectors({
     const v = lane0(b, 32, y);
     b.if(
       n.clean(v),
-      () => b.putSlot(i.slot(0), 64, asBits(b, b.op('f64.promote_f32', [v]))),
+      () => writeScalar(i, 64, asBits(b, b.op('f64.promote_f32', [v]))),
       () => {
         callFloat(i, 'CONVERT', 32, 1, y, y);
-        b.putSlot(i.slot(0), 64, b.state(RESULT, 64));
+        writeScalar(i, 64, b.state(RESULT, 64));
       },
     );
   },
@@ -171,30 +174,35 @@ export const sseConversions: Record<string, Emitter> = vectors({
     const good = b.or(wide.isZero(v), b.and(narrow.normal(single), plainMode(b)));
     b.if(
       good,
-      () => b.putSlot(i.slot(0), 32, asBits(b, single)),
+      () => writeScalar(i, 32, asBits(b, single)),
       () => {
         callFloat(i, 'CONVERT', 64, 1, y, y);
-        b.putSlot(i.slot(0), 32, b.state(RESULT, 32));
+        writeScalar(i, 32, b.state(RESULT, 32));
       },
     );
   },
   CVTPS2PD(i) {
     const { b } = i;
     const whole = readVector(i, 1);
-    const y = b.op('i8x16.shuffle', [whole, whole], pick(8, [0, 0]));
     const n = new Numbers(b, 32, true);
-    const sure = n.holds(n.clean(y));
-    settle(i, sure, b.op('f64x2.promote_low_f32x4', [y]), () => callFloat(i, 'CONVERT', 32, 2, y, y));
+    const lows = i.form.wide ? [whole, b.op('i8x16.shuffle', [whole, whole], pick(8, [1, 1]))] : [whole];
+    const looked = i.form.wide ? whole : b.op('i8x16.shuffle', [whole, whole], pick(8, [0, 0]));
+    const doubles = lows.map((value) => b.op('f64x2.promote_low_f32x4', [value]));
+    settle(i, n.holds(n.clean(looked)), doubles, () => callFloat(i, 'CONVERT', 32, 2 * lows.length, looked, looked));
   },
   CVTPD2PS(i) {
     const { b } = i;
-    const y = readVector(i, 1);
+    const y = readHalves(i, 1);
     const wide = new Numbers(b, 64, true);
     const narrow = new Numbers(b, 32, true);
-    const singles = b.op('f32x4.demote_f64x2_zero', [y]);
-    // The lanes that the instruction clears count as normal.
-    const both = b.op('i8x16.shuffle', [singles, singles], pick(8, [0, 0]));
-    const sure = b.or(wide.holds(wide.isZero(y)), b.and(narrow.holds(narrow.normal(both)), plainMode(b)));
-    settle(i, sure, singles, () => callFloat(i, 'CONVERT', 64, 2, y, y));
+    const plain = plainMode(b);
+    let singles = y.map((value) => b.op('f32x4.demote_f64x2_zero', [value]));
+    const sures = y.map((value, half) => {
+      // The lanes that the instruction clears count as normal.
+      const both = b.op('i8x16.shuffle', [singles[half], singles[half]], pick(8, [0, 0]));
+      return b.or(wide.holds(wide.isZero(value)), b.and(narrow.holds(narrow.normal(both)), plain));
+    });
+    if (singles.length === 2) singles = [join(b, singles[0], singles[1])];
+    settle(i, allHold(b, sures), singles, () => callFloat(i, 'CONVERT', 64, 2 * y.length, y, y));
   },
-});
+};

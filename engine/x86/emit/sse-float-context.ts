@@ -7,10 +7,10 @@
  * or an exact zero. DAZ and FTZ are of no account then.
  */
 import type { Builder, Value } from '../../ir/builder.ts';
-import { CR4, MXCSR, TEMP } from '../../memory/vcpu-state.ts';
+import { CR4, MXCSR, VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
 import { type SseFloatName, sseOperation } from '../fpu/sse-float.ts';
 import { type Instruction, Vector } from './context.ts';
-import { lanes, zero } from './sse-context.ts';
+import { halvesOf, lanes, zero } from './sse-context.ts';
 
 export type Precision = 32 | 64;
 const OSXMMEXCPT = 0x400;
@@ -20,19 +20,25 @@ export const plainMode = (b: Builder): Value => b.eq(b.and(b.state(MXCSR, 32), b
 /** Denormal operands count as they are. */
 export const noDaz = (b: Builder): Value => b.eqz(b.and(b.state(MXCSR, 32), b.i32(0x40)));
 
-/** Calls the helper on two operands (128 bits each); raises what it says. The result lies at `RESULT`. */
+/** A vector, or its two halves. */
+export type Halves = Value | readonly Value[];
+export const listOf = (x: Halves): readonly Value[] => ('type' in x ? [x] : x);
+
+/** Calls the helper on operands of 128 or 256 bits; raises what it says. The result lies at `RESULT`. */
 export function callFloat(
   i: Instruction,
   name: SseFloatName,
   bits: Precision,
   count: number,
-  x: Value,
-  y: Value,
+  x: Halves,
+  y: Halves,
   imm?: Value,
+  z?: Halves,
 ): void {
   const { b } = i;
-  b.setState(TEMP, 128, x);
-  b.setState(TEMP + 16, 128, y);
+  for (const [half, value] of listOf(x).entries()) b.setState(VECTOR_X + 16 * half, 128, value);
+  for (const [half, value] of listOf(y).entries()) b.setState(VECTOR_Y + 16 * half, 128, value);
+  if (z !== undefined) for (const [half, value] of listOf(z).entries()) b.setState(VECTOR_Z + 16 * half, 128, value);
   const raised = b.call('sse_float', 'i32', b.i32(sseOperation(name, bits, count)), imm ?? b.i32(0));
   b.if(raised, () => {
     b.if(b.eqz(b.and(b.state(CR4, 32), b.i32(OSXMMEXCPT))), () => b.raise(Vector.UD));
@@ -40,7 +46,9 @@ export function callFloat(
   });
 }
 /** Where the helper's result lies in the state. */
-export const RESULT = TEMP + 32;
+export const RESULT = VECTOR_RESULT;
+/** Both halves of the helper's result, or the only one. */
+export const resultHalves = (i: Instruction): Value[] => halvesOf(i).map((half) => i.b.state(RESULT + 16 * half, 128));
 
 /** The low lane of a vector as a number. */
 export const lane0 = (b: Builder, bits: Precision, x: Value): Value =>

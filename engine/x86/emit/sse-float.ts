@@ -3,8 +3,18 @@ import type { Value } from '../../ir/builder.ts';
 import { MXCSR } from '../../memory/vcpu-state.ts';
 import type { SseFloatName } from '../fpu/sse-float.ts';
 import type { Emitter, Instruction } from './context.ts';
-import { immediate, lanes, readVector, vectors, writeVector } from './sse-context.ts';
-import { asBits, callFloat, lane0, Numbers, noDaz, type Precision, plainMode, RESULT } from './sse-float-context.ts';
+import { immediate, lanes, readHalves, readVector, writeHalves, writeScalar } from './sse-context.ts';
+import {
+  asBits,
+  callFloat,
+  lane0,
+  Numbers,
+  noDaz,
+  type Precision,
+  plainMode,
+  RESULT,
+  resultHalves,
+} from './sse-float-context.ts';
 import { pick } from './sse-integer.ts';
 
 interface Shape {
@@ -17,54 +27,78 @@ const SS: Shape = { bits: 32, packed: false };
 const SD: Shape = { bits: 64, packed: false };
 const SHAPES = { PS, PD, SS, SD } as const;
 
-const countOf = (shape: Shape): number => (shape.packed ? 128 / shape.bits : 1);
+const countOf = (i: Instruction, shape: Shape): number => (shape.packed ? (i.form.wide ? 256 : 128) / shape.bits : 1);
 
-/** Writes the destination: all of it, or the low lane. */
-function put(i: Instruction, shape: Shape, value: Value): void {
-  if (shape.packed) writeVector(i, 0, value);
-  else i.b.putSlot(i.slot(0), shape.bits, asBits(i.b, value));
+/** What a test says of all lanes of all halves. */
+function allHold(n: Numbers, tests: readonly Value[]): Value {
+  return n.holds(tests.length === 1 ? tests[0] : n.and(tests[0], tests[1]));
 }
 
-/** Writes `value` where `sure` holds, else what the helper makes of the operands. */
+/** Writes the destination: all of it, or the low lane. */
+function put(i: Instruction, shape: Shape, values: readonly Value[]): void {
+  if (shape.packed) writeHalves(i, values);
+  else writeScalar(i, shape.bits, asBits(i.b, values[0]));
+}
+
+/** Writes `values` where `sure` holds, else what the helper makes of the operands. */
 function settle(
   i: Instruction,
   shape: Shape,
   sure: Value,
-  value: Value,
+  values: readonly Value[],
   name: SseFloatName,
-  x: Value,
-  y: Value,
+  x: readonly Value[],
+  y: readonly Value[],
   imm?: Value,
 ): void {
   const { b } = i;
   b.if(
     sure,
-    () => put(i, shape, value),
+    () => put(i, shape, values),
     () => {
-      callFloat(i, name, shape.bits, countOf(shape), x, y, imm);
-      put(i, shape, b.state(RESULT, shape.packed ? 128 : shape.bits));
+      callFloat(i, name, shape.bits, countOf(i, shape), x, y, imm);
+      if (shape.packed) writeHalves(i, resultHalves(i));
+      else writeScalar(i, shape.bits, b.state(RESULT, shape.bits));
     },
   );
 }
 
-const arithmeticOn = (i: Instruction, shape: Shape, name: 'ADD' | 'SUB' | 'MUL' | 'DIV', x: Value, y: Value): void => {
+/** The lanes that count: whole halves, or the low lane. */
+const numbersOf = (i: Instruction, shape: Shape, x: readonly Value[]): readonly Value[] =>
+  shape.packed ? x : [lane0(i.b, shape.bits, x[0])];
+/** Operand `n` of a packed instruction, or the register that a scalar is the low lane of. */
+const operandOf = (i: Instruction, shape: Shape, n: number): readonly Value[] =>
+  shape.packed ? readHalves(i, n) : [readVector(i, n)];
+
+const arithmeticOn = (
+  i: Instruction,
+  shape: Shape,
+  name: 'ADD' | 'SUB' | 'MUL' | 'DIV',
+  x: readonly Value[],
+  y: readonly Value[],
+): void => {
   const { b } = i;
   const n = new Numbers(b, shape.bits, shape.packed);
-  const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
-  const result = n.op(name.toLowerCase(), u, v);
-  const zero = n.isZero(result);
-  // A sum of zero is exact; a product or quotient only where an operand is zero.
-  const exactZero =
-    name === 'MUL' ? n.and(zero, n.or(n.isZero(u), n.isZero(v))) : name === 'DIV' ? n.and(zero, n.isZero(u)) : zero;
-  const good = n.and(n.and(n.clean(u), n.clean(v)), n.or(n.normal(result), exactZero));
-  settle(i, shape, b.and(n.holds(good), plainMode(b)), result, name, x, y);
+  const vs = numbersOf(i, shape, y);
+  const goods: Value[] = [];
+  const results = numbersOf(i, shape, x).map((u, half) => {
+    const v = vs[half];
+    const result = n.op(name.toLowerCase(), u, v);
+    const zero = n.isZero(result);
+    // A sum of zero is exact; a product or quotient only where an operand is zero.
+    const exactZero =
+      name === 'MUL' ? n.and(zero, n.or(n.isZero(u), n.isZero(v))) : name === 'DIV' ? n.and(zero, n.isZero(u)) : zero;
+    goods.push(n.and(n.and(n.clean(u), n.clean(v)), n.or(n.normal(result), exactZero)));
+    return result;
+  });
+  settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, name, x, y);
 };
 
 const arithmetic =
   (name: 'ADD' | 'SUB' | 'MUL' | 'DIV', shape: Shape): Emitter =>
   (i) => {
-    const y = readVector(i, 1);
-    arithmeticOn(i, shape, name, readVector(i, 0), y);
+    const y = operandOf(i, shape, 1);
+    arithmeticOn(i, shape, name, operandOf(i, shape, 0), y);
   };
 
 const squareRoot =
@@ -72,10 +106,11 @@ const squareRoot =
   (i) => {
     const { b } = i;
     const n = new Numbers(b, shape.bits, shape.packed);
-    const y = readVector(i, 1);
-    const v = shape.packed ? y : lane0(b, shape.bits, y);
-    const good = n.or(n.and(n.normal(v), n.op('gt', v, n.constant(0n))), n.isZero(v));
-    settle(i, shape, b.and(n.holds(good), plainMode(b)), n.op('sqrt', v), 'SQRT', y, y);
+    const y = operandOf(i, shape, 1);
+    const vs = numbersOf(i, shape, y);
+    const goods = vs.map((v) => n.or(n.and(n.normal(v), n.op('gt', v, n.constant(0n))), n.isZero(v)));
+    const results = vs.map((v) => n.op('sqrt', v));
+    settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, 'SQRT', y, y);
   };
 
 /** The second operand unless the first is strictly less (or greater). */
@@ -84,42 +119,52 @@ const extreme =
   (i) => {
     const { b } = i;
     const n = new Numbers(b, shape.bits, shape.packed);
-    const y = readVector(i, 1);
-    const x = readVector(i, 0);
-    const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
-    const first = n.op(name === 'MIN' ? 'lt' : 'gt', u, v);
-    const result = shape.packed ? b.op('v128.bitselect', [u, v, first]) : b.select(first, u, v);
-    settle(i, shape, n.holds(n.and(n.clean(u), n.clean(v))), result, name, x, y);
+    const y = operandOf(i, shape, 1);
+    const x = operandOf(i, shape, 0);
+    const vs = numbersOf(i, shape, y);
+    const goods: Value[] = [];
+    const results = numbersOf(i, shape, x).map((u, half) => {
+      const v = vs[half];
+      const first = n.op(name === 'MIN' ? 'lt' : 'gt', u, v);
+      goods.push(n.and(n.clean(u), n.clean(v)));
+      return shape.packed ? b.op('v128.bitselect', [u, v, first]) : b.select(first, u, v);
+    });
+    settle(i, shape, allHold(n, goods), results, name, x, y);
   };
 
-/** Masks by a predicate of the immediate: EQ LT LE UNORD NEQ NLT NLE ORD. */
+/**
+ * Masks by a predicate of the immediate: EQ LT LE UNORD NEQ NLT NLE ORD. The VEX forms have 32 predicates; on ordered
+ * operands only the low three bits matter (SDM 2, CMPPD, table 3-1).
+ */
 const compare =
   (shape: Shape): Emitter =>
   (i) => {
     const { b } = i;
     const n = new Numbers(b, shape.bits, shape.packed);
-    const y = readVector(i, 1);
-    const x = readVector(i, 0);
-    const imm = b.and(immediate(i), b.i32(7));
-    const [u, v] = shape.packed ? [x, y] : [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
-    const clean = n.holds(n.and(n.clean(u), n.clean(v)));
+    const y = operandOf(i, shape, 1);
+    const x = operandOf(i, shape, 0);
+    const predicate = b.and(immediate(i), b.i32(i.form.row.vex ? 31 : 7));
+    const vs = numbersOf(i, shape, y);
     // Clean operands are ordered: predicate 3 is never true.
-    const bit = (k: number): Value => b.and(imm, b.i32(1 << k));
-    const flip = b.neg(b.op('i32.shr_u', [imm, b.i32(2)]));
-    let result: Value;
-    if (shape.packed) {
-      const none = b.v128(0n, 0n);
-      const less = b.op('v128.select', [n.op('lt', u, v), n.op('eq', u, v), bit(0)]);
-      const upper = b.op('v128.select', [none, n.op('le', u, v), bit(0)]);
-      const chosen = b.op('v128.select', [upper, less, bit(1)]);
-      result = b.op('v128.xor', [chosen, b.op('i32x4.splat', [flip])]);
-    } else {
+    const bit = (k: number): Value => b.and(predicate, b.i32(1 << k));
+    const flip = b.neg(b.and(b.op('i32.shr_u', [predicate, b.i32(2)]), b.i32(1)));
+    const goods: Value[] = [];
+    const results = numbersOf(i, shape, x).map((u, half) => {
+      const v = vs[half];
+      goods.push(n.and(n.clean(u), n.clean(v)));
+      if (shape.packed) {
+        const none = b.v128(0n, 0n);
+        const less = b.op('v128.select', [n.op('lt', u, v), n.op('eq', u, v), bit(0)]);
+        const upper = b.op('v128.select', [none, n.op('le', u, v), bit(0)]);
+        const chosen = b.op('v128.select', [upper, less, bit(1)]);
+        return b.op('v128.xor', [chosen, b.op('i32x4.splat', [flip])]);
+      }
       const less = b.select(bit(0), n.op('lt', u, v), n.op('eq', u, v));
       const upper = b.select(bit(0), b.i32(0), n.op('le', u, v));
       const mask = b.xor(b.neg(b.select(bit(1), upper, less)), flip);
-      result = shape.bits === 64 ? b.sext(mask) : mask;
-    }
-    settle(i, shape, clean, result, 'CMP', x, y, imm);
+      return shape.bits === 64 ? b.sext(mask) : mask;
+    });
+    settle(i, shape, allHold(n, goods), results, 'CMP', x, y, predicate);
   };
 
 /** COMIS and UCOMIS: ZF, PF, CF; the others are cleared. */
@@ -140,13 +185,13 @@ const compareFlags =
     b.putFlags(b.get(image));
   };
 
-/** Neighbours added or subtracted, of the destination and then of the source. */
+/** Neighbours added or subtracted, of the first source and then of the second. */
 const horizontal =
   (name: 'ADD' | 'SUB', shape: Shape): Emitter =>
   (i) => {
     const { b } = i;
-    const y = readVector(i, 1);
-    const x = readVector(i, 0);
+    const y = readHalves(i, 1);
+    const x = readHalves(i, 0);
     const bytes = shape.bits / 8;
     const order = shape.bits === 64 ? [0, 2] : [0, 2, 4, 6];
     const odd = order.map((lane) => lane + 1);
@@ -154,8 +199,8 @@ const horizontal =
       i,
       shape,
       name,
-      b.op('i8x16.shuffle', [x, y], pick(bytes, order)),
-      b.op('i8x16.shuffle', [x, y], pick(bytes, odd)),
+      x.map((value, half) => b.op('i8x16.shuffle', [value, y[half]], pick(bytes, order))),
+      x.map((value, half) => b.op('i8x16.shuffle', [value, y[half]], pick(bytes, odd))),
     );
   };
 
@@ -164,12 +209,16 @@ const addSubtract =
   (i) => {
     const { b } = i;
     const n = new Numbers(b, shape.bits, true);
-    const y = readVector(i, 1);
-    const x = readVector(i, 0);
+    const y = readHalves(i, 1);
+    const x = readHalves(i, 0);
     const signs = shape.bits === 64 ? lanes(b, 64, [1n << 63n, 0n]) : lanes(b, 32, [1n << 31n, 0n, 1n << 31n, 0n]);
-    const result = n.op('add', x, b.op('v128.xor', [y, signs]));
-    const good = n.and(n.and(n.clean(x), n.clean(y)), n.or(n.normal(result), n.isZero(result)));
-    settle(i, shape, b.and(n.holds(good), plainMode(b)), result, 'ADDSUB', x, y);
+    const goods: Value[] = [];
+    const results = x.map((u, half) => {
+      const result = n.op('add', u, b.op('v128.xor', [y[half], signs]));
+      goods.push(n.and(n.and(n.clean(u), n.clean(y[half])), n.or(n.normal(result), n.isZero(result))));
+      return result;
+    });
+    settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, 'ADDSUB', x, y);
   };
 
 /** To integral values: the mode is the immediate's or MXCSR's; bit 3 keeps the precision flag as it is. */
@@ -178,28 +227,37 @@ const round =
   (i) => {
     const { b } = i;
     const n = new Numbers(b, shape.bits, shape.packed);
-    const y = readVector(i, 1);
-    const x = shape.packed ? y : readVector(i, 0);
+    const y = operandOf(i, shape, 1);
     const imm = immediate(i);
-    const v = shape.packed ? y : lane0(b, shape.bits, y);
+    const vs = numbersOf(i, shape, y);
     const mxcsr = b.state(MXCSR, 32);
     const mode = b.and(b.select(b.and(imm, b.i32(4)), b.shrU(mxcsr, b.i32(13)), imm), b.i32(3));
     const low = b.and(mode, b.i32(1));
-    const upward = b.select(low, n.op('trunc', v), n.op('ceil', v));
-    const downward = b.select(low, n.op('floor', v), n.op('nearest', v));
-    const result = b.select(b.and(mode, b.i32(2)), upward, downward);
     const quiet = b.ne(b.and(imm, b.i32(8)), b.i32(0));
-    const ordered = b.and(b.and(n.holds(n.op('eq', v, v)), noDaz(b)), b.or(plainMode(b), quiet));
-    settle(i, shape, b.or(n.holds(n.op('eq', v, result)), ordered), result, 'ROUND', x, y, imm);
+    const results = vs.map((v) => {
+      const upward = b.select(low, n.op('trunc', v), n.op('ceil', v));
+      const downward = b.select(low, n.op('floor', v), n.op('nearest', v));
+      return b.select(b.and(mode, b.i32(2)), upward, downward);
+    });
+    const ordered = allHold(
+      n,
+      vs.map((v) => n.op('eq', v, v)),
+    );
+    const integral = allHold(
+      n,
+      vs.map((v, half) => n.op('eq', v, results[half])),
+    );
+    const rounds = b.and(b.and(ordered, noDaz(b)), b.or(plainMode(b), quiet));
+    settle(i, shape, b.or(integral, rounds), results, 'ROUND', y, y, imm);
   };
 
 const dot =
   (shape: Shape): Emitter =>
   (i) => {
-    const y = readVector(i, 1);
-    const x = readVector(i, 0);
-    callFloat(i, 'DOT', shape.bits, countOf(shape), x, y, immediate(i));
-    writeVector(i, 0, i.b.state(RESULT, 128));
+    const y = readHalves(i, 1);
+    const x = readHalves(i, 0);
+    callFloat(i, 'DOT', shape.bits, countOf(i, shape), x, y, immediate(i));
+    writeHalves(i, resultHalves(i));
   };
 
 /**
@@ -211,7 +269,6 @@ const approximate =
   (root: boolean, shape: Shape): Emitter =>
   (i) => {
     const { b } = i;
-    const y = readVector(i, 1);
     const splat = (pattern: bigint): Value => lanes(b, 32, [pattern, pattern, pattern, pattern]);
     const and = (p: Value, q: Value): Value => b.op('v128.and', [p, q]);
     const signs = splat(0x80000000n);
@@ -219,23 +276,25 @@ const approximate =
       const small = b.op('f32x4.lt', [b.op('f32x4.abs', [x]), splat(0x00800000n)]);
       return b.op('v128.bitselect', [and(x, signs), x, small]);
     };
-    const operand = flush(y);
-    const divisor = root ? b.op('f32x4.sqrt', [operand]) : operand;
-    let result = flush(b.op('f32x4.div', [splat(0x3f800000n), divisor]));
-    if (root) {
-      const negative = b.op('f32x4.lt', [operand, splat(0n)]);
-      result = b.op('v128.bitselect', [splat(0xffc00000n), result, negative]);
-    }
-    const unordered = b.op('f32x4.ne', [y, y]);
-    result = b.op('v128.bitselect', [b.op('v128.or', [y, splat(0x00400000n)]), result, unordered]);
-    if (shape.packed) writeVector(i, 0, result);
-    else b.putSlot(i.slot(0), 32, b.op('i32x4.extract_lane', [result], [0]));
+    const results = operandOf(i, shape, 1).map((y) => {
+      const operand = flush(y);
+      const divisor = root ? b.op('f32x4.sqrt', [operand]) : operand;
+      let result = flush(b.op('f32x4.div', [splat(0x3f800000n), divisor]));
+      if (root) {
+        const negative = b.op('f32x4.lt', [operand, splat(0n)]);
+        result = b.op('v128.bitselect', [splat(0xffc00000n), result, negative]);
+      }
+      const unordered = b.op('f32x4.ne', [y, y]);
+      return b.op('v128.bitselect', [b.op('v128.or', [y, splat(0x00400000n)]), result, unordered]);
+    });
+    if (shape.packed) writeHalves(i, results);
+    else writeScalar(i, 32, b.op('i32x4.extract_lane', [results[0]], [0]));
   };
 
 const each = (mnemonic: string, make: (shape: Shape) => Emitter): Record<string, Emitter> =>
   Object.fromEntries(Object.entries(SHAPES).map(([suffix, shape]) => [mnemonic + suffix, make(shape)]));
 
-export const sseFloats: Record<string, Emitter> = vectors({
+export const sseFloats: Record<string, Emitter> = {
   ...each('ADD', (shape) => arithmetic('ADD', shape)),
   ...each('SUB', (shape) => arithmetic('SUB', shape)),
   ...each('MUL', (shape) => arithmetic('MUL', shape)),
@@ -261,4 +320,4 @@ export const sseFloats: Record<string, Emitter> = vectors({
   RCPSS: approximate(false, SS),
   RSQRTPS: approximate(true, PS),
   RSQRTSS: approximate(true, SS),
-});
+};

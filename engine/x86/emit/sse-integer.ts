@@ -1,7 +1,7 @@
 /** Vector integer arithmetic, compares, logic and shifts (SDM 1, 9.4, 10.4.4, 11.4.2, 12; SDM 2 for each). */
 import type { Builder, Value } from '../../ir/builder.ts';
 import type { Emitter, Instruction } from './context.ts';
-import { atMost, immediate, isMmxOperand, lanes, readVector, vectors, writeVector, zero } from './sse-context.ts';
+import { atMost, immediate, isMmxOperand, lanes, readVector, writeVector, zero } from './sse-context.ts';
 
 type Compute = (b: Builder, x: Value, y: Value) => Value;
 
@@ -144,7 +144,7 @@ const or = plain('v128.or');
 const xor: Emitter = binary((b, x, y) => b.op('v128.xor', [x, y]));
 const andNot = binary((b, x, y) => b.op('v128.andnot', [y, x]));
 
-export const sseInteger: Record<string, Emitter> = vectors({
+export const sseInteger: Record<string, Emitter> = {
   PADDB: plain('i8x16.add'),
   PADDW: plain('i16x8.add'),
   PADDD: plain('i32x4.add'),
@@ -258,4 +258,4 @@ export const sseInteger: Record<string, Emitter> = vectors({
     const result = b.or(b.op('i16x8.extract_lane_u', [least], [0]), b.shl(index, b.i32(16)));
     writeVector(i, 0, b.op('i32x4.replace_lane', [zero(b), result], [0]));
   },
-});
+};

@@ -2,7 +2,7 @@
 import type { Value } from '../../ir/builder.ts';
 import { SEG_BASE, SEG_HIGH, SEG_LOW, TEMP } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RDI, Vector } from './context.ts';
-import { isMmxOperand, mmxWritten, readVector, vectors, writeVector } from './sse-context.ts';
+import { isMmxOperand, mmxWritten, readVector, writeVector } from './sse-context.ts';
 
 const aligned: Emitter = (i) => writeVector(i, 0, readVector(i, 1));
 const unaligned: Emitter = (i) => writeVector(i, 0, readVector(i, 1, true), true);
@@ -79,7 +79,7 @@ const maskMove =
     );
   };
 
-export const sseMoves: Record<string, Emitter> = vectors({
+export const sseMoves: Record<string, Emitter> = {
   MOVUPS: unaligned,
   MOVUPD: unaligned,
   MOVDQU: unaligned,
@@ -155,4 +155,4 @@ export const sseMoves: Record<string, Emitter> = vectors({
   },
   MASKMOVQ: maskMove(8),
   MASKMOVDQU: maskMove(16),
-});
+};

@@ -5,17 +5,17 @@
  * and more give zero. Where the immediate is a constant, the lanes are a static shuffle.
  */
 import type { Value } from '../../ir/builder.ts';
-import { VECTOR } from '../../memory/vcpu-state.ts';
 import type { Emitter, Instruction } from './context.ts';
 import {
   atMost,
+  blendMask,
   checkAligned,
+  halfImmediate,
   immediate,
   isMmxOperand,
   known,
   lanes,
   readVector,
-  vectors,
   writeVector,
   zero,
 } from './sse-context.ts';
@@ -117,7 +117,9 @@ const blendImmediate =
   (i) => {
     const y = readVector(i, 1);
     const x = readVector(i, 0);
-    writeVector(i, 0, choose(i, laneMask(i, shape, immediate(i)), x, y));
+    // The wide forms of words use the same eight bits twice.
+    const bits = shape === 'i16x8' ? immediate(i) : halfImmediate(i, shape === 'i32x4' ? 4 : 2);
+    writeVector(i, 0, choose(i, laneMask(i, shape, bits), x, y));
   };
 
 /** All ones in lane n where bit n of `bits` is set. */
@@ -140,7 +142,7 @@ const blendRegister =
     const { b } = i;
     const y = readVector(i, 1);
     const x = readVector(i, 0);
-    const mask = b.op(`${shape}.shr_s`, [b.state(VECTOR, 128), b.i32(width - 1)]);
+    const mask = b.op(`${shape}.shr_s`, [blendMask(i), b.i32(width - 1)]);
     writeVector(i, 0, choose(i, mask, x, y));
   };
 
@@ -149,7 +151,8 @@ const widen =
   (...names: readonly string[]): Emitter =>
   (i) => {
     let value = readVector(i, 1);
-    for (const name of names) value = i.b.op(name, [value]);
+    for (const [n, name] of names.entries())
+      value = i.b.op(i.half === 1 && n === names.length - 1 ? name.replace('_low_', '_high_') : name, [value]);
     writeVector(i, 0, value);
   };
 const widenings = (suffix: 's' | 'u'): Record<string, Emitter> => {
@@ -208,7 +211,7 @@ const insertFrom =
     writeVector(i, 0, insert(i, readVector(i, 0), value, bytes, isMmxOperand(i, 0) ? count / 2 : count));
   };
 
-export const sseShuffles: Record<string, Emitter> = vectors({
+export const sseShuffles: Record<string, Emitter> = {
   PUNPCKLBW: unpack(1, false),
   PUNPCKLWD: unpack(2, false),
   PUNPCKLDQ: unpack(4, false),
@@ -248,7 +251,7 @@ export const sseShuffles: Record<string, Emitter> = vectors({
     const { b } = i;
     const y = readVector(i, 1);
     const x = readVector(i, 0);
-    const imm = immediate(i);
+    const imm = halfImmediate(i, 2);
     const constant = known(imm);
     if (constant !== undefined) {
       writeVector(i, 0, shuffle(i, x, y, pick(8, [constant & 1, 2 + ((constant >> 1) & 1)])));
@@ -356,10 +359,10 @@ export const sseShuffles: Record<string, Emitter> = vectors({
   /** Sums of absolute differences of four bytes of the source with eight runs of four bytes of the destination. */
   MPSADBW(i) {
     const { b } = i;
-    if (i.isMemory(1)) checkAligned(i);
+    if (i.isMemory(1) && !i.form.row.vex) checkAligned(i);
     const y = readVector(i, 1, true);
     const x = readVector(i, 0);
-    const imm = immediate(i);
+    const imm = halfImmediate(i, 3);
     const from = b.op('i8x16.add', [lanes(b, 8, IOTA), b.op('i8x16.splat', [b.and(imm, b.i32(4))])]);
     const block = b.op('i8x16.splat', [b.shl(b.and(imm, b.i32(3)), b.i32(2))]);
     let sum = zero(b);
@@ -372,4 +375,4 @@ export const sseShuffles: Record<string, Emitter> = vectors({
     }
     writeVector(i, 0, sum);
   },
-});
+};

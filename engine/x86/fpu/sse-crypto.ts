@@ -1,8 +1,8 @@
 /**
- * AES-NI, PCLMULQDQ and the SHA extensions (SDM 1, 12.13; SDM 2 for each; FIPS 197, FIPS 180-4). Operands lie at TEMP and
- * TEMP + 16 of the vCPU's state (and XMM0 where an instruction uses it); the result is put at TEMP + 32.
+ * AES-NI, PCLMULQDQ and the SHA extensions (SDM 1, 12.13; SDM 2 for each; FIPS 197, FIPS 180-4). Operands lie at VECTOR_X
+ * and VECTOR_Y of the vCPU's state (and XMM0 where an instruction uses it); the result is put at VECTOR_RESULT.
  */
-import { TEMP, VECTOR } from '../../memory/vcpu-state.ts';
+import { VECTOR, VECTOR_RESULT, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
 import type { SseState } from './sse-float.ts';
 
 export const SseCrypto = {
@@ -23,9 +23,9 @@ export const SseCrypto = {
 } as const;
 export type SseCryptoName = keyof typeof SseCrypto;
 
-const X = TEMP / 4;
-const Y = X + 4;
-const R = X + 8;
+const X = VECTOR_X / 4;
+const Y = VECTOR_Y / 4;
+const R = VECTOR_RESULT / 4;
 
 // --- AES --------------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { MXCSR, STATE_BYTES, TEMP, VECTOR } from '../../memory/vcpu-state.ts';
+import { MXCSR, STATE_BYTES, VECTOR, VECTOR_RESULT, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
 import { SseCrypto, sseCrypto } from './sse-crypto.ts';
 import { type SseFloatName, sseFloat, sseOperation, sseState } from './sse-float.ts';
 import { F32, F64, FloatContext, type Format } from './sse-round.ts';
 import { sseString } from './sse-string.ts';
 
 const state = sseState(new ArrayBuffer(STATE_BYTES), 0);
-const X = TEMP / 8;
+const X = VECTOR_X / 8;
+const OPERAND_Y = (VECTOR_Y - VECTOR_X) / 4;
+const RESULT = VECTOR_RESULT / 4;
 
 let seed = 0x2545f491;
 const bits32 = (): number => {
@@ -46,13 +48,13 @@ test('the quick paths agree with the exact arithmetic in every rounding mode', (
         const [x, y] = [random(f), random(f)];
         const mxcsr = 0x1f80 | ((n & 3) << 13) | (bits32() % 4 === 0 ? 0x8040 : 0);
         state.u64[X] = x;
-        state.u64[X + 2] = y;
+        state.u64[VECTOR_Y / 8] = y;
         state.u32[MXCSR / 4] = mxcsr;
         assert.equal(sseFloat(state, sseOperation(name as SseFloatName, bits, 1), 0), 0);
         context.load(mxcsr);
         const expected = compute(f, x, y);
         const what = `${name} ${x.toString(16)} ${y.toString(16)} mxcsr ${mxcsr.toString(16)}`;
-        assert.equal(state.u64[X + 4].toString(16), expected.toString(16), what);
+        assert.equal(state.u64[VECTOR_RESULT / 8].toString(16), expected.toString(16), what);
         assert.equal(state.u32[MXCSR / 4], mxcsr | context.flags, what);
       }
 });
@@ -91,7 +93,7 @@ test('the exact arithmetic agrees with doubles and singles', () => {
 test('unmasked exceptions are reported, with the flags found until then', () => {
   const run = (name: SseFloatName, bits: 32 | 64, x: bigint, y: bigint, mxcsr: number): [number, number] => {
     state.u64[X] = x;
-    state.u64[X + 2] = y;
+    state.u64[VECTOR_Y / 8] = y;
     state.u32[MXCSR / 4] = mxcsr;
     return [sseFloat(state, sseOperation(name, bits, 1), 0), state.u32[MXCSR / 4] & 0x3f];
   };
@@ -111,20 +113,20 @@ test('unmasked exceptions are reported, with the flags found until then', () => 
 test('AES: the example of FIPS 197, appendix B', () => {
   const words = (at: number, hex: string): void => {
     const bytes = Buffer.from(hex, 'hex');
-    for (let n = 0; n < 4; n++) state.u32[TEMP / 4 + at + n] = bytes.readUInt32LE(4 * n);
+    for (let n = 0; n < 4; n++) state.u32[VECTOR_X / 4 + at + n] = bytes.readUInt32LE(4 * n);
   };
   const result = (): string => {
     const bytes = Buffer.alloc(16);
-    for (let n = 0; n < 4; n++) bytes.writeUInt32LE(state.u32[TEMP / 4 + 8 + n], 4 * n);
+    for (let n = 0; n < 4; n++) bytes.writeUInt32LE(state.u32[RESULT + n], 4 * n);
     return bytes.toString('hex');
   };
   // Round 1: the start of the round, and round key 1.
   words(0, '193de3bea0f4e22b9ac68d2ae9f84808');
-  words(4, 'a0fafe1788542cb123a339392a6c7605');
+  words(OPERAND_Y, 'a0fafe1788542cb123a339392a6c7605');
   sseCrypto(state, SseCrypto.AESENC, 0);
   assert.equal(result(), 'a49c7ff2689f352b6b5bea43026a5049');
   words(0, 'eb40f21e592e38848ba113e71bc342d2');
-  words(4, 'd014f9a8c9ee2589e13f0cc8b6630ca6');
+  words(OPERAND_Y, 'd014f9a8c9ee2589e13f0cc8b6630ca6');
   sseCrypto(state, SseCrypto.AESENCLAST, 0);
   assert.equal(result(), '3925841d02dc09fbdc118597196a0b32');
 });
@@ -140,12 +142,12 @@ test('SHA-256 of a block, by the rounds of the SHA extensions', () => {
   const k = primes.map((p) => fractionBits(Math.cbrt(p)));
   const h = primes.slice(0, 8).map((p) => fractionBits(Math.sqrt(p)));
   const { u32 } = state;
-  const t = TEMP / 4;
+  const t = VECTOR_X / 4;
   const call = (operation: number, x: readonly number[], y: readonly number[]): number[] => {
     u32.set(x, t);
-    u32.set(y, t + 4);
+    u32.set(y, t + OPERAND_Y);
     sseCrypto(state, operation, 0);
-    return [...u32.subarray(t + 8, t + 12)];
+    return [...u32.subarray(RESULT, RESULT + 4)];
   };
   const w = Array.from({ length: 16 }, (_, n) => message.readUInt32BE(4 * n));
   for (let n = 16; n < 64; n += 4) {
@@ -173,11 +175,11 @@ test('string compares: strchr, strspn and strstr by PCMPISTRI', () => {
   const put = (at: number, text: string): void => {
     const bytes = Buffer.alloc(16);
     bytes.write(text, 'latin1');
-    for (let n = 0; n < 4; n++) state.u32[TEMP / 4 + at + n] = bytes.readUInt32LE(4 * n);
+    for (let n = 0; n < 4; n++) state.u32[VECTOR_X / 4 + at + n] = bytes.readUInt32LE(4 * n);
   };
   const index = (needle: string, text: string, control: number): number => {
     put(0, needle);
-    put(4, text);
+    put(OPERAND_Y, text);
     return sseString(state, control, -1, -1) & 0xff;
   };
   assert.equal(index('xyz', 'abcdzef', 0x00), 4);

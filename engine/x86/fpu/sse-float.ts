@@ -1,14 +1,14 @@
 /**
  * The long way of SSE's floating-point instructions: the helper that translated code calls where its inline path
- * cannot be sure of result and flags. Operands lie in the vCPU's temporaries: the first at TEMP, the second at
- * TEMP + 16, and the result is put at TEMP + 32; lanes that an operation does not make are zero there.
+ * cannot be sure of result and flags. Operands lie in the vCPU's temporaries: at VECTOR_X, VECTOR_Y and, for fused
+ * operations, VECTOR_Z; the result is put at VECTOR_RESULT; lanes that an operation does not make are zero there.
  *
  * First come quick paths in doubles, for the numbers that programs compute with: there the rounding error is computed
  * too (Dekker 1971; Knuth, TAOCP 2, 4.2.2), which says whether the precision flag must be set and, where rounding is
  * not to nearest, which neighbour is meant. What they leave goes to the exact arithmetic of `sse-round`.
  */
-import { MXCSR, STATE_BYTES, TEMP } from '../../memory/vcpu-state.ts';
-import { BEFORE, F32, F64, FloatContext, type Format } from './sse-round.ts';
+import { MXCSR, STATE_BYTES, VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
+import { BEFORE, F16, F32, F64, FloatContext, type Format, IE } from './sse-round.ts';
 
 /** Operations; `sseOperation` packs one with format and lanes into the helper's argument. */
 export const SseFloat = {
@@ -19,7 +19,7 @@ export const SseFloat = {
   SQRT: 4,
   MIN: 5,
   MAX: 6,
-  /** imm: predicate 0 to 7. */
+  /** imm: predicate 0 to 31. */
   CMP: 7,
   /** Result: ZF, PF, CF at their places in EFLAGS. imm 1: quiet NaNs are invalid (COMIS), 0: not (UCOMIS). */
   COMI: 8,
@@ -39,8 +39,22 @@ export const SseFloat = {
   /** From integers; the format given is the destination's. */
   FROM_I32: 17,
   FROM_I64: 18,
+  /** Singles from half-precision numbers in the low words of the second operand, and back; the format given is 32. */
+  FROM_HALF: 19,
+  /** imm: bits 1:0 rounding, bit 2: MXCSR's. */
+  TO_HALF: 20,
+  /** X * Y + Z, rounded once. imm: bits of `Fused`. */
+  FMA: 21,
 } as const;
 export type SseFloatName = keyof typeof SseFloat;
+
+/** Signs of a fused operation: the product and the addend negated, the addend in odd or even lanes only. */
+export const Fused = {
+  NEGATE_PRODUCT: 1,
+  SUBTRACT: 2,
+  SUBTRACT_EVEN: 4,
+  SUBTRACT_ODD: 8,
+} as const;
 
 /** The helper's operation argument: operation, format (32 or 64 bits), number of lanes. */
 export const sseOperation = (name: SseFloatName, bits: 32 | 64, lanes: number): number =>
@@ -62,12 +76,16 @@ export const sseState = (buffer: ArrayBufferLike, address: number): SseState => 
   f64: new Float64Array(buffer, address, STATE_BYTES / 8),
 });
 
-const X32 = TEMP / 4;
-const Y32 = X32 + 4;
-const R32 = X32 + 8;
-const X64 = TEMP / 8;
-const Y64 = X64 + 2;
-const R64 = X64 + 4;
+const X32 = VECTOR_X / 4;
+const Y32 = VECTOR_Y / 4;
+const Z32 = VECTOR_Z / 4;
+const R32 = VECTOR_RESULT / 4;
+const X64 = VECTOR_X / 8;
+const Y64 = VECTOR_Y / 8;
+const Z64 = VECTOR_Z / 8;
+const R64 = VECTOR_RESULT / 8;
+/** Words of a result. */
+const R_WORDS = 8;
 /** The masks of all six exceptions in MXCSR. */
 const ALL_MASKED = 0x1f80;
 
@@ -88,6 +106,13 @@ export function sseFloat(state: SseState, operation: number, imm: number): numbe
     if (flags >= 0) {
       state.u32[MXCSR / 4] = mxcsr | flags;
       return (flags & ~(mxcsr >> 7)) !== 0 ? 1 : 0;
+    }
+  }
+  if (kind === SseFloat.FMA) {
+    const flags = quickFused(state, double, lanes, mxcsr, imm);
+    if (flags >= 0) {
+      state.u32[MXCSR / 4] = mxcsr | flags;
+      return 0;
     }
   }
   context.load(mxcsr);
@@ -179,7 +204,7 @@ function quick(state: SseState, kind: number, double: boolean, lanes: number, mx
   // Error terms must neither overflow nor underflow.
   const least = double ? 2 ** -400 : LEAST_SINGLE;
   const most = double ? 2 ** 400 : 2 ** 128;
-  u32.fill(0, R32, R32 + 4);
+  u32.fill(0, R32, R32 + R_WORDS);
   let flags = 0;
   for (let lane = 0; lane < lanes; lane++) {
     const y = double ? f64[Y64 + lane] : f32[Y32 + lane];
@@ -271,8 +296,8 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
   const smallest = double ? LEAST_DOUBLE : LEAST_SINGLE;
   const quiet = double ? 0x80000 : 0x400000;
   const predicate = imm & 3;
-  const signal = kind === SseFloat.CMP ? predicate === 1 || predicate === 2 : kind === SseFloat.COMI ? (imm & 1) !== 0 : true;
-  u32.fill(0, R32, R32 + 4);
+  const signal = kind === SseFloat.CMP ? signals(imm) : kind === SseFloat.COMI ? (imm & 1) !== 0 : true;
+  u32.fill(0, R32, R32 + R_WORDS);
   let flags = 0;
   for (let lane = 0; lane < lanes; lane++) {
     const x = double ? f64[X64 + lane] : f32[X32 + lane];
@@ -292,8 +317,9 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
       return flags;
     }
     if (kind === SseFloat.CMP) {
-      const holds = predicate === 0 ? x === y : predicate === 1 ? x < y : predicate === 2 ? x <= y : unordered;
-      const mask = holds === ((imm & 4) === 0) ? 0xffffffff : 0;
+      const below = predicate === 0 ? x === y : predicate === 1 ? x < y : predicate === 2 ? x <= y : false;
+      const holds = unordered ? holdsUnordered(imm) : below === ((imm & 4) === 0);
+      const mask = holds ? 0xffffffff : 0;
       u32[R32 + at] = mask;
       if (double) u32[R32 + at - 1] = mask;
       continue;
@@ -304,6 +330,73 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
   }
   return flags;
 }
+
+/** Predicates (SDM 2, CMPPD, table 3-1) that hold for NaNs, and those for which a quiet NaN is invalid. */
+const holdsUnordered = (predicate: number): boolean => ((0x8778 >> (predicate & 15)) & 1) !== 0;
+const signals = (predicate: number): boolean => ((predicate & 3) === 1 || (predicate & 3) === 2) !== ((predicate & 16) !== 0);
+
+const bits64 = new BigInt64Array(1);
+const double64 = new Float64Array(bits64.buffer);
+
+/** x + y rounded to odd: where it is inexact, the neighbour whose last bit is one (Boldo and Melquiond 2008). */
+function addToOdd(x: number, y: number): number {
+  const sum = x + y;
+  const lost = sumError(x, y, sum);
+  if (lost === 0) return sum;
+  double64[0] = sum;
+  if ((bits64[0] & 1n) === 0n) bits64[0] += lost > 0 === sum > 0 ? 1n : -1n;
+  return double64[0];
+}
+
+/**
+ * Fused operations on numbers of usual size, rounding to nearest with all exceptions masked; the rest is left to the
+ * exact arithmetic (-1). A single's product is exact in a double; a double's is a sum of two (Dekker).
+ */
+function quickFused(state: SseState, double: boolean, lanes: number, mxcsr: number, imm: number): number {
+  if ((mxcsr & (ALL_MASKED | 0x6000)) !== ALL_MASKED) return -1;
+  const { u32, f32, f64 } = state;
+  const least = double ? 2 ** -400 : LEAST_SINGLE;
+  const most = double ? 2 ** 400 : 2 ** 100;
+  u32.fill(0, R32, R32 + R_WORDS);
+  let flags = 0;
+  for (let lane = 0; lane < lanes; lane++) {
+    const x = double ? f64[X64 + lane] : f32[X32 + lane];
+    const y = double ? f64[Y64 + lane] : f32[Y32 + lane];
+    const z = double ? f64[Z64 + lane] : f32[Z32 + lane];
+    const ax = Math.abs(x);
+    const ay = Math.abs(y);
+    const az = Math.abs(z);
+    // Zeros, NaNs and infinities fail these as well.
+    if (!(ax >= least && ax < most && ay >= least && ay < most && az >= least && az < most)) return -1;
+    const factor = (imm & Fused.NEGATE_PRODUCT) !== 0 ? -x : x;
+    const addend = subtracts(imm, lane) ? -z : z;
+    const product = factor * y;
+    if (!double) {
+      const sum = addToOdd(product, addend);
+      const result = Math.fround(sum);
+      const magnitude = Math.abs(result);
+      if (!(magnitude > LEAST_SINGLE && magnitude < 2 ** 127)) return -1;
+      if (result !== sum) flags |= 0x20;
+      f32[R32 + lane] = result;
+      continue;
+    }
+    const low = productError(factor, y, product);
+    const first = addend + low;
+    const firstLow = sumError(addend, low, first);
+    const second = product + first;
+    const secondLow = sumError(product, first, second);
+    const rest = addToOdd(secondLow, firstLow);
+    const result = second + rest;
+    const magnitude = Math.abs(result);
+    if (!(magnitude > 2 ** -300 && magnitude < 2 ** 1000)) return -1;
+    if (rest !== 0 && sumError(second, rest, result) !== 0) flags |= 0x20;
+    f64[R64 + lane] = result;
+  }
+  return flags;
+}
+
+const subtracts = (imm: number, lane: number): boolean =>
+  (imm & (Fused.SUBTRACT | ((lane & 1) === 0 ? Fused.SUBTRACT_EVEN : Fused.SUBTRACT_ODD))) !== 0;
 
 // --- exact ------------------------------------------------------------------------------------------------------
 
@@ -316,7 +409,7 @@ function exact(state: SseState, kind: number, double: boolean, lanes: number, im
   let resultBits: 32 | 64 = double ? 64 : 32;
   switch (kind) {
     case SseFloat.DOT:
-      results.push(...dot(f, first, second, double ? 2 : 4, imm));
+      results.push(...dot(f, first, second, lanes, imm));
       break;
     case SseFloat.COMI: {
       const order = context.compare(f, first(0), second(0), imm === 1);
@@ -344,11 +437,33 @@ function exact(state: SseState, kind: number, double: boolean, lanes: number, im
     case SseFloat.FROM_I64:
       results.push(context.fromInteger(f, BigInt.asIntN(64, u64[Y64])));
       break;
+    case SseFloat.FROM_HALF: {
+      // Denormals are numbers here whatever DAZ says, and no exception.
+      context.daz = false;
+      for (let lane = 0; lane < lanes; lane++)
+        results.push(context.convert(F16, F32, BigInt((u32[Y32 + (lane >> 1)] >>> (16 * (lane & 1))) & 0xffff)));
+      context.flags &= IE;
+      break;
+    }
+    case SseFloat.TO_HALF: {
+      if ((imm & 4) === 0) context.rounding = (imm & 3) as 0 | 1 | 2 | 3;
+      context.ftz = false;
+      let joined = 0n;
+      for (let lane = 0; lane < lanes; lane++) joined |= context.convert(F32, F16, second(lane)) << BigInt(16 * lane);
+      resultBits = 64;
+      results.push(joined, joined >> 64n);
+      break;
+    }
+    case SseFloat.FMA:
+      for (let lane = 0; lane < lanes; lane++) {
+        const z = double ? u64[Z64 + lane] : BigInt(u32[Z32 + lane]);
+        results.push(context.fused(f, first(lane), second(lane), z, (imm & Fused.NEGATE_PRODUCT) !== 0, subtracts(imm, lane)));
+      }
+      break;
     default:
       for (let lane = 0; lane < lanes; lane++) results.push(one(f, kind, lane, first(lane), second(lane), imm));
   }
-  u64[R64] = 0n;
-  u64[R64 + 1] = 0n;
+  u32.fill(0, R32, R32 + R_WORDS);
   for (const [lane, bits] of results.entries()) {
     if (resultBits === 64) u64[R64 + lane] = BigInt.asUintN(64, bits);
     else u32[R32 + lane] = Number(BigInt.asUintN(32, bits));
@@ -374,16 +489,10 @@ function one(f: Format, kind: number, lane: number, x: bigint, y: bigint, imm: n
     case SseFloat.CMP: {
       const predicate = imm & 3;
       // LT and LE signal for quiet NaNs, EQ and UNORD do not; nor do their opposites.
-      const order = context.compare(f, x, y, predicate === 1 || predicate === 2);
-      const holds =
-        predicate === 0
-          ? order === 0
-          : predicate === 1
-            ? order === -1
-            : predicate === 2
-              ? order === -1 || order === 0
-              : order === 2;
-      return holds === ((imm & 4) === 0) ? f.signBit * 2n - 1n : 0n;
+      const order = context.compare(f, x, y, signals(imm));
+      const below = predicate === 0 ? order === 0 : predicate === 1 ? order < 0 : predicate === 2 ? order <= 0 : false;
+      const holds = order === 2 ? holdsUnordered(imm) : below === ((imm & 4) === 0);
+      return holds ? f.signBit * 2n - 1n : 0n;
     }
     default: {
       // MIN and MAX give the second operand for NaNs and for two zeros (SDM 2, MINPS); DAZ turns it into a zero.
@@ -407,14 +516,19 @@ function dot(f: Format, first: (lane: number) => bigint, second: (lane: number) 
     flags |= reported(context.flags);
     return results;
   };
+  // Each 128 bits by themselves, step by step together.
+  const width = f === F64 ? 2 : 4;
   let terms = step(() =>
-    Array.from({ length: count }, (_, lane) => ((imm & (16 << lane)) !== 0 ? context.mul(f, first(lane), second(lane)) : 0n)),
+    Array.from({ length: count }, (_, lane) =>
+      (imm & (16 << (lane % width))) !== 0 ? context.mul(f, first(lane), second(lane)) : 0n,
+    ),
   );
-  while (terms.length > 1) {
+  while (terms.length > count / width) {
     const from = terms;
     terms = step(() => Array.from({ length: from.length / 2 }, (_, n) => context.add(f, from[2 * n], from[2 * n + 1])));
   }
   context.flags = flags;
-  const sum = terms[0] ?? 0n;
-  return Array.from({ length: count }, (_, lane) => ((imm & (1 << lane)) !== 0 ? sum : 0n));
+  return Array.from({ length: count }, (_, lane) =>
+    (imm & (1 << (lane % width))) !== 0 ? (terms[Math.floor(lane / width)] ?? 0n) : 0n,
+  );
 }

@@ -45,6 +45,7 @@ function format(bits: number, fraction: number): Format {
     indefinite: signBit | infinity | quietBit,
   };
 }
+export const F16 = format(16, 10);
 export const F32 = format(32, 23);
 export const F64 = format(64, 52);
 
@@ -227,6 +228,38 @@ export class FloatContext {
     const u = this.#unpack(f, x);
     const v = this.#unpack(f, y);
     return this.round(f, sign !== 0n, u.significand * v.significand, u.exponent + v.exponent);
+  }
+
+  /** left * right + addend, rounded once; the product or the addend negated first. NaNs keep their signs. */
+  fused(f: Format, left: bigint, right: bigint, addend: bigint, negate: boolean, subtract: boolean): bigint {
+    const x = this.operand(f, left);
+    const y = this.operand(f, right);
+    let z = this.operand(f, addend);
+    const invalidProduct = (this.isInfinite(f, x) && this.isZero(f, y)) || (this.isZero(f, x) && this.isInfinite(f, y));
+    if (this.isNaN(f, x) || this.isNaN(f, y) || this.isNaN(f, z)) return this.propagate(f, x, y, z);
+    if (invalidProduct) return this.invalid(f);
+    if (subtract) z ^= f.signBit;
+    const sign = (x ^ y ^ (negate ? f.signBit : 0n)) & f.signBit;
+    if (this.isInfinite(f, x) || this.isInfinite(f, y)) {
+      if (this.isInfinite(f, z) && (z & f.signBit) !== sign) return this.invalid(f);
+      this.denormal(f, x, y, z);
+      return sign | f.infinity;
+    }
+    this.denormal(f, x, y, z);
+    if (this.isInfinite(f, z)) return z;
+    const u = this.#unpack(f, x);
+    const v = this.#unpack(f, y);
+    const w = this.#unpack(f, z);
+    const product = u.significand * v.significand;
+    const exponent = Math.min(u.exponent + v.exponent, w.exponent);
+    const a = product << BigInt(u.exponent + v.exponent - exponent);
+    const c = w.significand << BigInt(w.exponent - exponent);
+    const sum = (sign !== 0n ? -a : a) + ((z & f.signBit) !== 0n ? -c : c);
+    if (sum === 0n) {
+      if (sign === (z & f.signBit)) return sign;
+      return this.rounding === 1 ? f.signBit : 0n;
+    }
+    return this.round(f, sum < 0n, sum < 0n ? -sum : sum, exponent);
   }
 
   div(f: Format, left: bigint, right: bigint): bigint {

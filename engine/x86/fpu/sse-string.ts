@@ -1,5 +1,5 @@
 /** PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM 2, 4.1). */
-import { TEMP } from '../../memory/vcpu-state.ts';
+import { VECTOR_RESULT, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
 import type { SseState } from './sse-float.ts';
 
 const CF = 0x001;
@@ -26,15 +26,15 @@ function elements(state: SseState, at: number, control: number, explicit: number
 }
 
 /**
- * Compares the string at TEMP (first operand) with that at TEMP + 16. Lengths are in elements, negative for strings
+ * Compares the string at VECTOR_X (first operand) with that at VECTOR_Y. Lengths are in elements, negative for strings
  * that end at a zero. Gives the index that the I forms want in bits 7:0, and EFLAGS shifted left by 8; the mask that
- * the M forms want is put at TEMP + 32.
+ * the M forms want is put at VECTOR_RESULT.
  */
 export function sseString(state: SseState, control: number, xLength: number, yLength: number): number {
   const { u32 } = state;
   const count = (control & 1) !== 0 ? 8 : 16;
-  const xs = elements(state, TEMP / 4, control, xLength, X);
-  const ys = elements(state, TEMP / 4 + 4, control, yLength, Y);
+  const xs = elements(state, VECTOR_X / 4, control, xLength, X);
+  const ys = elements(state, VECTOR_Y / 4, control, yLength, Y);
   let result = 0;
   for (let j = 0; j < count; j++) {
     let hit = false;
@@ -59,7 +59,7 @@ export function sseString(state: SseState, control: number, xLength: number, yLe
   else if ((control & 0x30) === 0x30) result ^= (1 << ys) - 1;
 
   const flags = (result !== 0 ? CF : 0) | (ys < count ? ZF : 0) | (xs < count ? SF : 0) | ((result & 1) !== 0 ? OF : 0);
-  const at = TEMP / 4 + 8;
+  const at = VECTOR_RESULT / 4;
   u32.fill(0, at, at + 4);
   if ((control & 0x40) === 0) u32[at] = result;
   else if (count === 16) for (let n = 0; n < 16; n++) u32[at + (n >> 2)] |= (result >> n) & 1 ? 0xff << (8 * (n & 3)) : 0;

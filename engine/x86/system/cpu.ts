@@ -141,10 +141,13 @@ export class Cpu {
   modeChanged: () => void = () => {};
   /** Drops the TLB and what hangs on it; set by the paging unit. */
   flushAll: () => void = () => {};
-  /** One instruction at a time: TF or a breakpoint asks for it. */
-  stepping = false;
-  /** Debug registers were written. */
+  /** Debug registers were written, or CR4.DE. */
   breakpointsChanged: () => void = () => {};
+  /** Accesses of helpers to linear addresses are told to `touched`. */
+  watching = false;
+  touched: (address: number, bytes: number, write: boolean) => void = () => {};
+  /** Which TF counts for the trap after the instruction that runs alone: the one before it, the one it leaves, or none. */
+  trapRule: 'before' | 'after' | 'none' = 'before';
 
   constructor(bus: CpuBus, memory: PhysicalMemory, buffer: ArrayBufferLike, at: number) {
     this.bus = bus;
@@ -272,17 +275,20 @@ export class Cpu {
   }
 
   readByte(address: number, user: boolean): number {
+    if (this.watching) this.touched(this.wrap(address), 1, false);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.bytes[host];
     return this.bus.readMmio(this.physical, 1);
   }
   read16(address: number, user: boolean): number {
+    if (this.watching) this.touched(this.wrap(address), 2, false);
     if ((address & 0xfff) === 0xfff) return this.readByte(address, user) | (this.readByte(address + 1, user) << 8);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getUint16(host, true);
     return this.bus.readMmio(this.physical, 2);
   }
   read32(address: number, user: boolean): number {
+    if (this.watching) this.touched(this.wrap(address), 4, false);
     if ((address & 0xfff) > 0xffc) return this.read16(address, user) | (this.read16(address + 2, user) << 16);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getInt32(host, true);
@@ -294,6 +300,7 @@ export class Cpu {
     return linear(low, this.read32(address + 4, user));
   }
   writeByte(address: number, value: number, user: boolean): void {
+    if (this.watching) this.touched(this.wrap(address), 1, true);
     const host = this.#one(address, true, user);
     if (host < 0) this.bus.writeMmio(this.physical, 1, value & 0xff);
     else {
@@ -302,6 +309,7 @@ export class Cpu {
     }
   }
   write16(address: number, value: number, user: boolean): void {
+    if (this.watching) this.touched(this.wrap(address), 2, true);
     if ((address & 0xfff) === 0xfff) {
       this.#both(address, user);
       this.writeByte(address, value, user);
@@ -316,6 +324,7 @@ export class Cpu {
     }
   }
   write32(address: number, value: number, user: boolean): void {
+    if (this.watching) this.touched(this.wrap(address), 4, true);
     if ((address & 0xfff) > 0xffc) {
       this.#both(address, user);
       this.write16(address, value, user);

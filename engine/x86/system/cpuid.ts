@@ -1,92 +1,11 @@
 /**
  * CPUID (SDM 2, CPUID; AMD APM 3 appendix E for 8000_xxxx). Says what this CPU does, nothing else.
  */
+import * as S from '../../memory/vcpu-state.ts';
+import { areaBytes } from '../fpu/xsave.ts';
 import type { Cpu } from './cpu.ts';
 import { CR4 } from './cpu.ts';
-
-/** Feature bits by leaf and register, with the names QEMU uses. */
-const LEAF1_EDX: Record<string, number> = {
-  fpu: 0,
-  vme: 1,
-  de: 2,
-  pse: 3,
-  tsc: 4,
-  msr: 5,
-  pae: 6,
-  mce: 7,
-  cx8: 8,
-  apic: 9,
-  sep: 11,
-  mtrr: 12,
-  pge: 13,
-  mca: 14,
-  cmov: 15,
-  pat: 16,
-  pse36: 17,
-  clflush: 19,
-  mmx: 23,
-  fxsr: 24,
-  sse: 25,
-  sse2: 26,
-  ht: 28,
-};
-const LEAF1_ECX: Record<string, number> = {
-  sse3: 0,
-  pclmulqdq: 1,
-  ssse3: 9,
-  cx16: 13,
-  pcid: 17,
-  'sse4.1': 19,
-  'sse4.2': 20,
-  x2apic: 21,
-  movbe: 22,
-  popcnt: 23,
-  'tsc-deadline': 24,
-  aes: 25,
-  rdrand: 30,
-  hypervisor: 31,
-};
-const LEAF7_EBX: Record<string, number> = {
-  fsgsbase: 0,
-  'tsc-adjust': 1,
-  bmi1: 3,
-  smep: 7,
-  bmi2: 8,
-  erms: 9,
-  invpcid: 10,
-  rdseed: 18,
-  adx: 19,
-  smap: 20,
-  clflushopt: 23,
-  sha: 29,
-};
-const LEAF7_ECX: Record<string, number> = { umip: 2, rdpid: 22 };
-const LEAF7_EDX: Record<string, number> = { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 };
-const LEAF7_2_EDX: Record<string, number> = { 'bhi-ctrl': 4 };
-const EXT1_EDX: Record<string, number> = { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 };
-const EXT1_ECX: Record<string, number> = { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 };
-const KVM_EAX: Record<string, number> = { kvmclock: 3, 'kvmclock-stable-bit': 24 };
-
-const TABLES: readonly [string, Record<string, number>][] = [
-  ['1.edx', LEAF1_EDX],
-  ['1.ecx', LEAF1_ECX],
-  ['7.ebx', LEAF7_EBX],
-  ['7.ecx', LEAF7_ECX],
-  ['7.edx', LEAF7_EDX],
-  ['7.2.edx', LEAF7_2_EDX],
-  ['e1.edx', EXT1_EDX],
-  ['e1.ecx', EXT1_ECX],
-  ['kvm.eax', KVM_EAX],
-];
-
-/** What the engine implements: the feature set of the model `max`. */
-export const IMPLEMENTED: readonly string[] =
-  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht sse3 ssse3 cx16 sse4.1 sse4.2 pcid x2apic movbe popcnt tsc-deadline rdrand hypervisor fsgsbase tsc-adjust smep erms rdseed adx smap clflushopt umip spec-ctrl stibp arch-capabilities ssbd bhi-ctrl syscall nx pdpe1gb rdtscp lm lahf_lm 3dnowprefetch kvmclock kvmclock-stable-bit'.split(
-    ' ',
-  );
-
-/** Every feature name that can be asked for. */
-export const FEATURES: readonly string[] = TABLES.flatMap(([, table]) => Object.keys(table));
+import { chooseCpu, FEATURE_BITS } from './cpu-models.ts';
 
 export interface CpuidConfig {
   readonly cpus: number;
@@ -106,17 +25,6 @@ export interface CpuidResult {
   edx: number;
 }
 
-/**
- * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): none of the leaks across privileges that the bits speak of exists here,
- * where a page table is walked before a byte is touched. So systems leave out the work-arounds, which cost dearly
- * (two changes of CR3 a system call). RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
- * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; in the upper half ITS_NO.
- */
-export const ARCH_CAPABILITIES = {
-  low: [0, 1, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((word, bit) => word | (1 << bit), 0),
-  high: 1 << 30,
-} as const;
-
 /** TSC ticks a second, and so what CPUID 15H and the hypervisor leaf say. */
 export const TSC_HZ = 1_000_000_000;
 
@@ -133,7 +41,7 @@ export class Cpuid {
 
   constructor(config: CpuidConfig) {
     this.#config = config;
-    for (const [key, table] of TABLES) {
+    for (const [key, table] of Object.entries(FEATURE_BITS)) {
       let bits = 0;
       for (const [name, bit] of Object.entries(table)) if (config.features.has(name)) bits |= 1 << bit;
       this.#bits.set(key, bits);
@@ -198,6 +106,21 @@ export class Cpuid {
           r.edx = bits('7.edx');
         }
         return r;
+      case 0xd: {
+        // SDM 2, CPUID; SDM 1, 13.2: x87 and SSE, and AVX at 576.
+        if (!this.has('xsave')) return r;
+        const all = this.has('avx') ? 7 : 3;
+        const enabled = areaBytes(cpu.i32[S.XCR0 >> 2]);
+        if (subleaf === 0) return { eax: all, ebx: enabled, ecx: areaBytes(all), edx: 0 };
+        if (subleaf === 1) {
+          r.eax = bits('d1.eax');
+          r.ebx = enabled;
+        } else if (subleaf === 2 && this.has('avx')) {
+          r.eax = 256;
+          r.ebx = 576;
+        }
+        return r;
+      }
       case 0xb:
         r.ecx = subleaf & 0xff;
         r.edx = id;
@@ -214,6 +137,7 @@ export class Cpuid {
         // Crystal of 1 GHz, TSC at the same rate.
         return { eax: 1, ebx: 1, ecx: TSC_HZ, edx: 0 };
       case 0x40000000:
+        if (!this.has('kvm')) return r;
         return {
           eax: 0x40000010,
           ebx: text('KVMKVMKVM\0\0\0', 0),
@@ -224,6 +148,7 @@ export class Cpuid {
         r.eax = bits('kvm.eax');
         return r;
       case 0x40000010:
+        if (!this.has('kvm')) return r;
         return { eax: TSC_HZ / 1000, ebx: TSC_HZ / 1000, ecx: 0, edx: 0 };
       case 0x80000000:
         r.eax = 0x80000008 | 0;
@@ -243,7 +168,7 @@ export class Cpuid {
         r.ecx = 64 | (6 << 12) | (256 << 16);
         return r;
       case 0x80000007:
-        r.edx = 1 << 8; // invariant TSC
+        r.edx = bits('e7.edx');
         return r;
       case 0x80000008:
         r.eax = 40 | (48 << 8);
@@ -254,59 +179,14 @@ export class Cpuid {
   }
 }
 
-/** The models by QEMU's names: features and signature. `x86-64-v2` is the default. */
-const V1 =
-  'fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm hypervisor'.split(
-    ' ',
-  );
-const V2 = [...V1, ...'sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm'.split(' ')];
-const PLATFORM = 'pcid spec-ctrl stibp arch-capabilities ssbd bhi-ctrl x2apic tsc-deadline tsc-adjust kvmclock kvmclock-stable-bit rdtscp pdpe1gb'.split(' ');
-
-export const MODELS: Readonly<
-  Record<string, { features: readonly string[]; brand: string; family: number; model: number; stepping: number }>
-> = {
-  qemu64: {
-    features: [...V1, 'sse3', 'cx16', 'x2apic', 'kvmclock', 'lahf_lm'],
-    brand: 'Vivarium virtual CPU (qemu64)',
-    family: 15,
-    model: 107,
-    stepping: 1,
-  },
-  kvm64: {
-    features: [...V1, 'sse3', 'cx16', 'kvmclock'],
-    brand: 'Vivarium virtual CPU (kvm64)',
-    family: 15,
-    model: 6,
-    stepping: 1,
-  },
-  qemu32: {
-    features: V1.filter((name) => name !== 'lm' && name !== 'syscall'),
-    brand: 'Vivarium virtual CPU (qemu32)',
-    family: 6,
-    model: 6,
-    stepping: 3,
-  },
-  Nehalem: { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (Nehalem)', family: 6, model: 26, stepping: 3 },
-  Westmere: { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (Westmere)', family: 6, model: 44, stepping: 1 },
-  'x86-64-v2': { features: [...V2, ...PLATFORM], brand: 'Vivarium virtual CPU (x86-64-v2)', family: 6, model: 44, stepping: 1 },
-  max: { features: IMPLEMENTED, brand: 'Vivarium virtual CPU (max)', family: 6, model: 60, stepping: 4 },
-};
-
-/** Features of a model with `+`/`-` changes; names that are unknown or not implemented are given back in `refused`. */
+/** What `Cpuid` is made from, of a model with changes; `refused` and `missing` as `chooseCpu` gives them. */
 export function cpuFeatures(
-  model: string,
+  name: string,
   changes: Readonly<Record<string, boolean>> = {},
-): { config: Omit<CpuidConfig, 'cpus'>; refused: string[] } | undefined {
-  const chosen = MODELS[model];
+): { config: Omit<CpuidConfig, 'cpus'>; refused: readonly string[]; missing: readonly string[] } | undefined {
+  const chosen = chooseCpu(name, changes);
   if (chosen === undefined) return undefined;
-  const features = new Set(chosen.features.filter((name) => IMPLEMENTED.includes(name)));
-  const refused: string[] = [];
-  for (const [given, on] of Object.entries(changes)) {
-    const name = given.replace(/^sse4_([12])$/, 'sse4.$1').replace(/^pni$/, 'sse3');
-    if (!FEATURES.includes(name) || (on && !IMPLEMENTED.includes(name))) refused.push(given);
-    else if (on) features.add(name);
-    else features.delete(name);
-  }
-  const { brand, family, model: modelNumber, stepping } = chosen;
-  return { config: { features, brand, family, model: modelNumber, stepping }, refused };
+  const { brand, family, model, stepping } = chosen.model;
+  const { features, refused, missing } = chosen;
+  return { config: { features, brand, family, model, stepping }, refused, missing };
 }

@@ -4,9 +4,12 @@
  */
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, isCanonical, linear, raise } from './cpu.ts';
+import { avxHelpers } from '../fpu/avx-memory.ts';
+import { type Area, Xsave } from '../fpu/xsave.ts';
+import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, isCanonical, linear, lowOf, raise } from './cpu.ts';
 import type { Cpuid } from './cpuid.ts';
 import { crc32c } from './crc32c.ts';
+import { Debug } from './debug.ts';
 import { decimalAdjust, divide128 } from './decimal.ts';
 import { FpuUnit } from './fpu-unit.ts';
 import { Interrupts } from './interrupts.ts';
@@ -31,10 +34,12 @@ export class System {
   readonly segments: Segments;
   readonly interrupts: Interrupts;
   readonly registers: Registers;
+  readonly debug: Debug;
   readonly transfers: Transfers;
   readonly strings: Strings;
   readonly cpuid: Cpuid;
   readonly fpu: FpuUnit;
+  readonly xsave: Xsave;
   readonly helpers: Readonly<Record<string, Helper>>;
   readonly #data: DataView;
 
@@ -46,8 +51,15 @@ export class System {
     this.interrupts = new Interrupts(cpu, this.segments);
     this.registers = new Registers(cpu, this.paging, this.segments, cpuid);
     this.transfers = new Transfers(cpu, this.segments, this.interrupts);
-    this.strings = new Strings(cpu, { check: (port, bytes) => this.checkPort(port, bytes) });
+    this.debug = new Debug(
+      cpu,
+      (rip) => this.interrupts.exception(1, 0, rip),
+      () => this.paging.flush(),
+    );
+    this.paging.watches = (address) => this.debug.watches(address);
+    this.strings = new Strings(cpu, this.debug, { check: (port, bytes) => this.checkPort(port, bytes) });
     this.fpu = new FpuUnit(cpu);
+    this.xsave = new Xsave(cpu, this.fpu.state, (feature) => cpuid.has(feature));
     this.#data = new DataView(cpu.buffer);
     cpu.modeChanged = () => this.paging.selectTlb();
     this.helpers = this.#make();
@@ -78,6 +90,7 @@ export class System {
 
   checkPort(port: number, bytes: number): void {
     const cpu = this.cpu;
+    this.debug.port(port, bytes);
     if (!cpu.isProtected) return;
     if (!cpu.isVirtual8086 && cpu.cpl <= ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3)) return;
     const attr = cpu.segmentAttr(S.TR);
@@ -88,6 +101,25 @@ export class System {
     if (map + 1 > limit) raise(13, 0);
     const bits = cpu.read16(base + map, false) >> (port & 7);
     if ((bits & ((1 << bytes) - 1)) !== 0) raise(13, 0);
+  }
+
+  /** Takes the NMI that is requested, unless one is being served: then it waits for IRET. */
+  takeNmi(): boolean {
+    const { i32 } = this.cpu;
+    Atomics.and(i32, S.PENDING >> 2, ~S.Pending.NMI);
+    if ((i32[S.NMI >> 2] & S.Nmi.BLOCKED) !== 0) {
+      i32[S.NMI >> 2] |= S.Nmi.WAITS;
+      return false;
+    }
+    i32[S.NMI >> 2] = S.Nmi.BLOCKED;
+    return true;
+  }
+  /** IRET, also one that faults, lets NMIs in again (SDM 3A, 6.7.1). */
+  #unblockNmi(): void {
+    const { i32 } = this.cpu;
+    if (i32[S.NMI >> 2] === 0) return;
+    if ((i32[S.NMI >> 2] & S.Nmi.WAITS) !== 0) Atomics.or(i32, S.PENDING >> 2, S.Pending.NMI);
+    i32[S.NMI >> 2] = 0;
   }
 
   /** After IF may have become set: a waiting interrupt becomes a request again. */
@@ -210,7 +242,16 @@ export class System {
         this.#requireCpl0();
         body(record, ...operands);
       };
-    const software = (vector: number): Helper => away((record) => interrupts.deliver(vector, 0, 'software', this.nextOf(record)));
+    const area = (record: number, low: number, high: number): Area => ({
+      low,
+      high,
+      stack: this.#segmentSlot(record) === S.segment(S.SS),
+    });
+    const software = (vector: number): Helper =>
+      away((record) => {
+        interrupts.deliver(vector, 0, 'software', this.nextOf(record));
+        cpu.trapRule = 'none';
+      });
 
     return {
       // Memory.
@@ -241,9 +282,12 @@ export class System {
         }
       }),
       // Segments and far transfers.
-      load_segment: on((_record, slot, selector) => {
+      load_segment: on((record, slot, selector) => {
         segments.load((slot - S.SEGMENTS) / S.SEGMENT_SIZE, selector & 0xffff);
-        if (slot === S.segment(S.SS)) cpu.i32[S.SHADOW >> 2] = 1;
+        if (slot === S.segment(S.SS)) {
+          cpu.i32[S.SHADOW >> 2] = S.Shadow.STACK;
+          cpu.i32[S.SHADOW_RIP >> 2] = lowOf(this.nextOf(record));
+        }
       }),
       call_far: away((record, offset, selector, size) =>
         transfers.far(selector & 0xffff, size === 16 ? offset & 0xffff : offset >>> 0, size, true, this.nextOf(record)),
@@ -260,13 +304,14 @@ export class System {
       ret_far: away((_record, extra, size) => transfers.farReturn(size, extra)),
       iret: away((record, size) => {
         cpu.setNumber(S.NEXT_RIP, this.nextOf(record));
+        this.#unblockNmi();
         transfers.iret(size);
-        if ((cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0) cpu.breakpointsChanged();
       }),
       int: (record, vector) => {
         try {
           if (cpu.isVirtual8086 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
           interrupts.deliver(vector & 0xff, 0, 'software', this.nextOf(record));
+          cpu.trapRule = 'none';
           return this.#jumped();
         } catch (problem) {
           return this.#fault(problem, record);
@@ -274,12 +319,19 @@ export class System {
       },
       int3: software(3),
       into: software(4),
-      int1: away((record) => interrupts.deliver(1, 0, 'exception', this.nextOf(record))),
-      syscall: away((record) => transfers.syscall(this.nextOf(record))),
+      int1: away((record) => {
+        interrupts.deliver(1, 0, 'exception', this.nextOf(record));
+        cpu.trapRule = 'none';
+      }),
+      syscall: away((record) => {
+        transfers.syscall(this.nextOf(record));
+        cpu.trapRule = 'after';
+      }),
       sysret: away((_record, size) => {
         this.#requireProtected();
         this.#requireCpl0();
         transfers.sysret(size);
+        cpu.trapRule = 'after';
       }),
       sysenter: away(() => transfers.sysenter()),
       sysexit: away((_record, size) => {
@@ -304,10 +356,7 @@ export class System {
       popf: (_record, image, bits) => {
         transfers.popf(image, bits);
         this.unmask();
-        if (cpu.stepping || (image & FLAG.TF) !== 0) {
-          cpu.breakpointsChanged();
-          Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.CALL);
-        }
+        if ((cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0) Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.DEBUG);
         return 0;
       },
       cli: on(() => raise(13, 0)),
@@ -341,6 +390,7 @@ export class System {
         try {
           if (this.strings.run(what, this.#segmentSlot(record))) return 0;
           cpu.setNumber(S.NEXT_RIP, this.ripOf(record));
+          this.debug.repeats = true;
           return this.#jumped();
         } catch (problem) {
           return this.#fault(problem, record);
@@ -463,8 +513,20 @@ export class System {
       rdpmc: on(() => raise(13, 0)),
       rdrand: on(() => this.#random('rdrand')),
       rdseed: on(() => this.#random('rdseed')),
-      xgetbv: on(() => raise(6)),
-      xsetbv: on(() => raise(6)),
+      xgetbv: on(() => this.xsave.xgetbv()),
+      xsetbv: on(() => {
+        this.xsave.xsetbv();
+        registers.updateFpuBlock();
+      }),
+      xsave: on((record, low, high, size) => this.xsave.save(area(record, low, high), size === 64, false)),
+      xsaveopt: on((record, low, high, size) => this.xsave.save(area(record, low, high), size === 64, true)),
+      xsavec: on((record, low, high, size) => this.xsave.saveCompacted(area(record, low, high), size === 64)),
+      xsaves: on(privileged((record, low, high, size) => this.xsave.saveCompacted(area(record, low, high), size === 64))),
+      xrstor: on((record, low, high, size) => this.xsave.restore(area(record, low, high), size === 64, false)),
+      xrstors: on(privileged((record, low, high, size) => this.xsave.restore(area(record, low, high), size === 64, true))),
+      ...avxHelpers(cpu, on),
+      rdpid: on(() => cpu.setNumber(S.TEMP, readMsr64(cpu, MSR.TSC_AUX).low >>> 0)),
+      invpcid: on(privileged((_record, type, typeHigh, low, high) => this.#invpcid(linear(type, typeHigh), linear(low, high)))),
       monitor: on(() => raise(6)),
       mwait: on(() => raise(6)),
       rsm: on(() => raise(6)),
@@ -495,6 +557,22 @@ export class System {
     if ((this.cpu.cr0 & CR0.EM) !== 0 || (this.cpu.cr0 & CR0.TS) !== 0) raise(7);
     if ((low & 15) !== 0) raise(13, 0);
     body(linear(low, high));
+  }
+
+  /** INVPCID (SDM 2): an address, a PCID, all, all but global pages. */
+  #invpcid(type: number, address: number): void {
+    const { cpu } = this;
+    const low = cpu.read32(address, false);
+    const reserved = (low & ~0xfff) | cpu.read32(address + 4, false);
+    const target = { low: cpu.read32(address + 8, false), high: cpu.read32(address + 12, false) };
+    if (type < 0 || type > 3) raise(13, 0);
+    if (type < 2 && reserved !== 0) raise(13, 0);
+    if (type < 2 && (low & 0xfff) !== 0 && (cpu.cr4 & CR4.PCIDE) === 0) raise(13, 0);
+    if (type === 0 && !isCanonical(target.low, target.high)) raise(13, 0);
+    if (type === 0) this.paging.flushPage(linear(target.low, target.high));
+    else if (type === 1) this.paging.flushPcid(low & 0xfff);
+    else if (type === 2) this.paging.flush();
+    else this.paging.flushPcid(undefined);
   }
 
   #checkSse(): void {

@@ -105,6 +105,9 @@ export class Interrupts {
     const cpu = this.#cpu;
     this.delivered(source, vector, code, rip);
     const before = cpu.getNumber(RSP);
+    // Watchpoints are for what instructions access.
+    const { watching } = cpu;
+    cpu.watching = false;
     try {
       if (!cpu.isProtected) this.#real(vector, rip);
       else if (cpu.isLongActive) this.#long(vector, code, source, rip);
@@ -112,6 +115,8 @@ export class Interrupts {
     } catch (problem) {
       cpu.setNumber(RSP, before);
       throw problem;
+    } finally {
+      cpu.watching = watching;
     }
   }
 

@@ -36,6 +36,8 @@ export class Paging {
   #pageBits = 12;
   #physical = 0;
   #faultCode = 0;
+  /** Whether accesses to the page of an address must be seen; set by the debug unit. */
+  watches: (address: number) => boolean = () => false;
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
@@ -334,8 +336,7 @@ export class Paging {
 
   /** INVPCID of one address space, or of all but global entries (SDM 2A, INVPCID). */
   flushPcid(pcid: number | undefined): void {
-    for (let space = 0; space < S.SPACES; space++)
-      if (pcid === undefined || this.#pcids[space] === pcid) this.#flushSpace(space);
+    for (let space = 0; space < S.SPACES; space++) if (pcid === undefined || this.#pcids[space] === pcid) this.#flushSpace(space);
   }
 
   /** Chooses the TLBs for the current privilege and EFLAGS.AC. */
@@ -394,6 +395,8 @@ export class Paging {
     const physical = this.#physical;
     const host = memory.host(physical);
     if (host < 0) return -1;
+    // A watched page never comes in, so that all of its accesses come here.
+    if (cpu.watching && this.watches(address)) return write && memory.isReadOnly(physical) ? -1 : host;
     const low = lowOf(address);
     const high = highOf(address);
     const tlb = cpu.tlb;
@@ -461,6 +464,19 @@ export class Paging {
     return true;
   }
 
+  /** Tells the debug unit of an access; false: EXCEPTION is set, the instruction must start again alone. */
+  #seen(address: number, bytes: number, write: boolean): boolean {
+    const cpu = this.#cpu;
+    try {
+      cpu.touched(address, bytes, write);
+      return true;
+    } catch (problem) {
+      if (!(problem instanceof GuestFault)) throw problem;
+      cpu.i32[S.EXCEPTION >> 2] = problem.vector;
+      return false;
+    }
+  }
+
   #answer(host: number): number {
     this.#cpu.setNumber(S.SLOW_POINTER, host);
     return host >= 0x80000000 ? (host >= 4294967296 ? 1 : host | 0) : host;
@@ -516,6 +532,7 @@ export class Paging {
   slowLoad(low: number, high: number, bytes: number): number {
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, false)) return 0;
+    if (this.#cpu.watching && !this.#seen(address, bytes, false)) return 0;
     const first = this.#physical;
     const room = 4096 - (low & 0xfff);
     const host = this.#fill(address, false);
@@ -535,10 +552,11 @@ export class Paging {
   slowStore(low: number, high: number, bytes: number, load = false, alone = false, atomic = false): number {
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, true)) return 0;
+    const cpu = this.#cpu;
+    if (cpu.watching && !((!load || this.#seen(address, bytes, false)) && this.#seen(address, bytes, true))) return 0;
     const first = this.#physical;
     const room = 4096 - (low & 0xfff);
     const host = this.#fill(address, true);
-    const cpu = this.#cpu;
     if (bytes <= room && host >= 0 && !alone) {
       // A locked operation beside code must be one in memory: others do theirs there, without the bus lock.
       if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (atomic && this.#besideCode(host))) {

@@ -2,7 +2,7 @@
 import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
-import { ARCH_CAPABILITIES, type Cpuid } from './cpuid.ts';
+import type { Cpuid } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
@@ -10,6 +10,13 @@ import type { Segments } from './segments.ts';
 const RAX = S.GPR >> 2;
 const RCX = (S.GPR + 8) >> 2;
 const RDX = (S.GPR + 16) >> 2;
+
+/**
+ * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): nothing leaks by speculation, for there is none. RDCL_NO, SKIP_L1DFL_VMENTRY,
+ * SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; in the upper
+ * half ITS_NO.
+ */
+const NO_SPECULATION = [0, 1, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
 
 export class Registers {
   readonly #cpu: Cpu;
@@ -46,11 +53,11 @@ export class Registers {
     cpu.set32(S.CR0, init ? CR0.ET | keptCr0 : CR0.ET | CR0.CD | CR0.NW);
     cpu.i32[S.EXCEPTION >> 2] = -1;
     cpu.i32[S.MXCSR >> 2] = 0x1f80;
+    cpu.setNumber(S.RIP_CARRY, 2 ** 32);
     cpu.u64[S.XCR0 >> 3] = 1n;
     cpu.i32[(S.DR + 32) >> 2] = 0xffff0ff0 | 0;
     cpu.i32[(S.DR + 40) >> 2] = 0x400;
     cpu.set32(S.GPR + 16, 0x000306c4);
-    cpu.stepping = false;
     this.#segments.set(S.CS, 0xf000, 0xffff0000, 0xffff, 0x9b);
     for (const index of [S.ES, S.SS, S.DS, S.FS, S.GS]) this.#segments.set(index, 0, 0, 0xffff, 0x93);
     this.#segments.set(S.GDTR, 0, 0, 0xffff, 0);
@@ -64,6 +71,7 @@ export class Registers {
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
       powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
+    cpu.breakpointsChanged();
     this.#paging.flush();
     this.#segments.updateMode();
     this.updateFpuBlock();
@@ -84,6 +92,7 @@ export class Registers {
     if ((cpu.cr0 & CR0.EM) !== 0 || (cpu.cr4 & CR4.OSFXSR) === 0) block |= 1;
     if ((cpu.cr0 & CR0.TS) !== 0) block |= 2;
     if ((cpu.cr0 & CR0.EM) !== 0) block |= 4;
+    if ((cpu.cr4 & CR4.OSXSAVE) === 0 || (cpu.i32[S.XCR0 >> 2] & 6) !== 6) block |= 8;
     cpu.i32[S.FPU_BLOCK >> 2] = block;
   }
 
@@ -120,6 +129,7 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
+        // Bit 63 says that nothing need be flushed, and is a reserved bit without PCIDs.
         if (cpu.isLongActive && (high & ((cpu.cr4 & CR4.PCIDE) !== 0 ? 0x7ff00000 : 0xfff00000)) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
         cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
@@ -143,6 +153,7 @@ export class Registers {
     const old = cpu.cr0;
     const pe = (low & CR0.PE) !== 0;
     const pg = low < 0;
+    if (!pg && (cpu.cr4 & CR4.PCIDE) !== 0) raise(13, 0);
     if (high !== 0 || (pg && !pe) || ((low & CR0.NW) !== 0 && (low & CR0.CD) === 0)) raise(13, 0);
     if (pg && old >= 0 && (cpu.efer & EFER.LME) !== 0) {
       if ((cpu.cr4 & CR4.PAE) === 0 || (cpu.segmentAttr(S.CS) & 0x2000) !== 0) raise(13, 0);
@@ -167,11 +178,16 @@ export class Registers {
     if (this.#cpuid.has('fsgsbase')) allowed |= CR4.FSGSBASE;
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
+    if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
+    // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1).
     if ((low & ~cpu.cr4 & CR4.PCIDE) !== 0 && (!cpu.isLongActive || (cpu.i32[S.CR3 >> 2] & 0xfff) !== 0)) raise(13, 0);
+    const old = cpu.cr4;
     cpu.i32[S.CR4 >> 2] = low;
+    if (((old ^ low) & CR4.DE) !== 0) cpu.breakpointsChanged();
     this.#paging.flush();
     this.updateFpuBlock();
   }
@@ -209,12 +225,12 @@ export class Registers {
       const fixed = slot === S.DR + 32 ? (low & 0xe00f) | (0xffff0ff0 | 0) : (low & 0xffff2fff) | 0x400;
       cpu.i32[slot >> 2] = fixed;
       cpu.i32[(slot >> 2) + 1] = 0;
-      cpu.breakpointsChanged();
+      if (slot !== S.DR + 32) cpu.breakpointsChanged();
       return;
     }
     cpu.i32[slot >> 2] = low;
     cpu.i32[(slot >> 2) + 1] = high;
-    cpu.breakpointsChanged();
+    if ((cpu.i32[(S.DR + 40) >> 2] & 0xff) !== 0) cpu.breakpointsChanged();
   }
 
   // --- model-specific registers -----------------------------------------------------------------------------------
@@ -245,13 +261,16 @@ export class Registers {
       }
       case 0xc0000080:
         return { low: cpu.efer, high: 0 };
+      case 0x10a: // ARCH_CAPABILITIES
+        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
+        return { low: NO_SPECULATION, high: 1 << 30 };
+      case 0xda0: // XSS: no supervisor state
+        if (!this.#cpuid.has('xsaves')) raise(13, 0);
+        return { low: 0, high: 0 };
       case 0xc0000100:
         return base(S.FS);
       case 0xc0000101:
         return base(S.GS);
-      case 0x10a:
-        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
-        return ARCH_CAPABILITIES;
       case 0xfe: // MTRRcap: 8 variable ranges, fixed ranges, write combining
         return { low: 0x508, high: 0 };
       case 0x179: // MCG_CAP: no banks
@@ -268,7 +287,7 @@ export class Registers {
         return { low: 3, high: 0 };
       case 0x198: // performance status
         return { low: 0x0a00, high: 0 };
-      case 0x1d9: // DEBUGCTL and last-branch records: none kept
+      // Last-branch records: none kept.
       case 0x1db:
       case 0x1dc:
       case 0x1dd:
@@ -321,6 +340,10 @@ export class Registers {
         // IBRS, STIBP, SSBD, BHI_DIS_S: kept, without effect.
         if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~0x407) !== 0) raise(13, 0);
         break;
+      case MSR.DEBUGCTL:
+        // LBR is taken and records nothing; BTF is what single step looks at.
+        if (high !== 0 || (low & ~3) !== 0) raise(13, 0);
+        break;
       case MSR.SMBASE:
         raise(13, 0);
     }
@@ -338,7 +361,10 @@ export class Registers {
         cpu.bus.setTsc((high >>> 0) * 4294967296 + (low >>> 0));
         return;
       case 0xc0000080: {
-        const known = EFER.SCE | EFER.LME | EFER.NXE;
+        const known =
+          (this.#cpuid.has('syscall') ? EFER.SCE : 0) |
+          (this.#cpuid.has('lm') ? EFER.LME : 0) |
+          (this.#cpuid.has('nx') ? EFER.NXE : 0);
         if (high !== 0 || (low & ~(known | EFER.LMA)) !== 0) raise(13, 0);
         if (cpu.cr0 < 0 && ((cpu.efer ^ low) & EFER.LME) !== 0) raise(13, 0);
         cpu.set32(S.EFER, (low & known) | (cpu.efer & EFER.LMA));
@@ -356,9 +382,11 @@ export class Registers {
       case 0x49: // PRED_CMD: nothing is predicted
         if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~1) !== 0) raise(13, 0);
         return;
+      case 0xda0:
+        if (!this.#cpuid.has('xsaves') || low !== 0 || high !== 0) raise(13, 0);
+        return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
-      case 0x1d9:
       case 0x140:
       case 0x17a:
         return;

@@ -56,6 +56,8 @@ export class Segments {
     if ((attr & (ATTR.P | ATTR.S)) === (ATTR.P | ATTR.S)) {
       if (!code || (attr & ATTR.RW) !== 0) access |= 1;
       if (!code && (attr & ATTR.RW) !== 0) access |= 2;
+      // Without protection no segment is read-only, not even CS: boot sectors store by it.
+      if (!cpu.isProtected) access = 3;
     }
     cpu.i32[at + (S.SEG_ACCESS >> 2)] = access;
   }
@@ -69,7 +71,7 @@ export class Segments {
     }
     const attr = index === S.CS ? 0x9b : 0x93;
     const limit = cpu.segmentLimit(index);
-    this.set(index, selector, selector << 4, limit < 0xffff ? 0xffff : limit, attr | (cpu.segmentAttr(index) & ATTR.DB & 0));
+    this.set(index, selector, selector << 4, limit < 0xffff ? 0xffff : limit, attr);
   }
 
   /** Makes a segment register unusable: a null selector. */
@@ -156,7 +158,7 @@ export class Segments {
       if ((cpu.segmentAttr(S.SS) & ATTR.DB) !== 0) mode |= 4;
       if (mode === 5 && this.#flat(S.CS, 1) && this.#flat(S.SS, 3) && this.#flat(S.DS, 3) && this.#flat(S.ES, 3)) mode |= 8;
     }
-    if (cpu.stepping) mode |= 16;
+    if (!cpu.isProtected || cpu.isVirtual8086) mode |= 32;
     cpu.i32[S.MODE >> 2] = mode;
     // With a base or a limit of its own the code segment makes something else of a RIP than its linear address.
     const linearRip = (mode & 3) === 2 || (cpu.segmentBase(S.CS) === 0 && cpu.segmentLimit(S.CS) === 0xffffffff);

@@ -5,6 +5,7 @@
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, FLAG, raise } from './cpu.ts';
+import type { Debug } from './debug.ts';
 
 const RAX = S.GPR;
 const RCX = S.GPR + 8;
@@ -29,10 +30,12 @@ export interface PortAccess {
 
 export class Strings {
   readonly #cpu: Cpu;
+  readonly #debug: Debug;
   readonly #ports: PortAccess;
 
-  constructor(cpu: Cpu, ports: PortAccess) {
+  constructor(cpu: Cpu, debug: Debug, ports: PortAccess) {
     this.#cpu = cpu;
+    this.#debug = debug;
     this.#ports = ports;
   }
 
@@ -118,9 +121,10 @@ export class Strings {
     }
     let count = this.#count(width);
     if (count === 0) return true;
-    let budget = SLICE;
+    // One by one where each is a step of its own.
+    let budget = this.#debug.alone ? 1 : SLICE;
     while (count > 0 && budget > 0) {
-      if ((kind === MOVS || kind === STOS) && step > 0) {
+      if ((kind === MOVS || kind === STOS) && step > 0 && budget > 1 && !cpu.watching) {
         const done = this.#bulk(kind, bytes, width, source, user, Math.min(count, budget * 16));
         if (done > 0) {
           count -= done;

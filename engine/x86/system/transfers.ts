@@ -529,7 +529,6 @@ export class Transfers {
     flags &= ~FLAG.RF;
     cpu.i32[S.EFLAGS >> 2] = flags;
     if (((old ^ flags) & FLAG.AC) !== 0) this.#segments.updateMode();
-    if ((flags & FLAG.TF) !== 0) cpu.stepping = true;
   }
 
   get usesVme(): boolean {

@@ -12,6 +12,7 @@ import {
   BATCH,
   type Batch,
   CASE_BYTES,
+  CASE_YMM,
   CODE_AT,
   COMPATIBILITY,
   DONE,
@@ -155,6 +156,7 @@ export function table(report: Report, features: ReadonlySet<string>): string {
 /** Fields of a case that shrinking sets to zero (MXCSR: to its default), one after the other. */
 const PARTS: readonly { at: number; bytes: number; value?: number }[] = [
   ...Array.from({ length: 16 }, (_, n) => ({ at: XMM + 16 * n, bytes: 16 })),
+  ...Array.from({ length: 16 }, (_, n) => ({ at: CASE_YMM + 16 * n, bytes: 16 })),
   ...Array.from({ length: 8 }, (_, n) => ({ at: MM + 8 * n, bytes: 8 })),
   { at: FLAGS, bytes: 4 },
   { at: MXCSR, bytes: 4, value: 0x1f80 },

@@ -22,6 +22,7 @@ import {
   MM,
   MXCSR,
   OUTCOME_BYTES,
+  OUTCOME_YMM,
   RIP,
   TRAP,
   XMM,
@@ -113,10 +114,14 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
       if (wide(host, offset) !== wide(engine, offset)) both(field, offset, 2);
   for (let k = 0; k < 8; k++) both(`mm${k}`, MM + 8 * k, 2);
   for (let k = 0; k < registers; k++) both(`xmm${k}`, XMM + 16 * k, 4);
+  for (let k = 0; k < registers; k++) both(`upper half of ymm${k}`, OUTCOME_YMM + 16 * k, 4);
+  // MXCSR_MASK in the image: AMD has one more bit, so that no hash agrees; fpu/xsave.test.ts looks at the images.
+  const image = subject !== undefined && /^XSAVE/.test(subject.row.mnemonic) && trap === DONE;
   if (
-    word(host, HASH) !== word(engine, HASH) ||
-    word(host, FIRST) !== word(engine, FIRST) ||
-    word(host, END) !== word(engine, END)
+    !image &&
+    (word(host, HASH) !== word(engine, HASH) ||
+      word(host, FIRST) !== word(engine, FIRST) ||
+      word(host, END) !== word(engine, END))
   ) {
     const text = (side: Outcomes): string =>
       `${hex(word(side, FIRST))}-${hex(word(side, END))}: ${Buffer.from(side.bytes.subarray(out + BYTES, out + BYTES + 32)).toString('hex')}`;

@@ -6,6 +6,7 @@ import {
   BATCH,
   type Batch,
   CASE_BYTES,
+  CASE_YMM,
   CODE,
   CODE_AT,
   CODE_BYTES,
@@ -48,7 +49,6 @@ export interface Selection {
 
 /** Why a row is left out, or undefined. */
 export function exclusionOf(row: Row, features: ReadonlySet<string>): string | undefined {
-  if (row.vex) return 'VEX forms are not generated';
   const reason = EXCLUDED[row.mnemonic];
   if (reason !== undefined) return reason;
   const feature = featureOf(row);
@@ -58,6 +58,7 @@ export function exclusionOf(row: Row, features: ReadonlySet<string>): string | u
 
 export class Generator {
   readonly #random: Random;
+  readonly #avx: boolean;
   readonly #rows64: Row[] = [];
   readonly #rows32: Row[] = [];
   #compatibility = false;
@@ -70,6 +71,7 @@ export class Generator {
 
   constructor(seed: number, selection: Selection) {
     this.#random = new Random(seed);
+    this.#avx = selection.features.has('avx');
     for (const row of rows) {
       if (exclusionOf(row, selection.features) !== undefined || !(selection.only?.(row) ?? true)) continue;
       for (let copies = row.attributes.has('cc') ? 1 : 4; copies > 0; copies--) {
@@ -142,6 +144,10 @@ export class Generator {
     }
     for (let n = 0; n < 16; n += 4) random.vector(words, at + (MM >> 2) + n);
     for (let n = 0; n < 64; n += 4) random.vector(words, at + (XMM >> 2) + n);
+    for (let n = 0; n < 64; n += 4) {
+      if (this.#avx && random.chance(0.8)) random.vector(words, at + (CASE_YMM >> 2) + n);
+      else words.fill(0, at + (CASE_YMM >> 2) + n, at + (CASE_YMM >> 2) + n + 4);
+    }
 
     // What an instruction uses without naming it.
     if (row.attributes.has('stack')) this.#pointer(RSP, 8);
@@ -214,6 +220,10 @@ export class Generator {
     let memory = row.hasModrm && row.allowsMemory;
     if (memory && row.allowsRegister && row.modrm === undefined) memory = random.chance(0.5);
     if (row.modrm !== undefined) memory = false;
+    if (row.vex) {
+      this.#encodeVex(row, n, memory, addressPrefix, segment);
+      return;
+    }
     const lock = random.chance(has('lock') && memory ? 0.25 : 0.005);
     const prefixes: number[] = [];
     if (operandPrefix) prefixes.push(0x66);
@@ -274,6 +284,7 @@ export class Generator {
         target = this.#target(alignmentOf(row));
         relativeAt = this.#memoryOperand(tail, reg, rex, target, addressSize, segment, row.mnemonic === 'LEA');
         this.#matchAccumulator(row, target);
+        if (row.mnemonic === 'XRSTOR') this.#image(target);
       }
     }
     if (rex !== 0) code.push(rex);
@@ -291,6 +302,83 @@ export class Generator {
       const disp = target - (codeAddress(n) + code.length);
       for (let k = 0; k < 4; k++) code[start + relativeAt + k] = (disp >> (8 * k)) & 0xff;
     }
+  }
+
+  #encodeVex(row: Row, n: number, memory: boolean, addressPrefix: boolean, segment: number): void {
+    const random = this.#random;
+    const long = !this.#compatibility;
+    const code = this.#code;
+    const prefixes: number[] = [];
+    if (addressPrefix) prefixes.push(0x67);
+    if (segment !== 0) prefixes.push(segment);
+    // What must not stand before a VEX prefix.
+    if (random.chance(0.01)) prefixes.push(random.pick([0x66, 0xf2, 0xf3, 0xf0]));
+    if (long && random.chance(0.005)) prefixes.push(0x40 | random.below(16));
+    code.push(...prefixes);
+    const w = random.chance(0.005) ? random.below(2) : (row.vexW ?? (random.chance(0.6) ? 0 : 1));
+    const l = random.chance(0.005) ? random.below(2) : (row.vexL ?? random.below(2));
+    let vvvv = random.chance(0.01) ? random.below(16) : 0;
+    if (row.first?.kind === 'H' || row.operands.some(({ kind }) => kind === 'H' || kind === 'B'))
+      vvvv = random.below(long || random.chance(0.1) ? 16 : 8);
+    let extension = long && random.chance(0.6) ? random.below(8) : 0;
+    const short = row.map === 1 && w === 0 && (extension & 3) === 0 && random.chance(0.7);
+    if (short) extension &= 4;
+    const rex = extension | (w << 3);
+    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix ? 16 : 32;
+
+    const tail: number[] = [];
+    let target = -1;
+    let relativeAt = -1;
+    const reg = row.digit ?? random.below(8);
+    if (row.hasModrm) {
+      if (!memory) tail.push(0xc0 | (reg << 3) | random.below(8));
+      else {
+        target = this.#target(row.operands.some(({ size }) => size === 'x') ? 16 << l : 1);
+        if (row.attributes.has('vsib')) this.#vectorIndex(tail, reg, rex, target, row, segment);
+        else relativeAt = this.#memoryOperand(tail, reg, rex, target, addressSize, segment, false);
+      }
+    }
+    const last = (w << 7) | (((~vvvv & 15) | 0) << 3) | (l << 2) | (row.prefix ?? 0);
+    if (short) code.push(0xc5, (((~rex >> 2) & 1) << 7) | (last & 0x7f));
+    else code.push(0xc4, ((~rex & 7) << 5) | row.map, last);
+    code.push(row.opcode);
+    const start = code.length;
+    code.push(...tail);
+    for (const operand of row.operands)
+      if (operand.kind === 'L') code.push(random.below(256));
+      else this.#immediate(operand, 32, addressSize, n);
+    if (relativeAt >= 0) {
+      const disp = target - (codeAddress(n) + code.length);
+      for (let k = 0; k < 4; k++) code[start + relativeAt + k] = (disp >> (8 * k)) & 0xff;
+    }
+  }
+
+  /** A memory operand whose index is a vector of small numbers. */
+  #vectorIndex(tail: number[], reg: number, rex: number, target: number, row: Row, segment: number): void {
+    const random = this.#random;
+    const mod = random.below(3);
+    const sib = random.below(256);
+    tail.push((mod << 6) | (reg << 3) | (random.chance(0.01) ? random.below(8) : 4), sib);
+    const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
+    const wide = /GATHERQ/.test(row.mnemonic);
+    for (const part of [XMM, CASE_YMM])
+      for (let k = 0; k < 4; k++) {
+        const at = ((this.#at + part) >> 2) + 4 * index + k;
+        const value = random.chance(0.97) ? random.below(400) - 200 : random.word();
+        this.#words[at] = wide && (k & 1) === 1 ? this.#words[at - 1] >> 31 : value;
+      }
+    const base = (sib & 7) | ((rex & 1) << 3);
+    const none = (sib & 7) === 5 && mod === 0;
+    let goal = target;
+    if (segment === 0x64) goal -= this.#words[(this.#at + FS_BASE) >> 2];
+    if (segment === 0x65) goal -= this.#words[(this.#at + GS_BASE) >> 2];
+    let disp = mod === 1 ? random.below(256) - 128 : random.word();
+    if (none) disp = goal;
+    else {
+      const value = BigInt.asUintN(64, BigInt(goal) - BigInt(mod === 0 ? 0 : disp));
+      this.#set(base, Number(value & 0xffffffffn), Number(value >> 32n));
+    }
+    for (let k = 0; k < (none || mod === 2 ? 4 : mod); k++) tail.push((disp >> (8 * k)) & 0xff);
   }
 
   /** Pushes modrm, SIB and displacement, and sets registers so that they give `target`. Returns where a RIP-relative displacement lies. */
@@ -390,6 +478,25 @@ export class Generator {
     else this.#set(RDX, view.getUint32(offset + 8, true), view.getUint32(offset + 12, true));
   }
 
+  /** An XSAVE area that XRSTOR takes, mostly. */
+  #image(target: number): void {
+    const random = this.#random;
+    const offset = target - DATA;
+    if (offset < 0 || offset + 832 > AREA_BYTES || random.chance(0.05)) return;
+    const view = new DataView(this.#memory.buffer);
+    this.#memory.fill(0, offset + 512, offset + 576);
+    const compacted = random.chance(0.5);
+    const format = random.below(8);
+    view.setUint32(offset + 512, random.below(8) & (compacted ? format : 7), true);
+    if (compacted) {
+      view.setUint32(offset + 520, format, true);
+      view.setUint32(offset + 524, 0x80000000, true);
+    }
+    if (random.chance(0.05)) this.#memory[offset + 512 + random.below(64)] = random.word();
+    view.setUint32(offset + 24, random.word() & 0xffff, true);
+    this.#set(RAX, random.below(16));
+  }
+
   #immediate(operand: Operand, size: number, addressSize: number, n: number): void {
     const random = this.#random;
     const code = this.#code;
@@ -437,5 +544,6 @@ export class Generator {
 /** What a memory operand is mostly aligned to. */
 function alignmentOf(row: Row): number {
   if (row.mnemonic === 'CMPXCHG8B') return 16;
+  if (/^XSAVE|^XRSTOR/.test(row.mnemonic)) return 64;
   return row.operands.some((operand) => operand.size === 'x') ? 16 : 1;
 }

@@ -7,6 +7,7 @@ import {
   type Batch,
   BYTES,
   CASE_BYTES,
+  CASE_YMM,
   CODE,
   CODE_AT,
   CODE_BYTES,
@@ -27,6 +28,7 @@ import {
   MM,
   MXCSR,
   OUTCOME_BYTES,
+  OUTCOME_YMM,
   RIP,
   TRAP,
   XMM,
@@ -74,7 +76,8 @@ export class Guest {
     for (let at = CODE; at < CODE + CODE_BYTES; at += 4096) page(0x4000, at, true, true);
     for (let at = DATA; at < DATA + AREA_BYTES; at += 4096) page(0x5000, at, at < DATA + DATA_BYTES, false);
     cpu.set32(S.CR0, cpu.get32(S.CR0) | CR0.MP | CR0.AM);
-    cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP);
+    cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP | CR4.OSXSAVE);
+    cpu.set32(S.XCR0, 7);
     for (const index of [S.ES, S.SS, S.DS]) system.segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
     // Every exception ends a case; how it would be delivered to a kernel is another test's matter.
     system.interrupts.deliver = (vector, code, _source, rip) => {
@@ -126,7 +129,11 @@ export class Guest {
       const at = n * CASE_BYTES;
       const at32 = at >> 2;
       state.set(cases.subarray(at + GPR, at + GPR + 128), S.GPR);
-      for (let k = 0; k < 64; k++) words[VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3)] = in32[at32 + (XMM >> 2) + k];
+      for (let k = 0; k < 64; k++) {
+        const register = VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3);
+        words[register] = in32[at32 + (XMM >> 2) + k];
+        words[register + 4] = in32[at32 + (CASE_YMM >> 2) + k];
+      }
       for (let k = 0; k < 16; k++) words[FPU_WORDS + (k >> 1) * 4 + (k & 1)] = in32[at32 + (MM >> 2) + k];
       cpu.u32[status >> 2] = 0x37f;
       cpu.u32[(status >> 2) + 1] = 0;
@@ -146,8 +153,14 @@ export class Guest {
       const out = n * OUTCOME_BYTES;
       const o32 = out >> 2;
       outcomes.set(state.subarray(S.GPR, S.GPR + 128), out + GPR);
-      for (let k = 0; k < 64; k++) out32[o32 + (XMM >> 2) + k] = words[VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3)];
-      for (let k = 0; k < 16; k++) out32[o32 + (MM >> 2) + k] = words[FPU_WORDS + (k >> 1) * 4 + (k & 1)];
+      for (let k = 0; k < 64; k++) {
+        const register = VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3);
+        out32[o32 + (XMM >> 2) + k] = words[register];
+        out32[o32 + (OUTCOME_YMM >> 2) + k] = words[register + 4];
+      }
+      // Registers of the host's frame are numbered from the top of the stack.
+      const top = (cpu.u32[(status >> 2) + 1] >> 11) & 7;
+      for (let k = 0; k < 16; k++) out32[o32 + (MM >> 2) + k] = words[FPU_WORDS + (((k >> 1) + top) & 7) * 4 + (k & 1)];
       out32[o32 + (FLAGS >> 2)] = cpu.eflags;
       out32[o32 + (MXCSR >> 2)] = cpu.u32[S.MXCSR >> 2];
       out32[o32 + (TRAP >> 2)] = this.#ended ? this.#vector : HUNG;

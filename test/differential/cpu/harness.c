@@ -36,6 +36,7 @@ struct test_case {
   uint8_t code[16];
   uint8_t pad[16];
   uint8_t xmm[256];
+  uint8_t ymm[256];
 };
 struct outcome {
   uint64_t gpr[16];
@@ -46,6 +47,7 @@ struct outcome {
   uint32_t first, end, hash, pad;
   uint8_t xmm[256];
   uint8_t bytes[64];
+  uint8_t ymm[256];
 };
 
 static struct test_case *cases;
@@ -54,7 +56,11 @@ static uint32_t count, current;
 static int running;
 static uint64_t main_fs, main_gs;
 static uint64_t main_registers[23];
-static uint8_t main_fx[512];
+static uint8_t main_fx[1088];
+
+/* Where the frame holds an XSAVE image with AVX state: its header and the upper halves, which lie at 576 (SDM 1, 13.4). */
+static uint64_t *xstate(uint8_t *fx) { return *(uint32_t *)(fx + 464) == 0x46505853 ? (uint64_t *)(fx + 512) : 0; }
+static int has_avx(uint8_t *fx) { return xstate(fx) && (*(uint64_t *)(fx + 472) & 4); }
 static uint8_t pattern[DATA_BYTES];
 
 /* Encoding order to the order of gregs. */
@@ -79,6 +85,7 @@ static void finish(struct outcome *o, ucontext_t *context, int number) {
   memcpy(&o->mxcsr, fx + 24, 4);
   for (int n = 0; n < 8; n++) memcpy(&o->mm[n], fx + 32 + 16 * n, 8);
   memcpy(o->xmm, fx + 160, 256);
+  if (has_avx((uint8_t *)fx) && (*xstate((uint8_t *)fx) & 4)) memcpy(o->ymm, fx + 576, 256);
   const uint64_t *now = (const uint64_t *)DATA, *was = (const uint64_t *)pattern;
   uint32_t low = 0, high = DATA_BYTES / 8;
   while (low < high && now[low] == was[low]) low++;
@@ -106,7 +113,7 @@ void handle(int number, siginfo_t *info, void *at) {
     if (number == SIGALRM) return;
     running = 1;
     memcpy(main_registers, r, sizeof main_registers);
-    memcpy(main_fx, fx, 512);
+    memcpy(main_fx, fx, has_avx(fx) ? 832 : 512);
   } else {
     struct outcome *o = &outcomes[current++];
     prctl_raw(GET_FS, (unsigned long)&o->fs);
@@ -114,12 +121,13 @@ void handle(int number, siginfo_t *info, void *at) {
     prctl_raw(SET_FS, main_fs);
     finish(o, context, number);
   }
-  /* The header of the XSAVE area: x87 and SSE are not in their initial state. */
-  if (*(uint32_t *)(fx + 464) == 0x46505853) *(uint64_t *)(fx + 512) |= 3;
+  /* The header of the XSAVE area: x87, SSE and AVX are not in their initial state. */
+  if (xstate(fx)) *xstate(fx) |= has_avx(fx) ? 7 : 3;
   if (current == count) {
     running = 0;
     memcpy(r, main_registers, sizeof main_registers);
     memcpy(fx, main_fx, 464);
+    if (has_avx(fx)) memcpy(fx + 576, main_fx + 576, 256);
     context->uc_flags |= 6;
     prctl_raw(SET_GS, main_gs);
     return;
@@ -139,6 +147,7 @@ void handle(int number, siginfo_t *info, void *at) {
     *(uint16_t *)(fx + 40 + 16 * n) = 0xffff;
   }
   memcpy(fx + 160, c->xmm, 256);
+  if (has_avx(fx)) memcpy(fx + 576, c->ymm, 256);
   prctl_raw(SET_GS, c->gs);
   prctl_raw(SET_FS, c->fs);
 }

@@ -21,12 +21,15 @@ export const GS_BASE = 152;
 export const MM = 160;
 export const XMM = 256;
 
-export const CASE_BYTES = 512;
+export const CASE_BYTES = 768;
+/** Upper halves of the YMM registers. */
+export const CASE_YMM = 512;
 export const COMPATIBILITY = 136;
 export const LENGTH = 140;
 export const CODE_AT = 224;
 
-export const OUTCOME_BYTES = 576;
+export const OUTCOME_BYTES = 832;
+export const OUTCOME_YMM = 576;
 export const TRAP = 136;
 export const ERROR = 140;
 export const RIP = 224;

@@ -17,6 +17,7 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   RDPMC: "a counter, and the host kernel's choice (CR4.PCE)",
   RDRAND: 'random',
   RDSEED: 'random',
+  RDPID: "the host kernel's choice (IA32_TSC_AUX)",
   XSETBV: "the host kernel's choice (CR4.OSXSAVE)",
   XGETBV: "the host kernel's choice of features (XCR0)",
   SYSCALL: 'would call the host kernel',
@@ -44,6 +45,10 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   SYSRET: 'outside 64-bit mode #UD on AMD and Intel in different order',
   RCPPS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
   RCPSS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
+  VRCPPS: "an approximation from each vendor's own table",
+  VRCPSS: "an approximation from each vendor's own table",
+  VRSQRTPS: "an approximation from each vendor's own table",
+  VRSQRTSS: "an approximation from each vendor's own table",
   RSQRTPS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
   RSQRTSS: "an approximation from each vendor's own table; its error is bounded in test/differential/sse",
 };
@@ -70,6 +75,14 @@ const UNDEFINED_FLAGS: Readonly<Record<string, number>> = {
   IDIV: ALL,
   BSF: ALL & ~ZF,
   BSR: ALL & ~ZF,
+  TZCNT: OF | SF | AF | PF,
+  LZCNT: OF | SF | AF | PF,
+  ANDN: AF | PF,
+  BLSR: AF | PF,
+  BLSMSK: AF | PF,
+  BLSI: AF | PF,
+  BEXTR: SF | AF | PF,
+  BZHI: AF | PF,
   BT: OF | SF | AF | PF,
   BTS: OF | SF | AF | PF,
   BTR: OF | SF | AF | PF,
@@ -142,7 +155,7 @@ export function undefinedResult(subject: Subject): string | undefined {
   const { row, size } = subject;
   if ((row.mnemonic === 'SHLD' || row.mnemonic === 'SHRD') && (shiftCount(subject) ?? 0) > size)
     return 'SHLD and SHRD by more than the operand size (SDM 2, SHLD)';
-  if (/^MASKMOV/.test(row.mnemonic) && subject.trap !== 3)
+  if (/^V?MASKMOV(Q|DQU)$/.test(row.mnemonic) && subject.trap !== 3)
     return 'MASKMOVQ and MASKMOVDQU: which bytes that are not stored may fault (SDM 2, MASKMOVDQU)';
   if (row.mnemonic === 'POPA' && subject.trap !== 3) return 'POPA that faults: AMD leaves the registers popped so far';
   if (row.mnemonic === 'BSWAP' && size === 16) return 'BSWAP of a 16-bit register (SDM 2, BSWAP)';
@@ -178,26 +191,11 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
   return undefined;
 }
 
+/** Features that /proc/cpuinfo names otherwise than QEMU. */
+const CPUINFO: Readonly<Record<string, string>> = { sse3: 'pni', 'sse4.1': 'sse4_1', 'sse4.2': 'sse4_2', 'sha-ni': 'sha_ni' };
 /** The feature (a name of /proc/cpuinfo) that an instruction needs beyond x86-64 itself. */
-export function featureOf(row: Row): string | undefined {
-  const { map, opcode, mnemonic, prefix } = row;
-  if (/^(RD|WR)[FG]SBASE$/.test(mnemonic)) return 'fsgsbase';
-  if (mnemonic === 'MOVBE') return 'movbe';
-  if (mnemonic === 'POPCNT') return 'popcnt';
-  if (mnemonic === 'CRC32' || mnemonic === 'PCMPGTQ' || /^PCMP[EI]STR/.test(mnemonic)) return 'sse4_2';
-  if (mnemonic === 'ADCX' || mnemonic === 'ADOX') return 'adx';
-  if (mnemonic === 'LZCNT') return 'abm';
-  if (mnemonic === 'TZCNT') return 'bmi1';
-  if (/^SHA\d/.test(mnemonic)) return 'sha_ni';
-  if (/^AES/.test(mnemonic)) return 'aes';
-  if (mnemonic === 'PCLMULQDQ') return 'pclmulqdq';
-  if (mnemonic === 'CLFLUSH' && prefix === 1) return row.digit === 6 ? 'clwb' : 'clflushopt';
-  if (map === 2 && opcode <= 0x1e && opcode !== 0x10 && opcode !== 0x14 && opcode !== 0x15 && opcode !== 0x17) return 'ssse3';
-  if (map === 3 && opcode === 0x0f) return 'ssse3';
-  if ((map === 2 && opcode < 0x80) || (map === 3 && opcode < 0x80)) return 'sse4_1';
-  if (map === 1 && /^(MOVSLDUP|MOVSHDUP|MOVDDUP|LDDQU|ADDSUBP[SD]|H(ADD|SUB)P[SD])$/.test(mnemonic)) return 'pni';
-  return undefined;
-}
+export const featureOf = ({ feature }: Row): string | undefined =>
+  feature === undefined ? undefined : (CPUINFO[feature] ?? feature);
 
 const CHAPTERS: readonly (readonly [string, RegExp])[] = [
   ['5.2 x87', /^(X87|FWAIT)$/],
@@ -214,6 +212,7 @@ const CHAPTERS: readonly (readonly [string, RegExp])[] = [
     '5.1.7 control transfer',
     /^(JMP|JMP_E|JMP_FAR|JMP_FAR_M|JCC|JCXZ|LOOP|LOOPE|LOOPNE|CALL|CALL_E|CALL_FAR|CALL_FAR_M|RET|RET_FAR|IRET|INT|INT1|INT3|INTO|BOUND|ENTER|LEAVE|UD)$/,
   ],
+  ['5.1.16 BMI1 and BMI2', /^(ANDN|BLSR|BLSMSK|BLSI|BEXTR|BZHI|PEXT|PDEP|MULX|SHLX|SARX|SHRX|RORX)$/],
   ['5.1.8 string', /^(MOVS|CMPS|SCAS|LODS|STOS)$/],
   ['5.1.9 input and output', /^(IN|OUT|INS|OUTS)$/],
   ['5.1.11 flag control', /^(STC|CLC|CMC|CLD|STD|LAHF|SAHF|PUSHF|POPF|STI|CLI)$/],
@@ -223,7 +222,7 @@ const CHAPTERS: readonly (readonly [string, RegExp])[] = [
 
 /** The section of SDM volume 1, chapter 5 that an instruction stands in. */
 export function chapterOf(row: Row): string {
-  const vector = row.operands.some((operand) => 'VWUPQN'.includes(operand.kind));
+  const vector = row.operands.some((operand) => 'HVWUPQN'.includes(operand.kind));
   if (!vector && row.mnemonic !== 'EMMS' && !/MXCSR|^FX/.test(row.mnemonic))
     return CHAPTERS.find(([, names]) => names.test(row.mnemonic))?.[0] ?? '5.20 system';
   switch (featureOf(row)) {
@@ -241,6 +240,18 @@ export function chapterOf(row: Row): string {
       return '5.12 PCLMULQDQ';
     case 'sha_ni':
       return '5.18 SHA';
+    case 'avx':
+      return '5.13 AVX';
+    case 'f16c':
+      return '5.14 F16C';
+    case 'fma':
+      return '5.15 FMA';
+    case 'avx2':
+      return '5.16 AVX2';
+    case 'vaes':
+      return '5.12 AES';
+    case 'vpclmulqdq':
+      return '5.12 PCLMULQDQ';
     default:
       if (row.mnemonic === 'EMMS') return '5.4 MMX';
       if (row.operands.some((operand) => 'PQN'.includes(operand.kind))) return '5.4 MMX';
@@ -258,6 +269,13 @@ export function faultDiffers(
 ): string | undefined {
   if (host === 13 && engine === 14 && cr2High >= 0xffff8000 && (code.includes(0x64) || code.includes(0x65)))
     return 'AMD looks whether the offset is canonical before it adds the base of FS or GS, Intel after';
+  if (/^VP?MASKMOV/.test(row?.mnemonic ?? '') && (host === 12 || host === 13) && engine === 3)
+    return 'masked moves of nothing at an address that is not canonical: a fault on AMD, none by SDM 2, VMASKMOV';
+  const vex = code.indexOf(0xc4);
+  if (row === undefined && vex >= 0 && (code[vex + 1] & 31) === 3 && code[vex + 2] < 0x80 && code[vex + 3] < 2)
+    return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
+  if (row?.feature === 'sha-ni' && engine === 13)
+    return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
   return undefined;

@@ -1,0 +1,39 @@
+/** The dispatcher, where assembly tests do not reach: events between the runs of translated code. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import * as S from '../../memory/vcpu-state.ts';
+import { FLAG } from '../../x86/system/cpu.ts';
+import { BareMachine } from './testing.ts';
+
+test('an interrupt between a branch and its target leaves the branch as it is', () => {
+  const machine = new BareMachine('baseline');
+  const { cpu, ram, system } = machine;
+  machine.flat32();
+  // An IDT at 0x5000 whose gate 0x30 leads to 0x100080, in the page of the code.
+  ram.write32(0x5000 + 0x30 * 8, 0x00080080);
+  ram.write32(0x5004 + 0x30 * 8, 0x00108e00);
+  ram.write32(0x4008, 0x0000ffff);
+  ram.write32(0x400c, 0x00cf9b00);
+  system.segments.set(S.GDTR, 0, 0x4000, 0x17, 0);
+  system.segments.set(S.IDTR, 0, 0x5000, 0x7ff, 0);
+  machine.setRegister(4, 0x80000n);
+  cpu.eflags = FLAG.IF | 2;
+  // Reading the time-stamp counter is when the request comes, and nothing looks at it before the jump.
+  let reads = 0;
+  machine.tsc = () => {
+    if (reads++ === 0) Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.INTR);
+    return 0;
+  };
+  machine.acknowledge = () => 0x30;
+  const code = new Uint8Array(0x90).fill(0xf4);
+  // again: RDTSC; JMP 0x20
+  code.set([0x0f, 0x31, 0xeb, 0x1c]);
+  // 0x20: INC ECX; CMP ECX, 3; JNE again; HLT
+  code.set([0x41, 0x83, 0xf9, 0x03, 0x75, 0xda, 0xf4], 0x20);
+  // The handler: INC EBX; IRET
+  code.set([0x43, 0xcf], 0x80);
+  machine.execute(code);
+  assert.equal(machine.register(3), 1n, 'times that the handler was entered');
+  assert.equal(machine.register(1), 3n);
+  assert.equal(machine.register(4), 0x80000n);
+});
