@@ -81,6 +81,8 @@ export const SHADOW_RIP = 0x2d4;
 export const DEBUG_HITS = 0x2d8;
 /** NMIs: see `Nmi`. */
 export const NMI = 0x2dc;
+/** Nonzero: the next HLT ends at once (KVM's KICK_CPU came before it). Set by other threads. */
+export const KICKED = 0x2e0;
 /** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
 export const SCRATCH = 0x300;
 /** What a slow store must do with the scratch after it is filled: first address, size, second page ... */

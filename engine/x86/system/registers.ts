@@ -2,11 +2,16 @@
 import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
-import type { Cpuid } from './cpuid.ts';
+import { type Cpuid, PHYSICAL_BITS } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
 
+/**
+ * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
+ * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, GDS_NO, RFDS_NO. Nothing is executed speculatively here.
+ */
+const ARCH_CAPABILITIES = [0, 3, 4, 5, 6, 8, 13, 14, 15, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
 const RAX = S.GPR >> 2;
 const RCX = (S.GPR + 8) >> 2;
 const RDX = (S.GPR + 16) >> 2;
@@ -129,10 +134,11 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        // Bit 63 says that nothing need be flushed, and is a reserved bit without PCIDs.
-        if (cpu.isLongActive && (high & ((cpu.cr4 & CR4.PCIDE) !== 0 ? 0x7ff00000 : 0xfff00000)) !== 0) raise(13, 0);
+        // With PCIDs bit 63 asks for what is cached to stay; dropping more than is asked for is always right.
+        const kept = cpu.isLongActive && (cpu.cr4 & CR4.PCIDE) !== 0 ? high & 0x7fffffff : high;
+        if (cpu.isLongActive && kept >>> (PHYSICAL_BITS - 32) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
-        cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
+        cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? kept : 0;
         this.#paging.flush();
         break;
       }
@@ -159,7 +165,7 @@ export class Registers {
       if ((cpu.cr4 & CR4.PAE) === 0 || (cpu.segmentAttr(S.CS) & 0x2000) !== 0) raise(13, 0);
       cpu.set32(S.EFER, cpu.efer | EFER.LMA);
     } else if (!pg && old < 0 && (cpu.efer & EFER.LMA) !== 0) {
-      if (cpu.is64) raise(13, 0);
+      if (cpu.is64 || (cpu.cr4 & CR4.PCIDE) !== 0) raise(13, 0);
       cpu.set32(S.EFER, cpu.efer & ~EFER.LMA);
     }
     cpu.set32(S.CR0, (low & (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG)) | CR0.ET);
@@ -178,8 +184,8 @@ export class Registers {
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
-    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
     // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1). The TLB knows none: it is dropped whole, as they allow.
@@ -275,6 +281,9 @@ export class Registers {
         return { low: 0, high: 0 };
       case 0x8b: // microcode revision, in the upper half
         return { low: 0, high: 1 };
+      case 0x10a: // architectural capabilities: none of the faults in silicon that kernels work around
+        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
+        return { low: ARCH_CAPABILITIES, high: 0 };
       case 0x17:
       case 0x2a:
       case 0x3a: // feature control: locked
@@ -285,6 +294,20 @@ export class Registers {
         return { low: 3, high: 0 };
       case 0x198: // performance status
         return { low: 0x0a00, high: 0 };
+      // AMD: performance counters that count nothing, system and hardware configuration (BKDG for family 10h, 3.12).
+      case 0xc0010000:
+      case 0xc0010001:
+      case 0xc0010002:
+      case 0xc0010003:
+      case 0xc0010004:
+      case 0xc0010005:
+      case 0xc0010006:
+      case 0xc0010007:
+      case 0xc0010010:
+      case 0xc0010015:
+      case 0xc001001f:
+        if (!this.#cpuid.isAmd) raise(13, 0);
+        return { low: 0, high: 0 };
       // Last-branch records: none kept.
       case 0x1db:
       case 0x1dc:
@@ -375,6 +398,19 @@ export class Registers {
       }
       case 0xda0:
         if (!this.#cpuid.has('xsaves') || low !== 0 || high !== 0) raise(13, 0);
+        return;
+      case 0xc0010000:
+      case 0xc0010001:
+      case 0xc0010002:
+      case 0xc0010003:
+      case 0xc0010004:
+      case 0xc0010005:
+      case 0xc0010006:
+      case 0xc0010007:
+      case 0xc0010010:
+      case 0xc0010015:
+      case 0xc001001f:
+        if (!this.#cpuid.isAmd) raise(13, 0);
         return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
