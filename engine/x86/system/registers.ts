@@ -7,11 +7,6 @@ import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
 
-/**
- * IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO,
- * SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, GDS_NO, RFDS_NO. Nothing is executed speculatively here.
- */
-const ARCH_CAPABILITIES = [0, 3, 4, 5, 6, 8, 13, 14, 15, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
 const RAX = S.GPR >> 2;
 const RCX = (S.GPR + 8) >> 2;
 const RDX = (S.GPR + 16) >> 2;
@@ -281,9 +276,6 @@ export class Registers {
         return { low: 0, high: 0 };
       case 0x8b: // microcode revision, in the upper half
         return { low: 0, high: 1 };
-      case 0x10a: // architectural capabilities: none of the faults in silicon that kernels work around
-        if (!this.#cpuid.has('arch-capabilities')) raise(13, 0);
-        return { low: ARCH_CAPABILITIES, high: 0 };
       case 0x17:
       case 0x2a:
       case 0x3a: // feature control: locked
