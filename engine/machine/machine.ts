@@ -413,9 +413,7 @@ export class Machine {
         this.notifyCpu(index, S.Pending.INTR);
         break;
       case 'nmi':
-        // One that comes while another has not been taken yet is kept behind it.
-        if ((Atomics.load(this.#vcpuStates[index], S.PENDING >> 2) & S.Pending.NMI) !== 0)
-          Atomics.or(this.#vcpuStates[index], S.NMI >> 2, S.Nmi.WAITS);
+        Atomics.add(this.#vcpuStates[index], S.NMI_REQUESTS >> 2, 1);
         this.notifyCpu(index, S.Pending.NMI);
         break;
       case 'init':

@@ -108,22 +108,27 @@ export class System {
     if ((bits & ((1 << bytes) - 1)) !== 0) raise(13, 0);
   }
 
-  /** Takes the NMI that is requested, unless one is being served: then it waits for IRET. */
+  /**
+   * Takes an NMI that was requested, unless one is being served. Of those that came meanwhile one waits for IRET, no
+   * more; of two that came before the first was taken none is lost.
+   */
   takeNmi(): boolean {
     const { i32 } = this.cpu;
     Atomics.and(i32, S.PENDING >> 2, ~S.Pending.NMI);
-    if ((i32[S.NMI >> 2] & S.Nmi.BLOCKED) !== 0) {
-      Atomics.or(i32, S.NMI >> 2, S.Nmi.WAITS);
-      return false;
-    }
-    Atomics.or(i32, S.NMI >> 2, S.Nmi.BLOCKED);
-    return true;
+    const state = i32[S.NMI >> 2];
+    const count = Atomics.exchange(i32, S.NMI_REQUESTS >> 2, 0) + ((state & S.Nmi.WAITS) !== 0 ? 1 : 0);
+    const blocked = (state & S.Nmi.BLOCKED) !== 0;
+    if (count === 0) return false;
+    i32[S.NMI >> 2] = S.Nmi.BLOCKED | (blocked || count > 1 ? S.Nmi.WAITS : 0);
+    return !blocked;
   }
   /** IRET, also one that faults, lets NMIs in again (SDM 3A, 6.7.1). */
   #unblockNmi(): void {
     const { i32 } = this.cpu;
-    if (i32[S.NMI >> 2] === 0) return;
-    if ((Atomics.exchange(i32, S.NMI >> 2, 0) & S.Nmi.WAITS) !== 0) Atomics.or(i32, S.PENDING >> 2, S.Pending.NMI);
+    const state = i32[S.NMI >> 2];
+    if (state === 0) return;
+    i32[S.NMI >> 2] = state & S.Nmi.WAITS;
+    if ((state & S.Nmi.WAITS) !== 0) Atomics.or(i32, S.PENDING >> 2, S.Pending.NMI);
   }
 
   /** After IF may have become set: a waiting interrupt becomes a request again. */
