@@ -49,6 +49,8 @@ export interface CpuConfig {
   readonly model: string;
   /** `-cpu model,+feature,-feature`: CPUID features switched on or off, by their QEMU names. */
   readonly features?: Readonly<Record<string, boolean>>;
+  /** `-cpu model,vendor=`: what CPUID names as the maker, 12 characters; the model's own unless given. */
+  readonly vendor?: string;
 }
 
 export interface MachineTypeConfig {

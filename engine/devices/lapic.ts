@@ -81,6 +81,8 @@ const ICR_ASSERT = 1 << 14;
 const ICR_LEVEL = 1 << 15;
 const ICR_WRITABLE = 0xccfff;
 
+/** `countStart` of a count that stands at zero until the next initial count. */
+const RUN_OUT = -1;
 /** The timer thread takes no shorter period than this, so a guest cannot make it spin; ticks between coalesce. */
 const SHORTEST_PERIOD_NS = 20_000;
 
@@ -120,6 +122,8 @@ export interface LapicWires {
   readonly apicId: number;
   /** The vCPU that starts at reset. */
   readonly bootstrap: boolean;
+  /** False: x2APIC mode cannot be entered (CPUID does not offer it). */
+  readonly x2apic?: boolean;
   readonly clock: Clock;
   /** Machine time in ns at which the guest's TSC reads `ticks`. */
   tscToNs(ticks: number): number;
@@ -444,7 +448,7 @@ export class LocalApic implements IoHandler {
   /** What the counter shows now. */
   #currentCount(): number {
     const s = this.#s;
-    if (s.initialCount === 0 || (this.#timerMode & TIMER_DEADLINE) !== 0) return 0;
+    if (s.initialCount === 0 || s.countStart === RUN_OUT || (this.#timerMode & TIMER_DEADLINE) !== 0) return 0;
     const gone = Math.max(0, Math.floor((this.#wires.clock.now() - s.countStart) / this.#divider));
     if (this.#timerMode === TIMER_PERIODIC) return s.initialCount - (gone % s.initialCount);
     return Math.max(0, s.initialCount - gone);
@@ -462,10 +466,18 @@ export class LocalApic implements IoHandler {
     if ((mode & TIMER_DEADLINE) !== 0) {
       const ticks = s.deadlineHigh * 2 ** 32 + s.deadlineLow;
       if (ticks === 0 || mode !== TIMER_DEADLINE) this.#timer.disarm();
-      else this.#timer.arm(this.#wires.tscToNs(ticks));
+      else {
+        const deadline = this.#wires.tscToNs(ticks);
+        if (deadline > this.#wires.clock.now()) this.#timer.arm(deadline);
+        else {
+          // Past already: the interrupt is there before the next instruction.
+          this.#timer.disarm();
+          this.#timerFired();
+        }
+      }
       return;
     }
-    if (s.initialCount === 0) {
+    if (s.initialCount === 0 || s.countStart === RUN_OUT) {
       this.#timer.disarm();
       return;
     }
@@ -502,6 +514,9 @@ export class LocalApic implements IoHandler {
     const s = this.#s;
     const old = s.lvt[index];
     let next = value & LVT_WRITABLE[index];
+    // A one-shot count that has run out stays at zero, also when the mode becomes periodic.
+    if (index === LVT_TIMER && (old & TIMER_MODE) === 0 && s.initialCount !== 0 && this.#currentCount() === 0)
+      s.countStart = RUN_OUT;
     if (index === LVT_LINT0 || index === LVT_LINT1) next |= old & LVT_REMOTE_IRR;
     if ((s.svr & SVR_ENABLE) === 0) next |= LVT_MASKED;
     s.lvt[index] = next;
@@ -616,7 +631,7 @@ export class LocalApic implements IoHandler {
         const count = this.#currentCount();
         s.divide = value & 0xb;
         // The count goes on from where it stands, at the new rate.
-        s.countStart = this.#wires.clock.now() - (s.initialCount - count) * this.#divider;
+        if (s.countStart !== RUN_OUT) s.countStart = this.#wires.clock.now() - (s.initialCount - count) * this.#divider;
         this.#armTimer();
         return;
       }
@@ -741,7 +756,9 @@ export class LocalApic implements IoHandler {
   /** Mode changes of IA32_APIC_BASE. SDM 3A 10.12.5, figure 10-27. */
   #writeBase(low: number, high: number): boolean {
     const s = this.#s;
-    if ((low & 0x2ff) !== 0 || high >= 2 ** 20) return false;
+    // Physical addresses have 40 bits.
+    if ((low & 0x2ff) !== 0 || high >= 2 ** 8) return false;
+    if ((low & BASE_EXTD) !== 0 && this.#wires.x2apic === false) return false;
     const mode = low & (BASE_ENABLE | BASE_EXTD);
     const old = s.baseLow & (BASE_ENABLE | BASE_EXTD);
     if (mode === BASE_EXTD) return false;

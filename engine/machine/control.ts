@@ -24,6 +24,7 @@ import {
   type VncInfo,
 } from '../monitor/machine-control.ts';
 import type { System } from '../x86/system/helpers.ts';
+import { leaveBios } from './bios-remains.ts';
 import { MachineBlock } from './block.ts';
 import { blockControl } from './block-control.ts';
 import { CharLines, type SerialListener } from './char-lines.ts';
@@ -176,6 +177,7 @@ export class MachineController implements MachineControl {
     for (const { address, bytes } of [acpi.tables, acpi.rsdp]) memory.write(address, bytes);
     machine.pm.enableAcpi();
     const reserved = { start: tablesAt, end: lowRam };
+    leaveBios(machine);
     loadKernel({ memory, system: this.#systems[0], reserved, rsdp: RSDP_AT }, files);
   }
 

@@ -221,6 +221,7 @@ function loadMultiboot(context: BootContext, files: BootFiles, view: DataView, h
   const { kernel, kernelName, initrd, append } = files;
   const flags = view.getUint32(header + 4, true);
   let entry: number;
+  let start: number;
   let end: number;
   if ((flags & 0x10000) !== 0) {
     const headerAddress = view.getUint32(header + 12, true);
@@ -236,47 +237,49 @@ function loadMultiboot(context: BootContext, files: BootFiles, view: DataView, h
         'boot.kernel',
         `${kernelName}: the addresses of its multiboot header lie outside of the file`,
       );
+    start = loadAddress;
     end = Math.max(loadAddress + size, bssEnd);
     checkRange(context, kernelName, loadAddress, end - loadAddress);
     memory.write(loadAddress, kernel.subarray(from, from + size));
     if (bssEnd > loadAddress + size) memory.write(loadAddress + size, new Uint8Array(bssEnd - loadAddress - size));
-  } else ({ entry, end } = loadElf(context, files, view));
+  } else ({ entry, start, end } = loadElf(context, files, view));
 
-  const info = 0x9000;
+  // What the loader tells lies where no kernel does: under the EBDA, or low where the image reaches so far.
+  const info = start < 0x92000 && end > 0x90000 ? 0x9000 : 0x90000;
   const at = Math.ceil(Math.max(end, 0x100000) / 4096) * 4096;
   let modules = 0;
   if (initrd !== undefined) {
     checkRange(context, 'the initrd', at, initrd.length);
     memory.write(at, initrd);
-    modules = 0x9200;
+    modules = info + 0x200;
     memory.write32(modules, at);
     memory.write32(modules + 4, at + initrd.length);
-    memory.write32(modules + 8, 0x9300);
+    memory.write32(modules + 8, info + 0x300);
     memory.write32(modules + 12, 0);
-    memory.write8(0x9300, 0);
+    memory.write8(info + 0x300, 0);
   }
   const line = new TextEncoder().encode(`${kernelName} ${append}`);
-  memory.write(0xa000, line);
-  memory.write8(0xa000 + line.length, 0);
+  memory.write(info + 0x1000, line);
+  memory.write8(info + 0x1000 + line.length, 0);
   const map = e820(memory, context.reserved);
   for (const [n, [base, length, type]] of map.entries()) {
-    memory.write32(0x9400 + n * 24, 20);
-    memory.write64(0x9404 + n * 24, base);
-    memory.write64(0x940c + n * 24, length);
-    memory.write32(0x9414 + n * 24, type);
+    memory.write32(info + 0x400 + n * 24, 20);
+    memory.write64(info + 0x404 + n * 24, base);
+    memory.write64(info + 0x40c + n * 24, length);
+    memory.write32(info + 0x414 + n * 24, type);
   }
   const loader = new TextEncoder().encode('vivarium\0');
-  memory.write(0x9800, loader);
+  memory.write(info + 0x800, loader);
   memory.write(info, new Uint8Array(120));
   memory.write32(info, 0x1 | 0x4 | (modules === 0 ? 0 : 0x8) | 0x40 | 0x200);
   memory.write32(info + 4, 639);
   memory.write32(info + 8, Math.floor((Math.min(memory.ramBytes, LOW_RAM_LIMIT) - 0x100000) / 1024));
-  memory.write32(info + 16, 0xa000);
+  memory.write32(info + 16, info + 0x1000);
   memory.write32(info + 20, modules === 0 ? 0 : 1);
   memory.write32(info + 24, modules);
   memory.write32(info + 44, map.length * 24);
-  memory.write32(info + 48, 0x9400);
-  memory.write32(info + 64, 0x9800);
+  memory.write32(info + 48, info + 0x400);
+  memory.write32(info + 64, info + 0x800);
   enterProtected(context, entry, (cpu) => {
     cpu.setNumber(S.GPR, 0x2badb002);
     cpu.setNumber(S.GPR + 24, info);
@@ -325,8 +328,9 @@ function elfSegments(view: DataView): { segments: ElfSegment[]; entry: number } 
   return { segments, entry };
 }
 
-function loadElf(context: BootContext, files: BootFiles, view: DataView): { entry: number; end: number } {
+function loadElf(context: BootContext, files: BootFiles, view: DataView): { entry: number; start: number; end: number } {
   const { segments, entry } = elfSegments(view);
+  let start = Number.POSITIVE_INFINITY;
   let end = 0;
   for (const segment of segments) {
     if (segment.type !== 1 || segment.memoryBytes === 0) continue;
@@ -340,9 +344,10 @@ function loadElf(context: BootContext, files: BootFiles, view: DataView): { entr
     context.memory.write(segment.physical, files.kernel.subarray(segment.offset, segment.offset + segment.fileBytes));
     const rest = segment.memoryBytes - segment.fileBytes;
     if (rest > 0) context.memory.write(segment.physical + segment.fileBytes, new Uint8Array(rest));
+    start = Math.min(start, segment.physical);
     end = Math.max(end, segment.physical + segment.memoryBytes);
   }
-  return { entry, end };
+  return { entry, start, end };
 }
 
 /** The 32-bit entry of the XEN_ELFNOTE_PHYS32_ENTRY note (type 18). */

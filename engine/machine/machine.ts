@@ -18,6 +18,7 @@ import { I8259, i8259State } from '../devices/i8259.ts';
 import { IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, IoApic, ioapicState } from '../devices/ioapic.ts';
 import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
 import { ApicBus } from '../devices/lapic-bus.ts';
+import { PcTestdev, pcTestdevState, TESTDEV_FLUSH, TESTDEV_LATCH, TESTDEV_LINES, TESTDEV_MEMORY } from '../devices/pc-testdev.ts';
 import { I440fx, PAM_RANGES, Piix3, Piix4Pm, piix3State } from '../devices/pci-host.ts';
 import { Port92, port92State } from '../devices/port92.ts';
 import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
@@ -29,6 +30,7 @@ import { PhysicalMemory, type Region } from '../memory/physical.ts';
 import { SharedState } from '../memory/shared-state.ts';
 import { struct, u32, type View } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
+import { cpuFeatures } from '../x86/system/cpuid.ts';
 import type { VcpuTlbs } from '../x86/system/paging.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { MachineClock } from './clock.ts';
@@ -88,6 +90,7 @@ export class Machine {
   readonly hpet: Hpet | undefined;
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
+  readonly testdev: PcTestdev | undefined;
   readonly virtio: VirtioParts;
   readonly storage: StorageParts;
   /** Drives of all controllers, and their I/O threads. */
@@ -150,6 +153,7 @@ export class Machine {
           cpuIndex: n,
           apicId: n,
           bootstrap: n === 0,
+          x2apic: cpuFeatures(config.cpus.model, config.cpus.features, config.cpus.vendor)?.config.features.has('x2apic'),
           clock,
           tscToNs: (ticks) => this.tscToNs[n]?.(ticks) ?? ticks,
           signal: (cpu, what, vector) => this.signal(cpu, what, vector ?? 0),
@@ -313,7 +317,17 @@ export class Machine {
           }),
           'isa-debug-exit',
         );
-      else if (device.driver === 'isa-debugcon') {
+      else if (device.driver === 'pc-testdev') {
+        const testdev = new PcTestdev(
+          shared.struct(pcTestdevState),
+          Array.from({ length: TESTDEV_LINES.count }, (_, n) => (n < 16 ? this.irq(n) : this.#pins.input(n))),
+        );
+        this.ports.map(TESTDEV_LINES.port, TESTDEV_LINES.count, testdev.lines, 'testdev-lines');
+        this.ports.map(TESTDEV_LATCH.port, TESTDEV_LATCH.count, testdev.latch, 'testdev-latch');
+        this.ports.map(TESTDEV_FLUSH.port, TESTDEV_FLUSH.count, testdev.flush, 'testdev-flush');
+        this.mmio.map(TESTDEV_MEMORY.base, TESTDEV_MEMORY.length, testdev.memory, 'testdev-memory');
+        this.testdev = testdev;
+      } else if (device.driver === 'isa-debugcon') {
         const name = `debugcon${this.lines.length}`;
         const ring = charRing(shared, name, rung);
         this.lines.push({ name, ring, chardev: device.properties.chardev });
@@ -401,6 +415,7 @@ export class Machine {
         this.notifyCpu(index, S.Pending.INTR);
         break;
       case 'nmi':
+        Atomics.add(this.#vcpuStates[index], S.NMI_REQUESTS >> 2, 1);
         this.notifyCpu(index, S.Pending.NMI);
         break;
       case 'init':
@@ -418,6 +433,11 @@ export class Machine {
   /** Memory is mapped differently now: every vCPU's thread is to look, and to forget what it translated. */
   remapAll(): void {
     for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.FLUSH | S.Pending.CALL);
+  }
+
+  /** State blocks of all vCPUs. */
+  get vcpuStates(): readonly Int32Array[] {
+    return this.#vcpuStates;
   }
 
   get allTlbs(): readonly VcpuTlbs[] {
@@ -495,6 +515,7 @@ export class Machine {
     this.hpet?.reset();
     this.fwCfg.reset();
     this.port92.reset();
+    this.testdev?.reset();
     this.virtio.reset();
     this.storage.reset();
     this.pci.sync();

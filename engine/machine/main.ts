@@ -65,9 +65,9 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   const files = await bootFiles(config);
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
-  const { count, model, features } = config.cpus;
+  const { count, model, features, vendor } = config.cpus;
   if (count < 1 || count > 64) fail('bad-config', 'cpus.count', `${count} CPUs: from 1 to 64 are possible`);
-  const chosen = cpuFeatures(model, features);
+  const chosen = cpuFeatures(model, features, vendor);
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
   if (chosen.refused.length > 0)
     fail('bad-config', 'cpus.features', `this CPU has no '${chosen.refused.join("', '")}'; -cpu help lists the features`);

@@ -1,7 +1,7 @@
 /** The disk controllers that a configuration asks for, beside the virtio ones: IDE, AHCI, NVMe, floppy. */
 import type { IoSpace } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
-import type { PciBus, pciFunctionState } from '../bus/pci.ts';
+import { type PciBus, PciFunction, type pciFunctionState } from '../bus/pci.ts';
 import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machine-config.ts';
 import { AHCI_PORTS, ahciPortState, ahciState } from '../devices/ahci.ts';
 import { AhciPci } from '../devices/ahci-pci.ts';
@@ -9,6 +9,15 @@ import { ataDriveState } from '../devices/ata.ts';
 import { AtaDrive } from '../devices/ata-drive.ts';
 import { IdeChannel, ideChannelState } from '../devices/ide.ts';
 import { IDE_PORTS, Piix3Ide } from '../devices/ide-piix3.ts';
+import {
+  NVME_BAR_BYTES,
+  NVME_MDTS,
+  NVME_MSIX_PBA_AT,
+  NVME_MSIX_TABLE_AT,
+  NVME_QUEUES_MAX,
+  Nvme,
+  nvmeState,
+} from '../devices/nvme.ts';
 import { ScsiCdrom } from '../devices/virtio/scsi-cdrom.ts';
 import { scsiUnitState } from '../devices/virtio/scsi-unit.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
@@ -26,6 +35,9 @@ export interface StorageWires {
   readonly drives: DriveList;
   readonly irq: (n: number) => IrqLine;
 }
+
+/** Commands of a queue that are carried out before the next queue's turn. */
+const BUDGET = 64;
 
 const bad = (message: string): never => {
   throw new BootError('bad-config', 'drives', message);
@@ -76,6 +88,7 @@ export function cdSlot(cdrom: ScsiCdrom, told: () => void = () => {}): MediumSlo
 export class StorageParts {
   readonly ide: Piix3Ide | undefined;
   readonly ahci: AhciPci[] = [];
+  readonly nvme: Nvme[] = [];
   /** Open Firmware paths of drives, as firmware names them in `bootorder`. */
   readonly bootPaths = new Map<DrivePart, string>();
   readonly #wires: StorageWires;
@@ -88,6 +101,7 @@ export class StorageParts {
     const isPc = config.machine.type === 'pc';
     if (isPc) this.ide = this.#piix3(this.#placeIde(config));
     this.#adapters(config, isPc);
+    for (const device of config.devices) if (device.driver === 'nvme') this.#nvme(driveOfDevice(config, device), device);
     for (const { drive, device } of ideDevices(config))
       if (!this.#placed.has(drive)) bad(`${device.driver}: there is no bus '${device.properties.bus ?? 'ide.0'}'`);
   }
@@ -191,6 +205,52 @@ export class StorageParts {
     this.ahci.push(adapter);
   }
 
+  #nvme(drive: DriveConfig, device: DeviceConfig): void {
+    const { shared, memory, bus, pciState, drives } = this.#wires;
+    const n = this.nvme.length;
+    const slot = pciSlot(bus, device, 'nvme');
+    const queues = Math.min(NVME_QUEUES_MAX, Math.max(2, Number(device.properties.max_ioqpairs ?? 64) + 1));
+    const blockSize = Number(device.properties.logical_block_size ?? 512);
+    if (blockSize > 4096) bad(`nvme: blocks of ${blockSize} bytes are more than 4096`);
+    const io = drives.thread((locked) => nvme.process(BUDGET, locked));
+    const serial = drive.serial ?? device.properties.serial ?? `VV${String(n + 1).padStart(5, '0')}`;
+    const nvme: Nvme = new Nvme(
+      shared.struct(nvmeState, `nvme${n}`),
+      {
+        identity: {
+          ...{ serial, model: 'Vivarium NVMe Ctrl', revision: '1.0', mdts: NVME_MDTS, readOnly: drive.readOnly },
+          discard: !drive.readOnly && drive.discard === 'unmap',
+          eui64: Uint8Array.of(0x52, 0x54, 0, 0x56, 0x56, 0, 0, n + 1),
+        },
+        ...{ queues, blockSize, readOnly: drive.readOnly, disk: () => part.disk },
+        errorPolicy: (error, operation) => part.failed(error, operation),
+      },
+      {
+        memory,
+        ring: () => io.ring(),
+        irq: (level) => pci.setIntx(level),
+        message: (vector) => pci.notifyMsix(vector),
+        messages: () => pci.msixEnabled,
+      },
+    );
+    const pci: PciFunction = new PciFunction(
+      pciState(`nvme${n}`),
+      {
+        ...{ name: 'nvme', vendor: 0x1b36, device: 0x0010, revision: 2, classCode: 0x010802 },
+        ...{ subsystemVendor: 0x1af4, subsystem: 0x1100, pin: 1 },
+        bars: [{ index: 0, kind: 'mem64', size: NVME_BAR_BYTES, handler: nvme }],
+        msix: { vectors: queues, bar: 0, tableOffset: NVME_MSIX_TABLE_AT, pbaOffset: NVME_MSIX_PBA_AT },
+      },
+      bus,
+      slot,
+    );
+    this.nvme.push(nvme);
+    const part: DrivePart = drives.drive(drive, io, {
+      ...{ device: device.id ?? drive.id, putsBack: true, setSize: (bytes: number) => nvme.setSize(bytes) },
+    });
+    this.bootPaths.set(part, `/pci@i0cf8/pci1b36,10@${slot.toString(16)}/namespace@1,0`);
+  }
+
   /** A disk or CD drive behind an ATA adapter, with a thread of its own that calls `process`. */
   ataDrive(
     { drive, device }: Wanted,
@@ -237,6 +297,7 @@ export class StorageParts {
   reset(): void {
     this.ide?.reset();
     for (const each of this.ahci) each.reset();
+    for (const each of this.nvme) each.reset();
   }
 }
 

@@ -55,7 +55,7 @@ const partsOf = (data: ThreadData, owner: number, ownCpu: number, host: MachineH
 
 export function makeSystem(machine: Machine, bus: VcpuBus): System {
   const { config, layout } = machine;
-  const chosen = cpuFeatures(config.cpus.model, config.cpus.features);
+  const chosen = cpuFeatures(config.cpus.model, config.cpus.features, config.cpus.vendor);
   if (chosen === undefined) throw new Error(`CPU model '${config.cpus.model}' is not known`);
   const cpu = new Cpu(bus, machine.memory, machine.buffer, layout.vcpus + bus.index * S.VCPU_BYTES);
   return new System(cpu, new Cpuid({ ...chosen.config, cpus: layout.cpus }));

@@ -1,5 +1,6 @@
 /** A vCPU's way to the machine around it: ports, MMIO, its local APIC, clocks. Runs on the vCPU's own thread. */
 import { MSR_APIC_BASE, MSR_TSC_DEADLINE, MSR_X2APIC_FIRST, MSR_X2APIC_LAST } from '../devices/lapic.ts';
+import { Delivery } from '../devices/lapic-bus.ts';
 import { f64, struct } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
 import type { CpuBus } from '../x86/system/cpu.ts';
@@ -7,6 +8,9 @@ import { MSR } from '../x86/system/msr-numbers.ts';
 import { CounterIndex, Request } from './control-words.ts';
 import type { Machine } from './machine.ts';
 import { Trace } from './trace.ts';
+
+/** How long a spinning vCPU leaves its core to others, in ms. */
+const NAP_MS = 0.02;
 
 const hex = (value: number): string => (value >>> 0 === value ? value : value + 2 ** 64).toString(16);
 
@@ -160,6 +164,33 @@ export class VcpuBus implements CpuBus {
     memory.write32(address + 4, Math.floor(boot / 1000) >>> 0);
     memory.write32(address + 8, Math.floor((boot % 1000) * 1e6));
     memory.write32(address, 2);
+  }
+
+  kick(apicId: number): void {
+    const { machine } = this;
+    if (apicId >= this.count) return;
+    Atomics.store(machine.vcpuStates[apicId], S.KICKED >> 2, 1);
+    machine.notifyCpu(apicId, 0);
+  }
+  sendIpis(low: number, high: number, first: number, icr: number): number {
+    const { machine } = this;
+    const delivery = (icr >> 8) & 7;
+    if (delivery !== Delivery.fixed && delivery !== Delivery.nmi) return 0;
+    return machine.shared.lock.hold(() => {
+      let sent = 0;
+      for (const apic of machine.apics.apics) {
+        const n = apic.apicId - first;
+        if (n < 0 || n >= 64 || (((n < 32 ? low : high) >>> (n & 31)) & 1) === 0) continue;
+        if (apic.accept(icr & 0xff, false, delivery)) sent++;
+      }
+      return sent;
+    });
+  }
+  relax(): void {
+    if (this.count === 1) return;
+    // An interrupt ends the nap; otherwise it is as short as the host can make it.
+    const seen = Atomics.load(this.#state, S.WAKE >> 2);
+    if (Atomics.load(this.#state, S.PENDING >> 2) === 0) Atomics.wait(this.#state, S.WAKE >> 2, seen, NAP_MS);
   }
 
   tripleFault(): void {

@@ -81,8 +81,12 @@ export const CODE_HIT = 0x2d0;
 export const SHADOW_RIP = 0x2d4;
 /** Bits for DR6 of the instruction that runs, or ran before MOV SS. */
 export const DEBUG_HITS = 0x2d8;
-/** NMIs: see `Nmi`. */
+/** NMIs: see `Nmi`. Written by the vCPU alone. */
 export const NMI = 0x2dc;
+/** NMIs that came; counted up by any thread before it sets Pending.NMI. */
+export const NMI_REQUESTS = 0x2e4;
+/** Nonzero: the next HLT ends at once (KVM's KICK_CPU came before it). Set by other threads. */
+export const KICKED = 0x2e0;
 /** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
 export const SCRATCH = 0x300;
 /** What a slow store must do with the scratch after it is filled: first address, size, second page ... */

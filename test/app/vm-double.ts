@@ -3,14 +3,17 @@
  * The kernel command line tells it what to do wrong: `double=fail`, `double=exit`, `double=hang`, `double=deaf` (takes no
  * notice of the power button), `double=stuck` (does not end on quit).
  */
+import { spawnSync } from 'node:child_process';
 import type { EventEmitter } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { crc32, deflateSync } from 'node:zlib';
 import { WebSocketServer } from 'ws';
 import type { MachineConfig, ParentMessage, ProcessMessage, QmpRequest } from '../../engine/contract/index.ts';
 
+const imageTool = fileURLToPath(new URL('../../engine/cli/main.ts', import.meta.url));
 const sockets = new WebSocketServer({ noServer: true });
 const send = (message: ProcessMessage): void => {
   if (parentPort === undefined) process.send?.(message);
@@ -19,6 +22,8 @@ const send = (message: ProcessMessage): void => {
 let config: MachineConfig;
 let status: 'running' | 'paused' = 'running';
 let samples = 0;
+let jobs: { id: string; status: string; 'current-progress': number; 'total-progress': number; error?: string }[] = [];
+let migration: Record<string, unknown> = {};
 
 const does = (what: string): boolean => (config.boot.kind === 'kernel' ? config.boot.append : '').includes(`double=${what}`);
 
@@ -75,7 +80,55 @@ function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
     case 'screendump':
       writeFileSync(String(args.filename), picture());
       return {};
+    case 'snapshot-save':
+    case 'snapshot-load':
+    case 'snapshot-delete': {
+      // The images are changed as the machine would change them, but for its state.
+      const verb = { 'snapshot-save': '-c', 'snapshot-load': '-a', 'snapshot-delete': '-d' }[execute];
+      const error = config.drives
+        .map(
+          ({ file }) =>
+            spawnSync(process.execPath, [imageTool, 'img', 'snapshot', verb, String(args.tag), file], { encoding: 'utf8' })
+              .stderr,
+        )
+        .join('');
+      jobs.push({
+        id: String(args['job-id']),
+        status: 'concluded',
+        'current-progress': 1,
+        'total-progress': 1,
+        ...(error === '' ? {} : { error }),
+      });
+      return {};
+    }
+    case 'query-jobs':
+      return jobs;
+    case 'job-dismiss':
+      jobs = jobs.filter(({ id }) => id !== args.id);
+      return {};
+    case 'migrate':
+      writeFileSync(String(args.uri).replace('file:', ''), 'state of the double');
+      migration = { status: 'completed', ram: { transferred: 1, total: 1 } };
+      event('STOP');
+      return {};
+    case 'query-migrate':
+      return migration;
+    case 'blockdev-change-medium':
+      if (String(args.filename).includes('locked')) throw new Error('the tray is locked');
+      return {};
     case 'human-monitor-command':
+      if (args['command-line'] === 'disk full') {
+        event('BLOCK_IO_ERROR', {
+          device: 'disk0',
+          operation: 'write',
+          action: 'stop',
+          nospace: true,
+          reason: 'No space left on device',
+        });
+        event('STOP');
+        status = 'paused';
+        return '';
+      }
       return `you said: ${args['command-line']}\r\n`;
     case 'x-query-stats': {
       samples++;
@@ -135,6 +188,7 @@ function receive(message: ParentMessage, handle?: Socket, messagePort?: Port): v
       return;
     }
     status = config.lifecycle.paused ? 'paused' : 'running';
+    if (config.lifecycle.restore !== undefined) console.log(`goes on from ${JSON.stringify(config.lifecycle.restore)}`);
     send({ type: 'started', accelerator: 'jit' });
     send({
       type: 'qmp',
@@ -143,7 +197,12 @@ function receive(message: ParentMessage, handle?: Socket, messagePort?: Port): v
   } else if (message.type === 'qmp') {
     const { id, execute } = message.message;
     if (execute === 'send-key') send({ type: 'qmp', message: { error: { class: 'GenericError', desc: 'no keyboard' }, id } });
-    else send({ type: 'qmp', message: { return: answer(message.message), id } });
+    else
+      try {
+        send({ type: 'qmp', message: { return: answer(message.message), id } });
+      } catch (error) {
+        send({ type: 'qmp', message: { error: { class: 'GenericError', desc: (error as Error).message }, id } });
+      }
   } else if (message.type === 'port') stream(message, handle, messagePort);
 }
 

@@ -574,3 +574,71 @@ soft:
     inc ecx
     iretq
     TABLES64 1, handler, 0x8e, 0, 0x30, soft, 0x8e, 0
+
+;; single step: SYSRET that sets TF traps at its target, SYSCALL by the mask does not
+; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1 }, "q": { "0x60000": "user" } } }
+    SETUP64
+    mov ecx, 0xc0000081
+    xor eax, eax
+    mov edx, 0x00130008
+    wrmsr
+    mov ecx, user
+    mov r11d, 0x102
+    o64 sysret
+user:
+    nop
+    hlt
+handler:
+    inc ebx
+    mov rdx, [rsp]
+    mov [0x60000], rdx
+    END
+    TABLES64 1, handler, 0x8e, 0
+
+;; breakpoints: INT1 after MOV SS brings what MOV SS touched along, in one #DB
+; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1, "rcx": "0xffff0ff1" } } }
+    SETUP64
+    mov word [0x3fff0], 0x10
+    mov ecx, 0x3fff0
+    mov dr0, rcx
+    mov ecx, 0xf0402
+    mov dr7, rcx
+    mov ss, [0x3fff0]
+    db 0xf1
+    END
+handler:
+    inc ebx
+    mov rcx, dr6
+    iretq
+    TABLES64 1, handler, 0x8e, 0
+
+;; long mode: a data segment that IRET takes away keeps its base
+; { "mode": 64, "deliver": true, "q": { "0x3010": "0x400087", "0x412340": "0x1122334455667788" }, "expect": { "regs": { "rbx": "0x1122334455667788", "gs": 0 } } }
+    SETUP64
+    mov ax, 0x10
+    mov gs, ax
+    mov ecx, 0xc0000101
+    mov eax, 0x400000
+    xor edx, edx
+    wrmsr
+    push 0x1b
+    push 0x60000
+    push 2
+    push 0x23
+    mov eax, user
+    push rax
+    iretq
+user:
+    mov eax, 0x12340
+    mov rbx, [gs:rax]
+    hlt
+handler:
+    END
+    TABLES64 13, handler, 0x8e, 0
+
+;; moves to and from debug registers take any mod for a register
+; { "mode": 64, "expect": { "regs": { "rbx": "0x1234" } } }
+    mov eax, 0x1234
+    mov dr0, rax
+    db 0x0f, 0x21, 0x03
+    END

@@ -65,6 +65,9 @@ export class BareMachine {
       readTpr: () => 0,
       writeTpr: () => {},
       kvmClock: () => {},
+      kick: () => {},
+      sendIpis: () => 0,
+      relax: () => {},
       tripleFault: () => {
         this.tripleFaulted = true;
         this.stop();

@@ -236,7 +236,10 @@ export class JitVcpu {
     state[S.STOPPED_AT >> 2] = 0;
     let pending = Atomics.load(state, S.PENDING >> 2);
     // All that this asks for is to come here.
-    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+    if ((pending & S.Pending.DEBUG) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+      this.system.debug.deliverDue();
+    }
     if ((pending & S.Pending.FLUSH) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
@@ -277,11 +280,13 @@ export class JitVcpu {
     const { cpu } = this;
     const state = cpu.i32;
     state[S.STOPPED_AT >> 2] = 0;
+    if (Atomics.exchange(state, S.KICKED >> 2, 0) !== 0) return;
     state[S.HALTED >> 2] = 1;
     // An interrupt that waited for IF may have become deliverable by the STI before.
     this.system.unmask();
     while (state[S.HALTED >> 2] !== 0 && !this.#leaving) {
       if (Atomics.load(state, S.PENDING >> 2) === 0) this.#host.idle();
+      if (Atomics.exchange(state, S.KICKED >> 2, 0) !== 0) state[S.HALTED >> 2] = 0;
       if (state[S.PENDING >> 2] !== 0 && !this.#service()) {
         // Asked to leave while halted: stay halted for when it comes back.
         this.#leaving = true;

@@ -226,6 +226,13 @@ export const deviceModels: readonly DeviceModel[] = [
     },
   },
   {
+    name: 'pc-testdev',
+    bus: 'ISA',
+    category: 'Misc devices',
+    description: 'interrupt lines, a port and memory for tests of processors',
+    properties: {},
+  },
+  {
     name: 'isa-debugcon',
     bus: 'ISA',
     category: 'Misc devices',

@@ -178,6 +178,7 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
       threads,
       model: options.cpu.model,
       features: Object.fromEntries(options.cpu.features.map(({ name, on }) => [name, on])),
+      ...(options.cpu.vendor === undefined ? {} : { vendor: options.cpu.vendor }),
     },
     machine: { type: options.machine, accelerator: accelerator(options, host), options: options.machineProperties },
     boot,

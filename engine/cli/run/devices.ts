@@ -108,8 +108,15 @@ export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
   const [model, ...changes] = splitCommas(text);
   if (!cpuModels.some(({ name }) => name === model))
     throw new OptionError(`${option}: unable to find CPU model '${model}'; -cpu help lists those there are`);
+  let vendor: string | undefined;
   const features = changes
-    .filter((change) => !/^(check|enforce)(=on|=off)?$/.test(change))
+    .filter((change) => {
+      const given = /^vendor=(.*)$/.exec(change);
+      if (given === null) return !/^(check|enforce)(=on|=off)?$/.test(change);
+      if (!/^[\x20-\x7e]{12}$/.test(given[1])) throw new OptionError(`${option}: a vendor has 12 characters`);
+      vendor = given[1];
+      return false;
+    })
     .map((change) => {
       const match = /^([+-]?)([\w.-]+?)(?:=(on|off|true|false))?$/.exec(change);
       if (match === null || (match[1] !== '' && match[3] !== undefined))
@@ -120,5 +127,5 @@ export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
       if (on && !cpuFeatures.includes(name)) throw new OptionError(`${option}: CPU feature '${match[2]}' is not in this version`);
       return { name, on };
     });
-  draft.cpu = { model, features };
+  draft.cpu = { model, features, ...(vendor === undefined ? {} : { vendor }) };
 }

@@ -42,7 +42,7 @@ export interface RunOptions {
   machineProperties: Record<string, string>;
   /** In order of preference; empty: the best that works. */
   accelerators: Accelerator[];
-  cpu: { model: string; features: { name: string; on: boolean }[] };
+  cpu: { model: string; features: { name: string; on: boolean }[]; vendor?: string };
   memoryBytes: number;
   smp: SmpOptions;
   kernel: string | undefined;

@@ -251,6 +251,8 @@ export class Decoder {
       modrm = code[at++];
     }
     // F3 90 is PAUSE, but with REX.B it exchanges R8 and the accumulator.
+    // Moves to and from control and debug registers have no memory form, whatever mod says.
+    if (!vex && map === 1 && (byte & 0xfc) === 0x20) modrm |= 0xc0;
     const exchange = map === 0 && byte === 0x90 && (rex & 1) !== 0;
     const row = vex
       ? this.#chooseVex(map, byte, vexPrefix, modrm, (rex >> 3) & 1, this.wide ? 1 : 0)

@@ -237,6 +237,7 @@ export const control: Record<string, Emitter> = {
   INVLPG: whole('invlpg', address),
   XGETBV: whole('xgetbv'),
   XSETBV: whole('xsetbv'),
+  VMCALL: whole('vmcall'),
   SWAPGS: whole('swapgs'),
   RDTSCP(i) {
     timestamp(i);

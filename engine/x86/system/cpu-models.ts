@@ -88,7 +88,7 @@ export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, 
   'e1.edx': { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 },
   'e1.ecx': { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 },
   'e7.edx': { invtsc: 8 },
-  'kvm.eax': { kvmclock: 3, 'kvmclock-stable-bit': 24 },
+  'kvm.eax': { kvmclock: 3, 'kvm-pv-unhalt': 7, 'kvm-pv-ipi': 11, 'kvmclock-stable-bit': 24 },
 };
 
 /** Other spellings. */
@@ -124,7 +124,7 @@ const V2 = [...X86_64, ...words('sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm')]
  * `spec-ctrl` and `bhi-ctrl` they set a bit once where they would take detours at every indirect call).
  */
 const PLATFORM = words(
-  'x2apic tsc-deadline tsc-adjust invtsc arch-capabilities spec-ctrl stibp ssbd bhi-ctrl kvm kvmclock kvmclock-stable-bit',
+  'x2apic tsc-deadline tsc-adjust invtsc arch-capabilities spec-ctrl stibp ssbd bhi-ctrl kvm kvmclock kvmclock-stable-bit kvm-pv-unhalt kvm-pv-ipi',
 );
 
 /** What the engine implements: the feature set of the model `max`. `kvm` is the hypervisor's own leaves. */
@@ -159,12 +159,16 @@ const NEEDS: Readonly<Record<string, string>> = {
   'sse4.2': 'sse4.1',
   kvmclock: 'kvm',
   'kvmclock-stable-bit': 'kvmclock',
+  'kvm-pv-unhalt': 'kvm',
+  'kvm-pv-ipi': 'kvm',
 };
 
 export interface CpuModel {
   readonly features: readonly string[];
   readonly description: string;
   readonly brand: string;
+  /** What CPUID names as the maker: 12 characters. */
+  readonly vendor: string;
   readonly family: number;
   readonly model: number;
   readonly stepping: number;
@@ -179,10 +183,21 @@ const SKYLAKE = [...BROADWELL, ...words('clflushopt xgetbv1 xsavec')];
 function model(name: string, description: string, signature: readonly [number, number, number], features: readonly string[]) {
   const [family, number, stepping] = signature;
   const brand = `Vivarium virtual CPU (${name})`;
-  return { features: [...features, ...PLATFORM], description, brand, family, model: number, stepping };
+  const vendor = 'GenuineIntel';
+  return { features: [...features, ...PLATFORM], description, brand, vendor, family, model: number, stepping };
 }
 const intel = (name: string, year: number, signature: readonly [number, number, number], features: readonly string[]) =>
   model(name, `Intel, ${year}`, signature, features);
+
+const amd = (
+  name: string,
+  year: number,
+  signature: readonly [number, number, number],
+  features: readonly string[],
+): CpuModel => ({
+  ...model(name, `AMD, ${year}`, signature, features),
+  vendor: 'AuthenticAMD',
+});
 
 /** The models by QEMU's names. `x86-64-v2` is the default. */
 export const MODELS: Readonly<Record<string, CpuModel>> = {
@@ -230,6 +245,19 @@ export const MODELS: Readonly<Record<string, CpuModel>> = {
   Broadwell: intel('Broadwell', 2014, [6, 61, 2], [...BROADWELL, ...words('hle rtm')]),
   'Broadwell-noTSX': intel('Broadwell-noTSX', 2014, [6, 61, 2], BROADWELL),
   'Skylake-Client': intel('Skylake-Client', 2015, [6, 94, 3], [...SKYLAKE, ...words('hle rtm')]),
+  Opteron_G1: amd('Opteron_G1', 2003, [15, 6, 1], [...X86_64, 'sse3']),
+  Opteron_G2: amd('Opteron_G2', 2006, [15, 6, 1], [...X86_64, ...words('sse3 cx16 lahf_lm')]),
+  Opteron_G3: amd('Opteron_G3', 2009, [16, 2, 3], [...X86_64, ...words('sse3 cx16 lahf_lm popcnt abm rdtscp')]),
+  EPYC: amd(
+    'EPYC',
+    2017,
+    [23, 1, 2],
+    [
+      ...V2,
+      ...words(`pclmulqdq fma movbe aes xsave avx f16c rdrand fsgsbase bmi1 avx2 smep bmi2 rdseed adx smap clflushopt sha-ni
+        xsaveopt xsavec xgetbv1 pdpe1gb rdtscp abm 3dnowprefetch`),
+    ],
+  ),
   'Skylake-Client-noTSX-IBRS': intel('Skylake-Client-noTSX-IBRS', 2015, [6, 94, 3], SKYLAKE),
 };
 

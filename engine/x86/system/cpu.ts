@@ -30,6 +30,12 @@ export interface CpuBus {
   writeTpr(value: number): void;
   /** Paravirtual clock: the guest wrote its MSR. */
   kvmClock(msr: number, low: number, high: number): void;
+  /** KVM's hypercalls (Linux, Documentation/virt/kvm/x86/hypercalls.rst): wakes the vCPU of an APIC id. */
+  kick(apicId: number): void;
+  /** Sends the interrupt of an ICR value to the APIC ids `first + n` for each bit n of the two words; gives how many there were. */
+  sendIpis(low: number, high: number, first: number, icr: number): number;
+  /** The vCPU spins: another may need the host's core. */
+  relax(): void;
   /** A triple fault, or another end of the machine. */
   tripleFault(): void;
   /** Random 32 bits. */

@@ -11,12 +11,17 @@ export interface CpuidConfig {
   readonly cpus: number;
   /** Features on, by name. */
   readonly features: ReadonlySet<string>;
+  /** 12 characters. */
+  readonly vendor: string;
   /** 48 characters at most. */
   readonly brand: string;
   readonly family: number;
   readonly model: number;
   readonly stepping: number;
 }
+
+/** Bits of a physical address. */
+export const PHYSICAL_BITS = 40;
 
 export interface CpuidResult {
   eax: number;
@@ -49,6 +54,10 @@ export class Cpuid {
     this.#topologyBits = Math.ceil(Math.log2(Math.max(1, config.cpus)));
   }
 
+  get isAmd(): boolean {
+    return this.#config.vendor === 'AuthenticAMD';
+  }
+
   has(feature: string): boolean {
     return this.#config.features.has(feature);
   }
@@ -56,7 +65,7 @@ export class Cpuid {
   /** The leaf as this vCPU shows it. */
   query(cpu: Cpu, leaf: number, subleaf: number): CpuidResult {
     const r: CpuidResult = { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    const { cpus, family, model, stepping, brand } = this.#config;
+    const { cpus, family, model, stepping, brand, vendor } = this.#config;
     const bits = (key: string): number => this.#bits.get(key) ?? 0;
     const id = cpu.bus.index;
     let n = leaf >>> 0;
@@ -64,7 +73,7 @@ export class Cpuid {
     if (n > maxBasic && n < 0x40000000) n = maxBasic;
     switch (n) {
       case 0:
-        return { eax: maxBasic, ebx: text('GenuineIntel', 0), edx: text('GenuineIntel', 4), ecx: text('GenuineIntel', 8) };
+        return { eax: maxBasic, ebx: text(vendor, 0), edx: text(vendor, 4), ecx: text(vendor, 8) };
       case 1: {
         const extendedFamily = family > 15 ? family - 15 : 0;
         r.eax = (extendedFamily << 20) | ((model >> 4) << 16) | (Math.min(family, 15) << 8) | ((model & 15) << 4) | stepping;
@@ -72,6 +81,9 @@ export class Cpuid {
         r.ecx = bits('1.ecx');
         if ((cpu.cr4 & CR4.OSXSAVE) !== 0) r.ecx |= 1 << 27;
         r.edx = bits('1.edx');
+        // The APIC's bit goes while its base register has it off (SDM 3A, 10.4.3).
+        const base = cpu.bus.readApicMsr(0x1b);
+        if (base && (base.low & 0x800) === 0) r.edx &= ~(1 << FEATURE_BITS['1.edx'].apic);
         if (cpus === 1) r.edx &= ~(1 << 28);
         return r;
       }
@@ -151,12 +163,15 @@ export class Cpuid {
         if (!this.has('kvm')) return r;
         return { eax: TSC_HZ / 1000, ebx: TSC_HZ / 1000, ecx: 0, edx: 0 };
       case 0x80000000:
+        // AMD names itself here too.
+        if (this.isAmd) return { eax: 0x80000008 | 0, ebx: text(vendor, 0), edx: text(vendor, 4), ecx: text(vendor, 8) };
         r.eax = 0x80000008 | 0;
         return r;
       case 0x80000001:
         r.ecx = bits('e1.ecx');
         r.edx = bits('e1.edx');
-        // SYSCALL shows only in 64-bit mode on Intel; AMD's compatibility-mode SYSCALL is offered too, so it stays.
+        // AMD repeats the lower leaf's bits that it had first.
+        if (this.isAmd) r.edx |= bits('1.edx') & 0x0183f3ff;
         return r;
       case 0x80000002:
       case 0x80000003:
@@ -171,7 +186,7 @@ export class Cpuid {
         r.edx = bits('e7.edx');
         return r;
       case 0x80000008:
-        r.eax = 40 | (48 << 8);
+        r.eax = PHYSICAL_BITS | (48 << 8);
         return r;
       default:
         return r;
@@ -183,10 +198,12 @@ export class Cpuid {
 export function cpuFeatures(
   name: string,
   changes: Readonly<Record<string, boolean>> = {},
+  maker?: string,
 ): { config: Omit<CpuidConfig, 'cpus'>; refused: readonly string[]; missing: readonly string[] } | undefined {
   const chosen = chooseCpu(name, changes);
   if (chosen === undefined) return undefined;
   const { brand, family, model, stepping } = chosen.model;
+  const vendor = maker ?? chosen.model.vendor;
   const { features, refused, missing } = chosen;
-  return { config: { features, brand, family, model, stepping }, refused, missing };
+  return { config: { features, vendor, brand, family, model, stepping }, refused, missing };
 }

@@ -59,6 +59,8 @@ export class Debug {
   stepping = false;
   /** Told when the debugger is to have a look: the machine must stop before the next instruction. */
   stopped: (why: Stop) => void = () => {};
+  /** SYSRET that did not run alone has set TF: the trap comes at once. */
+  #due = false;
   /** An instruction runs alone. */
   alone = false;
   /** The string instruction that runs alone has more to do. */
@@ -138,6 +140,28 @@ export class Debug {
       return false;
     }
     return (flags & FLAG.RF) !== 0 || this.#codePages.has(Math.floor(address / 4096));
+  }
+
+  /** SYSCALL and SYSRET trap by the TF that they leave behind, also where nothing was stepped before. */
+  leavesTrap(): void {
+    const cpu = this.#cpu;
+    cpu.trapRule = 'after';
+    if (this.alone || (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) === 0) return;
+    this.#due = true;
+    Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.DEBUG);
+  }
+  /** Delivers what is due before the next instruction. */
+  deliverDue(): void {
+    if (!this.#due) return;
+    this.#due = false;
+    this.#raise(DR6.BS);
+  }
+  /** INT1 comes with what waited for the end of MOV SS: one #DB for both. */
+  mergeHits(): void {
+    const state = this.#cpu.i32;
+    const bits = state[S.DEBUG_HITS >> 2];
+    state[S.DEBUG_HITS >> 2] = 0;
+    if (bits !== 0) state[DR6_AT] = (state[DR6_AT] & ~15) | bits;
   }
 
   // --- one instruction --------------------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments
 import { Strings } from './strings.ts';
 import { Transfers } from './transfers.ts';
 
+/** PAUSEs after which the host's core is offered to others; a power of two. */
+const RELAX_AFTER = 512;
+/** KVM's hypercalls and their errors. */
+const HYPERCALL = { KICK_CPU: 5, SEND_IPI: 10, EPERM: 1, ENOSYS: 1000 } as const;
+
 export type Helper = (record: number, ...operands: number[]) => number;
 
 const RAX = S.GPR;
@@ -103,23 +108,27 @@ export class System {
     if ((bits & ((1 << bytes) - 1)) !== 0) raise(13, 0);
   }
 
-  /** Takes the NMI that is requested, unless one is being served: then it waits for IRET. */
+  /**
+   * Takes an NMI that was requested, unless one is being served. Of those that came meanwhile one waits for IRET, no
+   * more; of two that came before the first was taken none is lost.
+   */
   takeNmi(): boolean {
     const { i32 } = this.cpu;
     Atomics.and(i32, S.PENDING >> 2, ~S.Pending.NMI);
-    if ((i32[S.NMI >> 2] & S.Nmi.BLOCKED) !== 0) {
-      i32[S.NMI >> 2] |= S.Nmi.WAITS;
-      return false;
-    }
-    i32[S.NMI >> 2] = S.Nmi.BLOCKED;
-    return true;
+    const state = i32[S.NMI >> 2];
+    const count = Atomics.exchange(i32, S.NMI_REQUESTS >> 2, 0) + ((state & S.Nmi.WAITS) !== 0 ? 1 : 0);
+    const blocked = (state & S.Nmi.BLOCKED) !== 0;
+    if (count === 0) return false;
+    i32[S.NMI >> 2] = S.Nmi.BLOCKED | (blocked || count > 1 ? S.Nmi.WAITS : 0);
+    return !blocked;
   }
   /** IRET, also one that faults, lets NMIs in again (SDM 3A, 6.7.1). */
   #unblockNmi(): void {
     const { i32 } = this.cpu;
-    if (i32[S.NMI >> 2] === 0) return;
-    if ((i32[S.NMI >> 2] & S.Nmi.WAITS) !== 0) Atomics.or(i32, S.PENDING >> 2, S.Pending.NMI);
-    i32[S.NMI >> 2] = 0;
+    const state = i32[S.NMI >> 2];
+    if (state === 0) return;
+    i32[S.NMI >> 2] = state & S.Nmi.WAITS;
+    if ((state & S.Nmi.WAITS) !== 0) Atomics.or(i32, S.PENDING >> 2, S.Pending.NMI);
   }
 
   /** After IF may have become set: a waiting interrupt becomes a request again. */
@@ -320,18 +329,19 @@ export class System {
       int3: software(3),
       into: software(4),
       int1: away((record) => {
+        this.debug.mergeHits();
         interrupts.deliver(1, 0, 'exception', this.nextOf(record));
         cpu.trapRule = 'none';
       }),
       syscall: away((record) => {
         transfers.syscall(this.nextOf(record));
-        cpu.trapRule = 'after';
+        this.debug.leavesTrap();
       }),
       sysret: away((_record, size) => {
         this.#requireProtected();
         this.#requireCpl0();
         transfers.sysret(size);
-        cpu.trapRule = 'after';
+        this.debug.leavesTrap();
       }),
       sysenter: away(() => transfers.sysenter()),
       sysexit: away((_record, size) => {
@@ -487,6 +497,7 @@ export class System {
       write_dr: sync(privileged((_record, index, low, high) => registers.writeDr(index, low, high))),
       rdmsr: on(privileged(() => registers.rdmsr())),
       wrmsr: on(privileged(() => registers.wrmsr())),
+      vmcall: on(() => this.#hypercall()),
       swapgs: on(privileged(() => registers.swapgs())),
       write_segment_base: on((_record, index, low, high) => {
         const at = S.segment(index) >> 2;
@@ -532,6 +543,7 @@ export class System {
       rsm: on(() => raise(6)),
       pause: () => {
         // A spinning vCPU lets the one that it waits for run: the host may have fewer cores than vCPUs.
+        if ((++this.#pauses & (RELAX_AFTER - 1)) === 0) cpu.bus.relax();
         return 0;
       },
       fence: () => {
@@ -579,6 +591,27 @@ export class System {
     const block = this.cpu.i32[S.FPU_BLOCK >> 2];
     if ((block & 1) !== 0) raise(6);
     if ((block & 2) !== 0) raise(7);
+  }
+
+  #pauses = 0;
+
+  /** VMCALL and VMMCALL as KVM's guests use them; #UD where there is no hypervisor. */
+  #hypercall(): void {
+    const { cpu } = this;
+    if (!this.cpuid.has('kvm')) raise(6);
+    const argument = (register: number): number => cpu.i32[(S.GPR + register * 8) >> 2];
+    let answer = -HYPERCALL.ENOSYS;
+    if (cpu.cpl !== 0) answer = -HYPERCALL.EPERM;
+    else if (argument(0) === HYPERCALL.KICK_CPU) {
+      cpu.bus.kick(argument(1) >>> 0);
+      answer = 0;
+    } else if (argument(0) === HYPERCALL.SEND_IPI) {
+      // The two words of the bitmap are as wide as a register.
+      const second = cpu.is64 ? cpu.i32[(S.GPR + 24 + 4) >> 2] : argument(1);
+      answer = cpu.bus.sendIpis(argument(3), second, argument(2) >>> 0, argument(6));
+      if (cpu.is64) answer += cpu.bus.sendIpis(argument(1), cpu.i32[(S.GPR + 8 + 4) >> 2], (argument(2) >>> 0) + 64, argument(6));
+    }
+    cpu.setNumber(RAX, cpu.is64 ? answer : answer >>> 0);
   }
 
   #random(feature: string): void {

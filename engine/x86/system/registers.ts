@@ -2,7 +2,7 @@
 import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
-import type { Cpuid } from './cpuid.ts';
+import { type Cpuid, PHYSICAL_BITS } from './cpuid.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
@@ -129,10 +129,11 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        // Bit 63 says that nothing need be flushed, and is a reserved bit without PCIDs.
-        if (cpu.isLongActive && (high & ((cpu.cr4 & CR4.PCIDE) !== 0 ? 0x7ff00000 : 0xfff00000)) !== 0) raise(13, 0);
+        // With PCIDs bit 63 asks for what is cached to stay.
+        const kept = cpu.isLongActive && (cpu.cr4 & CR4.PCIDE) !== 0 ? high & 0x7fffffff : high;
+        if (cpu.isLongActive && kept >>> (PHYSICAL_BITS - 32) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
-        cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? high & 0x7fffffff : 0;
+        cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? kept : 0;
         this.#paging.changeSpace(high < 0 && (cpu.cr4 & CR4.PCIDE) !== 0);
         break;
       }
@@ -179,8 +180,8 @@ export class Registers {
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
-    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
     // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1).
@@ -287,6 +288,20 @@ export class Registers {
         return { low: 3, high: 0 };
       case 0x198: // performance status
         return { low: 0x0a00, high: 0 };
+      // AMD: performance counters that count nothing, system and hardware configuration (BKDG for family 10h, 3.12).
+      case 0xc0010000:
+      case 0xc0010001:
+      case 0xc0010002:
+      case 0xc0010003:
+      case 0xc0010004:
+      case 0xc0010005:
+      case 0xc0010006:
+      case 0xc0010007:
+      case 0xc0010010:
+      case 0xc0010015:
+      case 0xc001001f:
+        if (!this.#cpuid.isAmd) raise(13, 0);
+        return { low: 0, high: 0 };
       // Last-branch records: none kept.
       case 0x1db:
       case 0x1dc:
@@ -384,6 +399,19 @@ export class Registers {
         return;
       case 0xda0:
         if (!this.#cpuid.has('xsaves') || low !== 0 || high !== 0) raise(13, 0);
+        return;
+      case 0xc0010000:
+      case 0xc0010001:
+      case 0xc0010002:
+      case 0xc0010003:
+      case 0xc0010004:
+      case 0xc0010005:
+      case 0xc0010006:
+      case 0xc0010007:
+      case 0xc0010010:
+      case 0xc0010015:
+      case 0xc001001f:
+        if (!this.#cpuid.isAmd) raise(13, 0);
         return;
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:

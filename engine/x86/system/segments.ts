@@ -82,6 +82,15 @@ export class Segments {
     cpu.i32[(S.segment(index) + S.SEG_ACCESS) >> 2] = 0;
   }
 
+  /** Takes a segment away from an outer level: the selector becomes null, and its base stays for 64-bit code. */
+  drop(index: number): void {
+    const cpu = this.#cpu;
+    const at = S.segment(index) >> 2;
+    cpu.i32[at + (S.SEG_SELECTOR >> 2)] = 0;
+    cpu.i32[at + (S.SEG_ATTR >> 2)] = 0;
+    cpu.i32[at + (S.SEG_ACCESS >> 2)] = 0;
+  }
+
   /** Reads the descriptor of a selector; raises `vector` with the selector as code where the table does not reach. */
   descriptor(selector: number, vector = 13): Descriptor {
     const cpu = this.#cpu;

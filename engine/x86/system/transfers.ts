@@ -307,7 +307,7 @@ export class Transfers {
     for (const index of [S.ES, S.DS, S.FS, S.GS]) {
       const attr = cpu.segmentAttr(index);
       if ((cpu.selector(index) & 0xfffc) === 0) continue;
-      if (dpl(attr) < cpu.cpl && !(isCode(attr) && isConforming(attr))) this.#segments.setNull(index, 0);
+      if (dpl(attr) < cpu.cpl && !(isCode(attr) && isConforming(attr))) this.#segments.drop(index);
     }
     this.#segments.updateMode();
   }

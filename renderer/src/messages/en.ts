@@ -1,5 +1,12 @@
 /** English. */
+import { disks, imports, machine, snapshots, storage } from './storage.en.ts';
+
 export const en = {
+  storage,
+  snapshots,
+  machine,
+  disks,
+  imports,
   common: {
     close: 'Close',
     cancel: 'Cancel',
@@ -28,7 +35,7 @@ export const en = {
     'shutdown-in-progress': 'Shutting down',
     crashed: 'Crashed',
   },
-  views: { console: 'Console', serial: 'Serial', details: 'Details', graphs: 'Graphs' },
+  views: { console: 'Console', serial: 'Serial', details: 'Details', graphs: 'Graphs', snapshots: 'Snapshots' },
   accelerators: { jit: 'Translator (JIT)', kvm: 'KVM' },
   actions: {
     open: 'Open',
@@ -146,6 +153,7 @@ export const en = {
     hidden: 'Hidden files',
     everything: (extensions: string) => `All files, not only ${extensions}`,
     open: 'Choose',
+    openFolder: 'Choose this folder',
   },
   fields: {
     name: 'Name',
@@ -232,7 +240,18 @@ export const en = {
     showEnded: 'Show systems without support',
     ended: 'support has ended',
     mayBe: 'The medium fits these too:',
-    mediumKinds: { iso9660: 'ISO 9660 image', qcow2: 'qcow2 disk image', 'linux-kernel': 'Linux kernel', elf: 'ELF program' },
+    mediumKinds: {
+      iso9660: 'ISO 9660 image',
+      qcow2: 'qcow2 disk image',
+      vmdk: 'vmdk disk image',
+      vdi: 'vdi disk image',
+      vhdx: 'vhdx disk image',
+      vhd: 'vhd disk image',
+      ova: 'OVA archive',
+      ovf: 'OVF package',
+      'linux-kernel': 'Linux kernel',
+      elf: 'ELF program',
+    },
     volume: (id: string) => `volume “${id}”`,
     recommended: (name: string, memory: string, cpus: number) =>
       `Recommended for ${name}: ${memory} of memory, ${cpus === 1 ? '1 CPU' : `${cpus} CPUs`}.`,
@@ -243,6 +262,7 @@ export const en = {
     cpusSlider: 'CPUs, as a slider',
     manyCpus: (count: number) => `This computer has ${count}: more in the VM make it slower.`,
     noDiskNeeded: 'A kernel with an initial RAM disk runs without one.',
+    importHasDisk: (path: string) => `The disk is the image that was chosen: ${path}`,
     storageNone: 'No disk',
     storageNoneText: 'The system lives in memory and forgets everything when it is off.',
     storageCreate: 'Create a disk image',

@@ -131,6 +131,31 @@ export const actions = {
       await attempt(vm, () => client.request('vm.forceOff', { id: vm.id }));
     },
   },
+  save: {
+    id: 'save',
+    label: t.machine.save,
+    icon: 'save',
+    enabled: isOneOf('running', 'paused'),
+    run: async (vm) => {
+      await attempt(vm, () => client.request('vm.save', { id: vm.id }));
+    },
+  },
+  discardSaved: {
+    id: 'discardSaved',
+    label: t.machine.discard,
+    icon: 'trash',
+    danger: true,
+    enabled: (vm) => isOff(vm) && vm.saved,
+    run: async (vm) => {
+      const sure = await ask({
+        title: t.machine.discardTitle(vm.name),
+        text: t.machine.discardText,
+        action: t.machine.discardNow,
+        danger: true,
+      });
+      if (sure) await attempt(vm, () => client.request('vm.discardSaved', { id: vm.id }));
+    },
+  },
   rename: {
     id: 'rename',
     label: t.actions.rename,

@@ -59,7 +59,7 @@ class AppState {
   /** VMs with an action under way. */
   readonly busy = new SvelteMap<string, number>();
   /** Dialogs of the main window. */
-  dialog = $state<'none' | 'wizard' | 'settings' | 'palette' | 'about'>('none');
+  dialog = $state<'none' | 'wizard' | 'settings' | 'palette' | 'about' | 'storage' | 'import'>('none');
   /** The file the wizard is to begin with. */
   wizardFile = $state<string | null>(null);
   readonly #statsListeners = new Set<(id: string, point: StatsPoint) => void>();
@@ -159,7 +159,17 @@ class AppState {
     this.toasts = this.toasts.filter((toast) => toast.id !== id);
   }
 
+  /** Shows what a package or another manager's disk would become. */
+  startImport(file: string | null = null): void {
+    this.wizardFile = file;
+    this.dialog = 'import';
+  }
+
   startWizard(file: string | null = null): void {
+    if (file !== null && /\.(ova|ovf|vmdk|vdi|vhdx?)$/i.test(file)) {
+      this.startImport(file);
+      return;
+    }
     this.wizardFile = file;
     this.dialog = 'wizard';
   }
@@ -167,7 +177,7 @@ class AppState {
   command(command: string): void {
     if (command === 'new-vm') this.startWizard();
     else if (command === 'preferences') this.dialog = 'settings';
-    else if (command === 'palette' || command === 'about') this.dialog = command;
+    else if (command === 'palette' || command === 'about' || command === 'storage') this.dialog = command;
   }
 
   async changeSettings(changes: SettingsChanges): Promise<void> {

@@ -64,6 +64,7 @@ export class WizardDraftState {
   busy = $state(false);
   #resourcesTouched = false;
   #nameTouched = false;
+  #storageSeen = false;
   #detected = '';
   #detectionRun = 0;
 
@@ -124,11 +125,13 @@ export class WizardDraftState {
             ? { kind: this.kind }
             : { kind: this.kind, path: this.path };
     const storage =
-      this.storage === 'create'
-        ? { kind: this.storage, sizeGiB: this.sizeGiB }
-        : this.storage === 'existing'
-          ? { kind: this.storage, path: this.diskPath }
-          : { kind: this.storage };
+      this.kind === 'import'
+        ? { kind: 'none' as const }
+        : this.storage === 'create'
+          ? { kind: this.storage, sizeGiB: this.sizeGiB }
+          : this.storage === 'existing'
+            ? { kind: this.storage, path: this.diskPath }
+            : { kind: this.storage };
     return {
       source,
       os: this.os,
@@ -236,6 +239,9 @@ export class WizardDraftState {
         }
       } else if (step === 'storage') {
         if (this.noDisk !== '' || this.kind === 'import') this.storage = 'none';
+        // An installer wants a disk; a kernel with its RAM disk does not.
+        else if (!this.#storageSeen) this.storage = this.kind === 'kernel' ? 'none' : 'create';
+        this.#storageSeen = true;
       } else if (step === 'summary' && !this.#nameTouched) {
         this.name = await client.request('wizard.suggestName', {
           os: this.os,
