@@ -175,8 +175,9 @@ export class Xsave {
     const read = (from: number, to: number): void => {
       for (let at = from; at < to; at += 4) image.setInt32(at, cpu.read32(cpu.wrap(address + at), user), true);
     };
-    // The header is looked at before anything changes (13.8, 13.12), but the first page's fault is the area's.
+    // The header is looked at before anything changes (13.8, 13.12), but faults of the area come before.
     cpu.translate(address, false, user);
+    cpu.translate(cpu.wrap(address + areaBytes(requested) - 1), false, user);
     read(LEGACY_BYTES, HEADER_END);
     const word = (n: number): number => image.getInt32(LEGACY_BYTES + 4 * n, true);
     const present = word(0);

@@ -158,6 +158,7 @@ export function undefinedResult(subject: Subject): string | undefined {
   if (/^V?MASKMOV(Q|DQU)$/.test(row.mnemonic) && subject.trap !== 3)
     return 'MASKMOVQ and MASKMOVDQU: which bytes that are not stored may fault (SDM 2, MASKMOVDQU)';
   if (row.mnemonic === 'POPA' && subject.trap !== 3) return 'POPA that faults: AMD leaves the registers popped so far';
+  if (row.mnemonic === 'PUSHA' && subject.trap !== 3) return 'PUSHA that faults: AMD leaves in memory what was pushed so far';
   if (row.mnemonic === 'BSWAP' && size === 16) return 'BSWAP of a 16-bit register (SDM 2, BSWAP)';
   return undefined;
 }
