@@ -8,9 +8,10 @@
  */
 import type { Body, FlagKind, Size, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
+import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { CPU, Lowering, type LoweringTarget, W } from './lower.ts';
+import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
 
 /** One guest instruction of a region. */
 export interface RegionInstruction {
@@ -24,6 +25,8 @@ export interface RegionInstruction {
   readonly target: number;
   /** Interrupts are looked at after it. */
   readonly check: boolean;
+  /** A call: what follows is entered by a return. */
+  readonly call: boolean;
 }
 
 export interface RegionBlock {
@@ -35,7 +38,10 @@ export interface RegionBlock {
 }
 
 interface Node {
-  readonly block: RegionBlock;
+  /** Undefined: the root, from which entries are chosen. */
+  readonly block: RegionBlock | undefined;
+  /** Its number where it can be entered from the root, else -1. */
+  entry: number;
   order: number;
   predecessors: Node[];
   successors: Node[];
@@ -58,6 +64,17 @@ export class RegionLowering extends Lowering {
   readonly #flagAux: number;
   readonly #count: number;
   readonly #smc: number;
+  /** Where the region is left for: the RIP, or the record of an instruction that faults. */
+  readonly #exit: number;
+  /** Number of the entry to go to. */
+  readonly #choice: number;
+  #dispatchDepth = 0;
+  readonly #find: (offset: number) => number;
+  /** Blocks that the root chooses from. */
+  #entries: Node[] = [];
+  #faultDepth = 0;
+  #leaveDepth = 0;
+  #chainDepth = 0;
   #pending: PendingFlags | undefined;
   #instruction: RegionInstruction | undefined;
   #retired = 0;
@@ -68,18 +85,57 @@ export class RegionLowering extends Lowering {
   /** Width of the instruction pointer. */
   readonly #bits: 16 | 32 | 64;
 
-  constructor(target: LoweringTarget, blocks: readonly RegionBlock[], entry: number, bits: 16 | 32 | 64) {
+  /** `entries`: offsets of the blocks where the function can be entered; the record that it is entered by has the number in `imm`. `find`: the record of a run by its offset, or 0. */
+  constructor(
+    target: LoweringTarget,
+    blocks: readonly RegionBlock[],
+    entries: readonly number[],
+    bits: 16 | 32 | 64,
+    find: (offset: number) => number,
+  ) {
     super(target);
+    this.#find = find;
     this.#bits = bits;
     this.#count = this.newLocal('i64');
     this.#flagRes = this.newLocal('i64');
     this.#flagAux = this.newLocal('i32');
     this.#smc = this.newLocal('i32');
+    this.#exit = this.newLocal('i64');
+    this.#choice = this.newLocal('i32');
     this.#scan(blocks);
-    const root = this.#graph(blocks, entry);
+    const root = this.#graph(blocks, entries);
     this.#reload();
+    // All ways out meet at the end of the function: what must be stored to the state is written once.
+    this.open(W.block);
+    this.#faultDepth = this.depth;
+    if (this.#entries.length > 1) {
+      this.loadAt(REC, 'i32', 32, S.RECORD.imm);
+      this.set(this.#choice);
+    }
+    this.open(W.block);
+    this.#leaveDepth = this.depth;
+    this.open(W.block);
+    this.#chainDepth = this.depth;
     this.#tree(root);
-    this.op(0x00, W.end); // every path has left: unreachable
+    this.op(0x00); // every path has left: unreachable
+    this.end();
+    this.#storeAll();
+    this.#chain();
+    this.end();
+    this.#storeAll();
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(CPU);
+    this.get(this.#exit);
+    this.code.u8(W.returnCall);
+    this.code.u32(this.target.helper('$jump'));
+    this.end();
+    this.#storeAll();
+    this.storeState(S.STOPPED_AT, 32, () => {
+      this.get(this.#exit);
+      this.op(W.wrap);
+    });
+    super.leave(Exit.FAULT);
+    this.op(W.end);
   }
 
   // --- registers --------------------------------------------------------------------------------------------------
@@ -108,9 +164,22 @@ export class RegionLowering extends Lowering {
     for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
   }
 
-  /** Stores what the locals hold to the state block, and the count of instructions. */
+  /** Stores what the locals hold to the state block. */
   #spill(): void {
     this.#materialize();
+    this.#storeRegisters();
+  }
+
+  #storeAll(): void {
+    this.#storeRegisters();
+    this.storeState(S.INSTRUCTIONS, 64, () => {
+      this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+      this.get(this.#count);
+      this.op(W.i64Add);
+    });
+  }
+
+  #storeRegisters(): void {
     for (const register of this.#written) {
       this.get(CPU);
       this.toAddress();
@@ -302,11 +371,6 @@ export class RegionLowering extends Lowering {
     this.i32((this.#instruction as RegionInstruction).record);
   }
 
-  protected override slow(helper: string, la: number, bytes: number): void {
-    this.#spill();
-    super.slow(helper, la, bytes);
-  }
-
   protected override afterStore(): void {
     // Nonzero: the write hit translated code, perhaps this region's.
     this.get(this.#smc);
@@ -328,13 +392,18 @@ export class RegionLowering extends Lowering {
     this.afterStore();
   }
 
+  /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
   protected override fault(): void {
-    this.#spillCount(this.#retired - 1);
-    super.fault();
+    this.#materialize();
+    this.#addCount(this.#retired - 1);
+    this.i64(BigInt((this.#instruction as RegionInstruction).record));
+    this.set(this.#exit);
+    this.br(this.depth - this.#faultDepth);
   }
   protected override raise(vector: number, code: number): void {
-    this.#spill();
-    super.raise(vector, code);
+    this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
+    this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    this.fault();
   }
 
   // --- leaving ----------------------------------------------------------------------------------------------------
@@ -354,10 +423,15 @@ export class RegionLowering extends Lowering {
 
   /** Leaves for the RIP at an offset from the page's start, kept to the width of the mode. */
   #leaveTo(offset: number, bits: 16 | 32 | 64): void {
-    this.#spill();
-    this.#spillCount(this.#retired);
-    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
-    this.get(CPU);
+    this.#materialize();
+    this.#addCount(this.#retired);
+    const record = offset >= 0 && offset < 4096 ? this.#find(offset) : 0;
+    if (record !== 0) {
+      this.i64(BigInt(record));
+      this.set(this.#exit);
+      this.br(this.depth - this.#chainDepth);
+      return;
+    }
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.i64(BigInt(offset));
     this.op(W.i64Add);
@@ -365,8 +439,34 @@ export class RegionLowering extends Lowering {
       this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
       this.op(W.i64And);
     }
-    this.code.u8(W.returnCall);
-    this.code.u32(this.target.helper('$jump'));
+    this.set(this.#exit);
+    this.br(this.depth - this.#leaveDepth);
+  }
+
+  /** Goes on at a record of the same page, which lives as long as this region; or leaves for what is pending. */
+  #chain(): void {
+    const record = this.newLocal('i32');
+    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.get(this.#exit);
+    this.op(W.wrap);
+    this.set(record);
+    this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.open(W.if);
+    this.storeState(S.NEXT_RIP, 64, () => {
+      this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+      this.loadAt(record, 'i64', 16, S.RECORD.offset);
+      this.op(W.i64Add);
+      if (this.#bits !== 64) {
+        this.i64(this.#bits === 16 ? 0xffffn : 0xffffffffn);
+        this.op(W.i64And);
+      }
+    });
+    super.leave(Exit.PENDING);
+    this.end();
+    this.get(CPU);
+    this.get(record);
+    this.loadAt(record, 'i32', 32, S.RECORD.handler);
+    this.tailCall();
   }
 
   protected override next(): void {
@@ -374,16 +474,11 @@ export class RegionLowering extends Lowering {
   }
 
   protected override jump(target: Value): void {
-    const rip = this.newLocal('i64');
     this.value(target);
-    this.set(rip);
-    this.#spill();
-    this.#spillCount(this.#retired);
-    this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
-    this.get(CPU);
-    this.get(rip);
-    this.code.u8(W.returnCall);
-    this.code.u32(this.target.helper('$jump'));
+    this.set(this.#exit);
+    this.#materialize();
+    this.#addCount(this.#retired);
+    this.br(this.depth - this.#leaveDepth);
   }
 
   protected override branch(bits: 16 | 32 | 64): void {
@@ -397,10 +492,11 @@ export class RegionLowering extends Lowering {
     const retired = this.#retired;
     const from = this.#from as Node;
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
-    if (to === undefined || (label === undefined && (to.dominator !== from || to.isMerge || to.order <= from.order)))
-      this.#leaveTo(offset, bits);
+    const inside = to !== undefined && to.dominator === from && !to.isMerge && to.order > from.order;
+    const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
+    if (to === undefined || (label === undefined && !inside && !byRoot)) this.#leaveTo(offset, bits);
     else {
-      if (label?.loop === true) {
+      if (label?.loop === true || byRoot) {
         // A back edge: something may be asked of this vCPU.
         this.loadAt(CPU, 'i32', 32, S.PENDING);
         this.open(W.if);
@@ -408,53 +504,84 @@ export class RegionLowering extends Lowering {
         this.end();
         this.#pending = pending;
       }
-      this.#addCount();
+      this.#addCount(this.#retired);
       this.#materialize();
       this.#pending = undefined;
       if (label !== undefined) this.br(this.depth - label.depth);
-      else this.#tree(to);
+      else if (byRoot) {
+        this.i32(to.entry);
+        this.set(this.#choice);
+        this.br(this.depth - this.#dispatchDepth);
+      } else this.#tree(to);
     }
     this.#pending = pending;
     this.#retired = retired;
     this.#from = from;
   }
 
-  #addCount(): void {
-    if (this.#retired === 0) return;
+  #addCount(instructions: number): void {
+    if (instructions === 0) return;
     this.get(this.#count);
-    this.i64(BigInt(this.#retired));
+    this.i64(BigInt(instructions));
     this.op(W.i64Add);
     this.set(this.#count);
   }
 
   // --- structure --------------------------------------------------------------------------------------------------
 
-  #graph(blocks: readonly RegionBlock[], entry: number): Node {
-    for (const block of blocks)
-      this.#nodes.set(block.offset, {
-        block,
-        order: -1,
-        predecessors: [],
-        successors: [],
-        dominator: undefined,
-        children: [],
-        isLoop: false,
-        isMerge: false,
-      });
-    const root = this.#nodes.get(entry) as Node;
+  #graph(blocks: readonly RegionBlock[], entries: readonly number[]): Node {
+    const make = (block: RegionBlock | undefined): Node => ({
+      block,
+      entry: -1,
+      order: -1,
+      predecessors: [],
+      successors: [],
+      dominator: undefined,
+      children: [],
+      isLoop: false,
+      isMerge: false,
+    });
+    for (const block of blocks) this.#nodes.set(block.offset, make(block));
+    const root = make(undefined);
+    const enter = (node: Node): void => {
+      node.entry = this.#entries.length;
+      this.#entries.push(node);
+    };
+    for (const offset of entries) enter(this.#nodes.get(offset) as Node);
+    // An edge back to a block that does not dominate its source has no place in structured control flow: such a block
+    // is chosen by the root too.
+    for (let odd: Node | undefined = this.#order(root); odd !== undefined; odd = this.#order(root)) enter(odd);
+    return root;
+  }
+
+  /** Orders the nodes and finds dominators, loops and merges. Gives a block that must become an entry, if there is one. */
+  #order(root: Node): Node | undefined {
+    for (const node of [root, ...this.#nodes.values()]) {
+      node.order = -1;
+      node.predecessors = [];
+      node.successors = [];
+      node.dominator = undefined;
+      node.children = [];
+      node.isLoop = false;
+      node.isMerge = false;
+    }
     const post: Node[] = [];
     const seen = new Set<Node>();
     const visit = (node: Node): void => {
       seen.add(node);
-      const { branches, falls, instructions } = node.block;
-      const last = instructions[instructions.length - 1];
-      for (const offset of last !== undefined && endsFlow(last.body) ? branches : [...branches, falls]) {
-        const to = this.#nodes.get(offset);
-        if (to === undefined) continue;
+      const reach = (to: Node | undefined): void => {
+        if (to === undefined) return;
         // An edge each time: a block that is reached twice from one place is a merge too, and lowered once.
         node.successors.push(to);
         to.predecessors.push(node);
         if (!seen.has(to)) visit(to);
+      };
+      if (node.block === undefined) for (const to of this.#entries) reach(to);
+      else {
+        const { branches, falls, instructions } = node.block;
+        const last = instructions[instructions.length - 1];
+        for (const offset of branches) reach(this.#nodes.get(offset));
+        if (last === undefined || !endsFlow(last.body)) reach(this.#nodes.get(falls));
       }
       post.push(node);
     };
@@ -497,43 +624,64 @@ export class RegionLowering extends Lowering {
       for (const each of node.predecessors) {
         if (each.order >= node.order) {
           if (dominates(node, each)) node.isLoop = true;
+          else if (node.entry < 0) return node;
         } else forward++;
       }
-      node.isMerge = forward > 1;
+      // The root's choices need labels.
+      node.isMerge = forward > 1 || node.entry >= 0;
       if (node !== root) (node.dominator as Node).children.push(node);
     }
-    return root;
+    return undefined;
   }
 
   #tree(node: Node): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
-    if (node.isLoop) {
+    const isRoot = node.block === undefined;
+    if (node.isLoop || isRoot) {
       this.open(W.loop);
-      this.#labels.push({ node, depth: this.depth, loop: true });
+      if (isRoot) this.#dispatchDepth = this.depth;
+      else this.#labels.push({ node, depth: this.depth, loop: true });
     }
     // The last merge in order is outermost: its block ends last.
     for (const merge of [...merges].reverse()) {
       this.open(W.block);
       this.#labels.push({ node: merge, depth: this.depth, loop: false });
     }
-    this.#block(node);
+    if (node.block === undefined) this.#choose();
+    else this.#block(node, node.block);
     for (const merge of merges) {
       this.#labels.pop();
       this.end();
       this.#tree(merge);
     }
-    if (node.isLoop) {
-      this.#labels.pop();
+    if (node.isLoop || isRoot) {
+      if (!isRoot) this.#labels.pop();
       this.end();
       this.op(0x00); // nothing falls out of a loop: unreachable
     }
   }
 
-  #block(node: Node): void {
+  /** Goes to the entry that was chosen. All entries are merges of the root, so they have labels. */
+  #choose(): void {
+    const depths = this.#entries.map((node) => {
+      const label = this.#labels.findLast((each) => each.node === node);
+      if (label === undefined) throw new Error('region: an entry without a label');
+      return this.depth - label.depth;
+    });
+    if (depths.length === 1) {
+      this.br(depths[0]);
+      return;
+    }
+    this.get(this.#choice);
+    this.code.u8(0x0e); // br_table
+    this.code.u32(depths.length - 1);
+    for (const depth of depths) this.code.u32(depth);
+  }
+
+  #block(node: Node, block: RegionBlock): void {
     this.#from = node;
     this.#pending = undefined;
     this.#retired = 0;
-    const { block } = node;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
       this.#retired++;

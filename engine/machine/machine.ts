@@ -31,6 +31,7 @@ import { SharedState } from '../memory/shared-state.ts';
 import { struct, u32, type View } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
+import type { VcpuTlbs } from '../x86/system/paging.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
@@ -106,7 +107,7 @@ export class Machine {
   readonly #host: MachineHost;
   readonly #a20: { enabled: number };
   readonly #vcpuStates: Int32Array[] = [];
-  readonly #tlbs: Int32Array[] = [];
+  readonly #tlbs: VcpuTlbs[] = [];
   readonly #romBytes: number;
   readonly #isa: SharedLines;
   readonly #pins: SharedLines;
@@ -138,8 +139,9 @@ export class Machine {
     this.#a20 = shared.struct(a20State);
     for (let n = 0; n < layout.cpus; n++) {
       const at = layout.vcpus + n * S.VCPU_BYTES;
-      this.#vcpuStates.push(new Int32Array(buffer, at, S.STATE_BYTES / 4));
-      this.#tlbs.push(new Int32Array(buffer, at + S.TLB_SUPERVISOR_AT, (S.TLB_BYTES * S.TLB_COUNT) / 4));
+      const state = new Int32Array(buffer, at, S.STATE_BYTES / 4);
+      this.#vcpuStates.push(state);
+      this.#tlbs.push({ state, tlb: new Int32Array(buffer, at + S.SPACES_AT, (S.SPACES * S.SPACE_BYTES) / 4) });
     }
 
     // Interrupt controllers.
@@ -438,7 +440,7 @@ export class Machine {
     return this.#vcpuStates;
   }
 
-  get allTlbs(): readonly Int32Array[] {
+  get allTlbs(): readonly VcpuTlbs[] {
     return this.#tlbs;
   }
 

@@ -8,9 +8,9 @@ import { DisplayPump } from '../display/pump.ts';
 import { RfbServer } from '../display/server.ts';
 import { nodeCompression } from '../host/deflate.ts';
 import { listenRfb, type RfbListener } from '../host/rfb-listener.ts';
-import * as S from '../memory/vcpu-state.ts';
 import type { QKeyCode } from '../monitor/keys.ts';
 import { type InputEvent, MonitorError, type VncInfo } from '../monitor/machine-control.ts';
+import { Paging } from '../x86/system/paging.ts';
 import { BootError } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
 
@@ -159,9 +159,7 @@ export class Screen {
     const pages = memory.dirty.slice(first, first + count);
     if (pages.some((mark) => mark !== 0)) {
       memory.dirty.fill(0, first, first + count);
-      for (const tlb of allTlbs)
-        for (let at = 0; at < tlb.length; at += S.TLB_ENTRY_BYTES / 4)
-          if (tlb[at + 6] >= first && tlb[at + 6] < first + count) tlb[at + 2] = -1;
+      for (const tlbs of allTlbs) Paging.protect(tlbs, first, count);
     }
     return (offset, length) => {
       for (let page = offset >> 12; page <= (offset + length - 1) >> 12; page++) if (pages[page] !== 0) return true;

@@ -107,6 +107,11 @@ export class PhysicalMemory implements GuestMemory {
     return Math.floor((host - this.#start) / 4096);
   }
 
+  /** Host byte offset of the page of that index. */
+  hostOf(page: number): number {
+    return this.#start + page * 4096;
+  }
+
   /** Notes a write of `length` bytes (within one page) at host offset `host`. */
   note(host: number, length: number): void {
     const page = this.pageOf(host);

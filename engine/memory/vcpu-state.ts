@@ -22,12 +22,12 @@ export const EFLAGS = 0x09c;
 export const PENDING = 0x0a0;
 /** Address of the TLB of the current privilege (supervisor or user). */
 export const TLB = 0x0a4;
-/** Address of the jump cache of the current privilege. */
-export const JUMP_CACHE = 0x0a8;
+/** Address of the instruction TLB of the current privilege. */
+export const ITLB = 0x0a8;
 /** Address of the record at which translated code stopped. */
 export const STOPPED_AT = 0x0ac;
-/** XORed into a RIP to make a jump-cache tag: distinguishes modes and privileges. */
-export const JUMP_SALT = 0x0b0;
+/** What a key of the code table has above a page and an offset: MODE << 44. Negative where RIPs are not linear addresses. */
+export const CODE_KEY = 0x0b0;
 /** Instructions retired, 64 bits. */
 export const INSTRUCTIONS = 0x0b8;
 /** RIP to go on from, where translated code stops for a jump. */
@@ -73,6 +73,8 @@ export const INTR_WAIT = 0x2cc;
 export const SHADOW = 0x2c4;
 /** Zero where all of AVX, SSE, MMX and x87 may run; bit 0: SSE is #UD, bit 1: #NM, bit 2: MMX is #UD, bit 3: AVX is #UD. Kept by writes to CR0, CR4 and XCR0. */
 export const FPU_BLOCK = 0x2c8;
+/** Which of the spaces have entries, a bit each; set before the first entry is made. */
+export const SPACES_USED = 0x3c8;
 /** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
 export const CODE_HIT = 0x2d0;
 /** Low half of the RIP that SHADOW is about. */
@@ -116,28 +118,44 @@ export const MSRS = 0xe00;
 export const EXIT_COUNTS = 0xc00;
 export const STATE_BYTES = 0x1000;
 
-/** TLBs: supervisor, user, and supervisor with EFLAGS.AC set (SMAP lifted); direct-mapped, after the state block. */
+/**
+ * Address spaces that a vCPU keeps translations of, by PCID; without PCIDs the first is used alone. Each has three
+ * TLBs: supervisor, user, and supervisor with EFLAGS.AC set (SMAP lifted), direct-mapped; then two instruction TLBs.
+ */
+export const SPACES = 8;
 export const TLB_COUNT = 3;
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY_BYTES = 32;
-/** Entry: page address for reads, for writes (all ones: invalid), then host address less linear address (64 bits), then physical page number and flags. */
+/** Entry: page address for reads, for writes (all ones: invalid), then host address less linear address (64 bits), then the page's index in the backing. */
 export const TLB_READ = 0;
 export const TLB_WRITE = 8;
 export const TLB_ADDEND = 16;
 export const TLB_PAGE = 24;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
-export const TLB_SUPERVISOR_AT = STATE_BYTES;
-export const TLB_USER_AT = STATE_BYTES + TLB_BYTES;
-
-/** Jump caches: two, direct-mapped: RIP tag (64 bits), record address (32 bits). */
-export const JUMP_ENTRIES = 8192;
-export const JUMP_ENTRY_BYTES = 16;
-export const JUMP_BYTES = JUMP_ENTRIES * JUMP_ENTRY_BYTES;
-export const TLB_AC_AT = TLB_USER_AT + TLB_BYTES;
-export const JUMP_SUPERVISOR_AT = TLB_AC_AT + TLB_BYTES;
-export const JUMP_USER_AT = JUMP_SUPERVISOR_AT + JUMP_BYTES;
+/** Instruction TLBs: page address (all ones: invalid), page's index in the backing (32 bits). */
+export const ITLB_COUNT = 2;
+export const ITLB_ENTRIES = 512;
+export const ITLB_ENTRY_BYTES = 16;
+export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
+/** Within a space. */
+export const TLB_SUPERVISOR = 0;
+export const TLB_USER = TLB_BYTES;
+export const TLB_AC = 2 * TLB_BYTES;
+export const ITLB_SUPERVISOR = 3 * TLB_BYTES;
+export const ITLB_USER = ITLB_SUPERVISOR + ITLB_BYTES;
+export const SPACE_BYTES = ITLB_USER + ITLB_BYTES;
+/** Where the spaces begin, from the start of the state block. */
+export const SPACES_AT = STATE_BYTES;
+/**
+ * Records by page, offset and mode: key (64 bits: page, offset << 32, mode << 44), record address (32 bits).
+ * Two ways a set, found by `codeHash`.
+ */
+export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
+export const CODE_ENTRIES = 65536;
+export const CODE_ENTRY_BYTES = 16;
+export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
 /** Bytes from one vCPU's block to the next. */
-export const VCPU_BYTES = JUMP_USER_AT + JUMP_BYTES;
+export const VCPU_BYTES = CODE_TABLE_AT + CODE_TABLE_BYTES;
 
 /** Bits of `PENDING`. */
 export const Pending = {
@@ -146,7 +164,7 @@ export const Pending = {
   INIT: 4,
   SIPI: 8,
   SMI: 16,
-  /** Drop all of the TLB and the jump caches. */
+  /** Drop all of the TLBs. */
   FLUSH: 32,
   /** Pages became code: drop write permissions in the TLB. */
   PROTECT: 64,

@@ -76,6 +76,12 @@ export const preludeHandler: Record<string, number> = Object.fromEntries(
 
 export const HANDLER_TYPE: FunctionType = { params: ['i32', 'i32'], results: ['i32'] };
 
+const PAGE_FACTOR = -1640531535;
+const OFFSET_FACTOR = -2048144789;
+/** Index in the code table for an offset of a page; the neighbour with the lowest bit flipped serves too. As `jumpFunction` computes it. */
+export const codeHash = (page: number, offset: number): number =>
+  (Math.imul(page, PAGE_FACTOR) + Math.imul(offset, OFFSET_FACTOR)) >>> (32 - Math.log2(S.CODE_ENTRIES));
+
 /** Entries after which a run is worth a region. */
 export const HOT_ENTRIES = 1500;
 
@@ -233,7 +239,7 @@ class Special extends Lowering {
     this.leave(Exit.RESYNC);
   }
 
-  /** Goes on at this record's RIP through the jump cache. */
+  /** Goes on at this record's RIP. */
   fall(): void {
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
     // What was retired since the start of the run.
@@ -285,40 +291,85 @@ class Special extends Lowering {
     this.next();
   }
 
-  /** (cpu, rip): looks the RIP up in the jump cache and goes on there, or leaves. */
+  /**
+   * (cpu, rip): goes on at a RIP that may lie anywhere: the instruction TLB gives the page, the code table the record.
+   * Leaves where either has no entry, and where RIPs are no linear addresses.
+   */
   jumpFunction(): void {
     const rip = 1;
     const entry = this.newLocal('i32');
     const rec = this.newLocal('i32');
+    const key = this.newLocal('i64');
+    const page = this.newLocal('i32');
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
     this.brIf(0);
+    this.loadAt(CPU, 'i32', 32, S.ITLB);
     this.get(rip);
-    this.op(W.wrap);
+    this.i64(BigInt(12 - Math.log2(S.ITLB_ENTRY_BYTES)));
+    this.op(W.i64Shr, W.wrap);
+    this.i32((S.ITLB_ENTRIES - 1) * S.ITLB_ENTRY_BYTES);
+    this.op(W.i32And, W.i32Add);
+    this.tee(entry);
+    this.toAddress();
+    this.load('i64', 64, false, 0);
     this.get(rip);
-    this.i64(12n);
-    this.op(W.i64Shr, W.wrap, 0x73); // i32.xor
-    this.i32(S.JUMP_ENTRIES - 1);
-    this.op(W.i32And);
-    this.i32(Math.log2(S.JUMP_ENTRY_BYTES));
-    this.op(W.i32Shl);
-    this.loadAt(CPU, 'i32', 32, S.JUMP_CACHE);
-    this.op(W.i32Add);
-    this.set(entry);
-    this.loadAt(entry, 'i64', 64, 0);
-    this.get(rip);
-    this.loadAt(CPU, 'i64', 64, S.JUMP_SALT);
-    this.op(0x85, W.i64Ne); // i64.xor
+    this.i64(-4096n);
+    this.op(W.i64And, W.i64Ne);
     this.brIf(0);
     this.loadAt(entry, 'i32', 32, 8);
-    this.set(rec);
+    this.set(page);
+    this.get(rip);
+    this.op(W.wrap);
+    this.i32(0xfff);
+    this.op(W.i32And);
+    this.set(rec); // for now: the offset
+    this.get(rec);
+    this.op(W.extend);
+    this.i64(32n);
+    this.op(0x86); // i64.shl
+    this.get(page);
+    this.op(W.extend, 0x84); // i64.or
+    this.loadAt(CPU, 'i64', 64, S.CODE_KEY);
+    this.op(0x84);
+    this.set(key);
+    // codeHash
+    this.get(page);
+    this.i32(PAGE_FACTOR);
+    this.op(0x6c); // i32.mul
+    this.get(rec);
+    this.i32(OFFSET_FACTOR);
+    this.op(0x6c, W.i32Add);
+    this.i32(32 - Math.log2(S.CODE_ENTRIES));
+    this.op(0x76); // i32.shr_u
+    this.i32(Math.log2(S.CODE_ENTRY_BYTES));
+    this.op(W.i32Shl);
+    this.get(CPU);
+    this.op(W.i32Add);
+    this.set(entry);
+    this.loadAt(entry, 'i64', 64, S.CODE_TABLE_AT);
+    this.get(key);
+    this.op(W.i64Ne);
+    this.open(W.if);
+    // The other way of the set.
+    this.get(entry);
+    this.i32(S.CODE_ENTRY_BYTES);
+    this.op(0x73); // i32.xor
+    this.tee(entry);
+    this.toAddress();
+    this.load('i64', 64, false, S.CODE_TABLE_AT);
+    this.get(key);
+    this.op(W.i64Ne);
+    this.brIf(1);
+    this.end();
     this.storeState(S.RIP_BASE, 64, () => {
       this.get(rip);
-      this.loadAt(rec, 'i64', 16, S.RECORD.offset);
-      this.op(0x7d); // i64.sub
+      this.i64(-4096n);
+      this.op(W.i64And);
     });
     this.get(CPU);
-    this.get(rec);
+    this.loadAt(entry, 'i32', 32, S.CODE_TABLE_AT + 8);
+    this.tee(rec);
     this.loadAt(rec, 'i32', 32, S.RECORD.handler);
     this.tailCall();
     this.end();

@@ -75,7 +75,8 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
     const next = offset + data.getUint8(record + S.RECORD.length);
     const direct = form.row.operands[0]?.kind === 'J';
     const target = direct ? next + data.getInt32(record + S.RECORD.imm, true) : -1;
-    instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false });
+    const call = form.row.mnemonic.startsWith('CALL');
+    instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false, call });
     body = [];
     end = next;
     if (form.row.attributes.has('end')) break;
@@ -83,8 +84,17 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
   return { instructions, end };
 }
 
+/** The blocks of a region, and the offsets at which it can be entered: the hot one first, then where its calls return to. */
+export interface Collected {
+  /** The record of a run of the page by its offset, or 0. */
+  readonly find: (offset: number) => number;
+  readonly blocks: RegionBlock[];
+  readonly entries: number[];
+}
+
 /** Collects blocks from the entry; undefined where there is nothing worth translating. */
-export function collectBlocks(source: RegionSource, entry: number): RegionBlock[] | undefined {
+export function collectBlocks(source: RegionSource, entry: number): Collected | undefined {
+  const entries = [entry];
   const pieces = new Map<number, Piece>();
   const leaders = new Set<number>([entry]);
   const queue = [entry];
@@ -99,7 +109,12 @@ export function collectBlocks(source: RegionSource, entry: number): RegionBlock[
     pieces.set(offset, piece);
     leaders.add(offset);
     total += piece.instructions.length;
-    for (const { target, next, body } of piece.instructions) {
+    for (const { target, next, body, call } of piece.instructions) {
+      // What follows a call is entered by a return.
+      if (call && next < 4096 && source.find(next) !== 0) {
+        if (!leaders.has(next)) queue.push(next);
+        if (!entries.includes(next)) entries.push(next);
+      }
       if (target < 0 && !body.some((statement) => statement.op === 'branch')) continue;
       if (target >= 0 && target < 4096 && !leaders.has(target) && source.find(target) !== 0) queue.push(target);
       leaders.add(next);
@@ -135,7 +150,13 @@ export function collectBlocks(source: RegionSource, entry: number): RegionBlock[
     }
     if (current.length > 0) close(piece.end);
   }
-  return blocks.has(entry) ? [...blocks.values()] : undefined;
+  return blocks.has(entry)
+    ? {
+        find: (offset) => source.find(offset),
+        blocks: [...blocks.values()],
+        entries: entries.filter((offset) => blocks.has(offset)),
+      }
+    : undefined;
 }
 
 function hasBranch(body: Body): boolean {
@@ -156,8 +177,7 @@ export interface RegionImports {
 
 /** Compiles the blocks; gives the module's bytes. */
 export function encodeRegion(
-  blocks: readonly RegionBlock[],
-  entry: number,
+  { blocks, entries, find }: Collected,
   bits: 16 | 32 | 64,
   signatures: HelperSignatures,
   memory: { memory64: boolean; pages: number },
@@ -197,7 +217,7 @@ export function encodeRegion(
       return index;
     },
   };
-  const lowering = new RegionLowering(target, blocks, entry, bits);
+  const lowering = new RegionLowering(target, blocks, entries, bits, find);
   module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
   return module.build();
 }

@@ -92,7 +92,7 @@ export class BareMachine {
           this.stop();
         },
       },
-      [this.cpu.tlb],
+      [{ state: this.cpu.i32, tlb: this.cpu.tlb }],
     );
     this.ram.codeWritten = (page) => {
       Atomics.store(this.ram.granules, page, 0);

@@ -14,9 +14,9 @@ import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
-import { Paging } from '../../x86/system/paging.ts';
+import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
+import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
 import { collectBlocks, encodeRegion, type RegionImports } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
@@ -81,12 +81,8 @@ export class JitVcpu {
   readonly #host: VcpuHost;
   readonly #u8: Uint8Array;
   readonly #data: DataView;
-  readonly #jumps: Int32Array;
-  /** Where entries were put since the last flush: indices of their first words; the count may exceed the log. */
-  readonly #jumpLog = new Int32Array(FILL_LOG);
-  #jumpFills = FILL_LOG + 1;
-  /** A filter of the linear pages that have entries in the jump caches. */
-  readonly #jumpPages = new Int32Array(1024);
+  /** The code table. */
+  readonly #table: Int32Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   #baseline: LinkedBaseline | undefined;
@@ -94,13 +90,13 @@ export class JitVcpu {
   /** Table entries that regions have taken. */
   #regions = 0;
   /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
-  readonly #allTlbs: readonly Int32Array[];
+  readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
   /** Told of each run that was decoded: for traces. */
   decoded: (text: () => string) => void = () => {};
 
-  constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly Int32Array[]) {
+  constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly VcpuTlbs[]) {
     this.system = system;
     const { cpu } = system;
     this.cpu = cpu;
@@ -110,8 +106,8 @@ export class JitVcpu {
     this.#u8 = cpu.memory.bytes;
     this.#data = cpu.memory.data;
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
-    this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMP_SUPERVISOR_AT, (2 * S.JUMP_BYTES) / 4);
-    cpu.flushed = (address) => this.#flushJumps(address);
+    this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
+    this.#table.fill(-1);
   }
 
   /** Makes the baseline module's instance. */
@@ -142,11 +138,11 @@ export class JitVcpu {
     const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
     const entry = data.getUint16(record + S.RECORD.offset, true);
     const started = performance.now();
-    const blocks = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
-    if (blocks === undefined) return;
+    const collected = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
+    if (collected === undefined) return;
     let region: unknown;
     try {
-      const bytes = encodeRegion(blocks, entry, bits, baseline.signatures, baseline);
+      const bytes = encodeRegion(collected, bits, baseline.signatures, baseline);
       const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
         e: { memory: imports.memory, table: imports.table, jump: imports.jump },
         h: imports.helpers as Record<string, unknown>,
@@ -160,7 +156,13 @@ export class JitVcpu {
     }
     const index = baseline.handlers + this.#regions++;
     imports.table.set(index, region);
-    data.setInt32(record, index, true);
+    for (const [n, offset] of collected.entries.entries()) {
+      const at = n === 0 ? record : this.cache.find(page, offset, mode);
+      // Where another region starts already it stays.
+      if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
+      data.setInt32(at, index, true);
+      data.setInt32(at + S.RECORD.imm, n, true);
+    }
     const counts = this.cpu.f64;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
@@ -326,10 +328,12 @@ export class JitVcpu {
     while (this.#data.getInt32(last, true) !== Handler.STEP) last += S.RECORD_BYTES;
     const behind = this.system.ripOf(last);
     state[S.CODE_HIT >> 2] = 0;
-    // No entry of the jump caches has this salt: branches come back here.
-    state[(S.JUMP_SALT >> 2) + 1] = ALONE_SALT;
+    // No entry of the code table has such a key: branches come back here.
+    const key = state[(S.CODE_KEY >> 2) + 1];
+    state[(S.CODE_KEY >> 2) + 1] = key | ALONE_KEY;
     const code = this.#run(cpu.at, record);
-    state[(S.JUMP_SALT >> 2) + 1] = state[S.MODE >> 2] << 16;
+    // A change of mode has set another.
+    if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;
     if (code === Exit.FAULT) {
       debug.abandon();
       this.#deliverFault();
@@ -359,29 +363,6 @@ export class JitVcpu {
 
   // --- finding records --------------------------------------------------------------------------------------------
 
-  #flushJumps(address: number | undefined): void {
-    if (address === undefined) {
-      this.#dropJumps();
-      return;
-    }
-    // INVLPG is for data nearly always: only where code of that page may be in the cache does it go.
-    const page = pageHash(lowOf(address) >>> 12);
-    if ((this.#jumpPages[page >> 5] & (1 << (page & 31))) !== 0) this.#dropJumps();
-  }
-
-  #dropJumps(): void {
-    // Between two flushes few entries are made as a rule: those are undone one by one.
-    if (this.#jumpFills <= FILL_LOG)
-      for (let n = 0; n < this.#jumpFills; n++) {
-        const at = this.#jumpLog[n];
-        this.#jumps[at] = -1;
-        this.#jumps[at + 1] = -1;
-      }
-    else this.#jumps.fill(-1);
-    this.#jumpFills = 0;
-    this.#jumpPages.fill(0);
-  }
-
   /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
   #lookup(): number {
     const { cpu } = this;
@@ -400,7 +381,7 @@ export class JitVcpu {
         if (rip > cpu.segmentLimit(S.CS)) throw this.#fault(13, 0);
         address = (cpu.segmentBase(S.CS) + rip) >>> 0;
       }
-      const host = this.system.paging.translate(address, 2, cpu.cpl === 3);
+      const host = this.system.paging.fetch(address);
       if (host < 0) {
         // Code in a device window: nothing sensible runs there.
         throw this.#fault(13, 0);
@@ -436,16 +417,14 @@ export class JitVcpu {
         this.#data.setInt32(from + S.RECORD.link, record, true);
       state[S.STOPPED_AT >> 2] = 0;
       cpu.setNumber(S.RIP_BASE, rip - offset);
-      // Jump cache.
-      const index = (ripLow ^ ((ripLow >>> 12) | (ripHigh << 20))) & (S.JUMP_ENTRIES - 1);
-      const linearPage = pageHash(lowOf(address) >>> 12);
-      this.#jumpPages[linearPage >> 5] |= 1 << (linearPage & 31);
-      const at = (index * S.JUMP_ENTRY_BYTES) / 4 + (state[S.JUMP_CACHE >> 2] - cpu.at - S.JUMP_SUPERVISOR_AT) / 4;
-      if (this.#jumpFills < FILL_LOG) this.#jumpLog[this.#jumpFills] = at;
-      this.#jumpFills++;
-      this.#jumps[at] = ripLow;
-      this.#jumps[at + 1] = ripHigh ^ state[(S.JUMP_SALT >> 2) + 1];
-      this.#jumps[at + 2] = record;
+      const table = this.#table;
+      const at = codeHash(page, offset) * (S.CODE_ENTRY_BYTES / 4);
+      // What was there moves to the other way of the set.
+      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset))
+        table.copyWithin(at ^ (S.CODE_ENTRY_BYTES / 4), at, at + 3);
+      this.#table[at] = page;
+      this.#table[at + 1] = (mode << 12) | offset;
+      this.#table[at + 2] = record;
       return record;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
@@ -476,7 +455,7 @@ export class JitVcpu {
     const first = this.#baseline?.handlers ?? 0;
     for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
     this.#regions = 0;
-    this.#jumps.fill(-1);
+    this.#table.fill(-1);
   }
 
   /** Drops everything that was translated; outside of translated code only. */
@@ -544,7 +523,7 @@ export class JitVcpu {
         // The instruction goes on in the next page. It starts a run of its own.
         if (instructions > 0) return finish(Handler.FALL);
         const nextAddress = cpu.wrap(address - (offset - position) + available);
-        const nextHost = this.system.paging.translate(nextAddress, 2, cpu.cpl === 3);
+        const nextHost = this.system.paging.frame(nextAddress, Access.EXECUTE, cpu.cpl === 3);
         secondFrame = Math.floor(cpu.physical / 4096);
         if (nextHost < 0) throw this.#fault(13, 0);
         secondPage = memory.pageOf(nextHost);
@@ -650,7 +629,7 @@ export class JitVcpu {
     const linearRip = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const next = cpu.wrap(linearRip - (lowOf(linearRip) & 0xfff) + 4096);
     try {
-      this.system.paging.translate(next, 2, cpu.cpl === 3);
+      this.system.paging.frame(next, Access.EXECUTE, cpu.cpl === 3);
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
       cpu.i32[S.EXCEPTION >> 2] = problem.vector;
@@ -661,18 +640,13 @@ export class JitVcpu {
     if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
     this.#data.setInt32(record, Handler.RESYNC, true);
-    this.#dropJumps();
     cpu.i32[S.STOPPED_AT >> 2] = record;
     return Exit.RESYNC;
   }
 }
 
-/** High half of a jump salt that no entry is made with. */
-const ALONE_SALT = 0x40000000;
-/** Entries of the jump cache that are undone singly. */
-const FILL_LOG = 2048;
-/** Place of a linear page in the filter of 32768 bits. */
-const pageHash = (page: number): number => (page ^ (page >>> 15)) & 0x7fff;
+/** Set in the key of the code table while an instruction runs alone: nothing has such a key. */
+const ALONE_KEY = 0x80000000 | 0;
 
 /** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
 const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);

@@ -127,7 +127,7 @@ export class ReferenceVcpu {
     while (result === Decoded.SHORT) {
       if (rip + have > limit) raise(13, 0);
       const address = long ? rip + have : (cpu.segmentBase(S.CS) + rip + have) >>> 0;
-      const host = this.system.paging.translate(address, 2, cpu.cpl === 3);
+      const host = this.system.paging.frame(address, 2, cpu.cpl === 3);
       if (host < 0) raise(13, 0);
       this.#bytes[have++] = cpu.memory.bytes[host];
       result = decoder.decode(this.#bytes, 0, have, mode);

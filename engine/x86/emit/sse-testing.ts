@@ -76,8 +76,8 @@ export class SseMachine {
       slow_rmw_end: () => 0,
     };
     // TLB entries match no address: every access takes the slow path.
-    this.view.setUint32(STATE_AT + S.TLB, STATE_AT + S.TLB_SUPERVISOR_AT, true);
-    this.bytes.fill(0xff, STATE_AT + S.TLB_SUPERVISOR_AT, STATE_AT + S.TLB_SUPERVISOR_AT + S.TLB_BYTES);
+    this.view.setUint32(STATE_AT + S.TLB, STATE_AT + S.SPACES_AT, true);
+    this.bytes.fill(0xff, STATE_AT + S.SPACES_AT, STATE_AT + S.SPACES_AT + S.TLB_BYTES);
     this.view.setUint32(STATE_AT + S.MODE, 2, true);
     this.view.setUint32(STATE_AT + S.MXCSR, 0x1f80, true);
     this.view.setUint32(STATE_AT + S.CR4, 0x600, true);

@@ -4,7 +4,18 @@
  */
 
 /** A feature's bit, by leaf and register. `e1` stands for 8000_0001, `e7` for 8000_0007. */
-export type FeatureWord = '1.edx' | '1.ecx' | '7.ebx' | '7.ecx' | '7.edx' | 'd1.eax' | 'e1.edx' | 'e1.ecx' | 'e7.edx' | 'kvm.eax';
+export type FeatureWord =
+  | '1.edx'
+  | '1.ecx'
+  | '7.ebx'
+  | '7.ecx'
+  | '7.edx'
+  | '7.2.edx'
+  | 'd1.eax'
+  | 'e1.edx'
+  | 'e1.ecx'
+  | 'e7.edx'
+  | 'kvm.eax';
 
 export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, number>>>> = {
   '1.edx': {
@@ -71,7 +82,8 @@ export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, 
     'sha-ni': 29,
   },
   '7.ecx': { umip: 2, vaes: 9, vpclmulqdq: 10, rdpid: 22 },
-  '7.edx': { 'arch-capabilities': 29 },
+  '7.edx': { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 },
+  '7.2.edx': { 'bhi-ctrl': 4 },
   'd1.eax': { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 },
   'e1.edx': { syscall: 11, nx: 20, pdpe1gb: 26, rdtscp: 27, lm: 29 },
   'e1.ecx': { lahf_lm: 0, abm: 5, '3dnowprefetch': 8 },
@@ -108,10 +120,11 @@ const X86_64 = words(
 const V2 = [...X86_64, ...words('sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm')];
 /**
  * What every model has here, whatever its silicon had: clocks and interrupts of a virtual machine, and word that this
- * CPU does not speculate, so that kernels leave out what they do against it (page-table isolation above all).
+ * CPU does not speculate, so that kernels leave out what they do against it (page-table isolation above all; with
+ * `spec-ctrl` and `bhi-ctrl` they set a bit once where they would take detours at every indirect call).
  */
 const PLATFORM = words(
-  'x2apic tsc-deadline tsc-adjust invtsc arch-capabilities kvm kvmclock kvmclock-stable-bit kvm-pv-unhalt kvm-pv-ipi',
+  'x2apic tsc-deadline tsc-adjust invtsc arch-capabilities spec-ctrl stibp ssbd bhi-ctrl kvm kvmclock kvmclock-stable-bit kvm-pv-unhalt kvm-pv-ipi',
 );
 
 /** What the engine implements: the feature set of the model `max`. `kvm` is the hypervisor's own leaves. */
@@ -188,7 +201,12 @@ const amd = (
 
 /** The models by QEMU's names. `x86-64-v2` is the default. */
 export const MODELS: Readonly<Record<string, CpuModel>> = {
-  'x86-64-v2': model('x86-64-v2', 'the second level of the x86-64 ABI (the default)', [6, 44, 1], [...V2, 'rdtscp', 'pdpe1gb']),
+  'x86-64-v2': model(
+    'x86-64-v2',
+    'the second level of the x86-64 ABI (the default)',
+    [6, 44, 1],
+    [...V2, 'rdtscp', 'pdpe1gb', 'pcid', 'invpcid'],
+  ),
   'x86-64-v3': model(
     'x86-64-v3',
     'the third level of the x86-64 ABI: AVX2, BMI, FMA',

@@ -140,10 +140,9 @@ export class Cpu {
   readonly f64: Float64Array;
   readonly i64: BigInt64Array;
   readonly u64: BigUint64Array;
+  /** The TLBs of all address spaces, see `SPACES_AT`. */
   readonly tlb: Int32Array;
   readonly buffer: ArrayBufferLike;
-  /** Called when cached translations of linear addresses must go: all of them, or one page. */
-  flushed: (address: number | undefined) => void = () => {};
   /** Called when what decoding depends on has changed (mode, CS, flat segments). */
   modeChanged: () => void = () => {};
   /** Drops the TLB and what hangs on it; set by the paging unit. */
@@ -168,7 +167,7 @@ export class Cpu {
     this.f64 = new Float64Array(buffer, at, S.STATE_BYTES / 8);
     this.i64 = new BigInt64Array(buffer, at, S.STATE_BYTES / 8);
     this.u64 = new BigUint64Array(buffer, at, S.STATE_BYTES / 8);
-    this.tlb = new Int32Array(buffer, at + S.TLB_SUPERVISOR_AT, (S.TLB_BYTES * S.TLB_COUNT) / 4);
+    this.tlb = new Int32Array(buffer, at + S.SPACES_AT, (S.SPACES * S.SPACE_BYTES) / 4);
   }
 
   // --- plain state ------------------------------------------------------------------------------------------------

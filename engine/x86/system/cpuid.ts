@@ -110,7 +110,9 @@ export class Cpuid {
         r.eax = 4; // the APIC timer always runs
         return r;
       case 7:
-        if (subleaf === 0) {
+        if (subleaf === 2) r.edx = bits('7.2.edx');
+        else if (subleaf === 0) {
+          r.eax = bits('7.2.edx') === 0 ? 0 : 2;
           r.ebx = bits('7.ebx');
           r.ecx = bits('7.ecx');
           r.edx = bits('7.edx');

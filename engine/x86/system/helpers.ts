@@ -571,7 +571,7 @@ export class System {
     body(linear(low, high));
   }
 
-  /** INVPCID (SDM 2): the TLB knows no PCIDs and is dropped whole, which every type allows. */
+  /** INVPCID (SDM 2): an address, a PCID, all, all but global pages. */
   #invpcid(type: number, address: number): void {
     const { cpu } = this;
     const low = cpu.read32(address, false);
@@ -581,7 +581,10 @@ export class System {
     if (type < 2 && reserved !== 0) raise(13, 0);
     if (type < 2 && (low & 0xfff) !== 0 && (cpu.cr4 & CR4.PCIDE) === 0) raise(13, 0);
     if (type === 0 && !isCanonical(target.low, target.high)) raise(13, 0);
-    this.paging.flush();
+    if (type === 0) this.paging.flushPage(linear(target.low, target.high));
+    else if (type === 1) this.paging.flushPcid(low & 0xfff);
+    else if (type === 2) this.paging.flush();
+    else this.paging.flushPcid(undefined);
   }
 
   #checkSse(): void {

@@ -19,6 +19,7 @@ export const MSR = {
   KVM_WALL_CLOCK: 0x4b564d00,
   KVM_SYSTEM_TIME: 0x4b564d01,
   SMBASE: 0x9e,
+  SPEC_CTRL: 0x48,
   DEBUGCTL: 0x1d9,
   MCG_CTL: 0x17b,
   MCG_STATUS: 0x17a,

@@ -12,8 +12,20 @@ const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
 export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 
 const COPY = S.SCRATCH;
+const TLB_WORDS = S.TLB_ENTRY_BYTES / 4;
+const ITLB_WORDS = S.ITLB_ENTRY_BYTES / 4;
+/** Words of a space's filter of large pages: 1024 bits for 2 MiB, 1024 for 1 GiB. */
+const LARGE_WORDS = 64;
+const megabyteBit = (piece: number): number => (piece ^ Math.floor(piece / 1024)) & 1023;
+const gigabyteBit = (piece: number): number => 1024 + (Math.floor(piece / 512) & 1023);
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
+
+/** What others than its own thread need of a vCPU's TLBs: the words of its state block and of its spaces. */
+export interface VcpuTlbs {
+  readonly state: Int32Array;
+  readonly tlb: Int32Array;
+}
 
 export class Paging {
   readonly #cpu: Cpu;
@@ -21,6 +33,7 @@ export class Paging {
   #writable = false;
   #user = false;
   #dirty = false;
+  #pageBits = 12;
   #physical = 0;
   #faultCode = 0;
   /** Whether accesses to the page of an address must be seen; set by the debug unit. */
@@ -44,6 +57,7 @@ export class Paging {
       this.#writable = true;
       this.#user = true;
       this.#dirty = true;
+      this.#pageBits = 12;
       return true;
     }
     const cr4 = cpu.cr4;
@@ -153,6 +167,7 @@ export class Paging {
     this.#writable = writable || (!user && (cr0 & CR0.WP) === 0);
     this.#user = userPage;
     this.#dirty = write || (entryLow & PTE.D) !== 0;
+    this.#pageBits = pageBits;
     if ((cr4 & CR4.PAE) === 0) {
       if (pageBits === 22) {
         // PSE-36: bits 20:13 are bits 39:32 of the address.
@@ -191,7 +206,21 @@ export class Paging {
   // --- translation for helpers ------------------------------------------------------------------------------------
 
   /** Host offset of a linear address, or -1 for a device (its physical address is in `cpu.physical`). Raises #PF. */
-  translate(address: number, access: number, user: boolean): number {
+  translate(address: number, access: typeof Access.READ | typeof Access.WRITE, user: boolean): number {
+    const { tlb, memory } = this.#cpu;
+    const low = lowOf(address);
+    const high = highOf(address);
+    const at = this.#space + (user ? S.TLB_USER / 4 : 0) + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
+    const tag = access === Access.WRITE ? at + S.TLB_WRITE / 4 : at;
+    if (tlb[tag] === (low & ~0xfff) && tlb[tag + 1] === high) return memory.hostOf(tlb[at + S.TLB_PAGE / 4]) + (low & 0xfff);
+    const host = this.frame(address, access, user);
+    // What only EFLAGS.AC has let through belongs into a TLB of its own.
+    if (host >= 0 && (user || (this.#cpu.i32[S.EFLAGS >> 2] & FLAG.AC) === 0)) this.#fill(address, access === Access.WRITE, user);
+    return host;
+  }
+
+  /** As `translate`, always by the page tables: `cpu.physical` holds the address. */
+  frame(address: number, access: number, user: boolean): number {
     const cpu = this.#cpu;
     if (!this.#walk(address, access, user)) {
       cpu.setNumber(S.CR2, address);
@@ -212,46 +241,155 @@ export class Paging {
 
   // --- the TLB ----------------------------------------------------------------------------------------------------
 
-  /** Drops everything. */
+  /** Word index of the current address space's TLBs. */
+  #space = 0;
+  /** PCID of each space; -1: none. */
+  readonly #pcids = new Int32Array(S.SPACES).fill(-1);
+  /** Entries filled in each space since it was last flushed, for flushes one by one; the count may exceed the log. */
+  readonly #fillLogs = Array.from({ length: S.SPACES }, () => new Int32Array(FILL_LOG));
+  readonly #fills = new Int32Array(S.SPACES).fill(FILL_LOG + 1);
+
+  /** Drops everything, in all address spaces. */
   flush(): void {
+    for (let space = 0; space < S.SPACES; space++) {
+      this.#flushSpace(space);
+      this.#pcids[space] = -1;
+    }
+    this.changeSpace(true);
+  }
+
+  #flushSpace(space: number): void {
     const { tlb } = this.#cpu;
-    // A TLB that was hardly used since the last flush is undone entry by entry.
-    if (this.#fills <= FILL_LOG) {
-      for (let n = 0; n < this.#fills; n++) {
-        const at = this.#fillLog[n];
+    const fills = this.#fills[space];
+    if (fills === 0) return;
+    const start = (space * S.SPACE_BYTES) / 4;
+    // TLBs that were hardly used since the last flush are undone entry by entry.
+    if (fills <= FILL_LOG) {
+      const log = this.#fillLogs[space];
+      for (let n = 0; n < fills; n++) {
+        const at = log[n];
         tlb[at] = -1;
         tlb[at + 2] = -1;
         tlb[at + 6] = -1;
       }
-    } else tlb.fill(-1);
-    this.#fills = 0;
-    this.#cpu.flushed(undefined);
+      tlb.fill(-1, start + S.ITLB_SUPERVISOR / 4, start + S.SPACE_BYTES / 4);
+    } else tlb.fill(-1, start, start + S.SPACE_BYTES / 4);
+    this.#fills[space] = 0;
+    this.#large.fill(0, space * LARGE_WORDS, (space + 1) * LARGE_WORDS);
   }
-  /** Entries filled since the last flush; the count may exceed the log. */
-  readonly #fillLog = new Int32Array(FILL_LOG);
-  #fills = FILL_LOG + 1;
 
-  flushPage(address: number): void {
-    const tlb = this.#cpu.tlb;
-    const entry = ((lowOf(address) >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
-    for (let n = 0; n < S.TLB_COUNT; n++) {
-      const at = entry + n * (S.TLB_BYTES / 4);
-      tlb.fill(-1, at, at + 4);
+  /** Filters of the large pages that entries were made from, one a space: a bit for 2 MiB, and one for 1 GiB. */
+  readonly #large = new Int32Array(S.SPACES * LARGE_WORDS);
+  #noteLarge(address: number): void {
+    const mine = (this.#space * 4) / S.SPACE_BYTES;
+    const piece = Math.floor(address / 0x200000);
+    const note = (bit: number): void => {
+      this.#large[mine * LARGE_WORDS + (bit >> 5)] |= 1 << (bit & 31);
+    };
+    if (this.#pageBits === 30) note(gigabyteBit(piece));
+    else {
+      note(megabyteBit(piece));
+      // A page of 4 MiB is two pieces.
+      if (this.#pageBits === 22) note(megabyteBit(piece + (piece % 2 === 0 ? 1 : -1)));
     }
-    this.#cpu.flushed(address);
+  }
+  #inLarge(space: number, address: number): boolean {
+    const piece = Math.floor(address / 0x200000);
+    const has = (bit: number): boolean => ((this.#large[space * LARGE_WORDS + (bit >> 5)] >>> (bit & 31)) & 1) !== 0;
+    return has(megabyteBit(piece)) || has(gigabyteBit(piece));
   }
 
-  /** Chooses the TLB for the current privilege and EFLAGS.AC. */
+  /** CR3 was written: its PCID chooses the space, which loses its entries unless `keep` (SDM 3A, 4.10.4.1). */
+  changeSpace(keep: boolean): void {
+    const cpu = this.#cpu;
+    const pcid = (cpu.cr4 & CR4.PCIDE) !== 0 ? cpu.i32[S.CR3 >> 2] & 0xfff : 0;
+    const space = pcid & (S.SPACES - 1);
+    if (!keep || this.#pcids[space] !== pcid) this.#flushSpace(space);
+    this.#pcids[space] = pcid;
+    this.#space = (space * S.SPACE_BYTES) / 4;
+    this.selectTlb();
+  }
+
+  /** INVLPG: the page, in every space, for global pages lie in all. */
+  flushPage(address: number): void {
+    const { tlb } = this.#cpu;
+    const low = lowOf(address);
+    const entry = ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
+    const itlb = ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
+    for (let space = 0; space < S.SPACES; space++) {
+      if (this.#fills[space] === 0) continue;
+      if (this.#inLarge(space, address)) {
+        // Entries are of 4 KiB each: all those of the large page must go.
+        this.#flushSpace(space);
+        continue;
+      }
+      const start = (space * S.SPACE_BYTES) / 4;
+      for (let n = 0; n < S.TLB_COUNT; n++) {
+        const at = start + entry + n * (S.TLB_BYTES / 4);
+        tlb[at] = -1;
+        tlb[at + 2] = -1;
+      }
+      tlb[start + S.ITLB_SUPERVISOR / 4 + itlb] = -1;
+      tlb[start + S.ITLB_USER / 4 + itlb] = -1;
+    }
+  }
+
+  /** INVPCID of one address space, or of all but global entries (SDM 2A, INVPCID). */
+  flushPcid(pcid: number | undefined): void {
+    for (let space = 0; space < S.SPACES; space++) if (pcid === undefined || this.#pcids[space] === pcid) this.#flushSpace(space);
+  }
+
+  /** Chooses the TLBs for the current privilege and EFLAGS.AC. */
   selectTlb(): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    const at = user ? S.TLB_USER_AT : (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0 ? S.TLB_AC_AT : S.TLB_SUPERVISOR_AT;
-    cpu.i32[S.TLB >> 2] = cpu.at + at;
-    cpu.i32[S.JUMP_CACHE >> 2] = cpu.at + (user ? S.JUMP_USER_AT : S.JUMP_SUPERVISOR_AT);
+    const at = user ? S.TLB_USER : (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0 ? S.TLB_AC : S.TLB_SUPERVISOR;
+    const space = cpu.at + S.SPACES_AT + this.#space * 4;
+    cpu.i32[S.TLB >> 2] = space + at;
+    cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
   }
 
-  /** Puts the page of the last walk into the current TLB; gives the host offset of the address, or -1 for a device. */
-  #fill(address: number, write: boolean): number {
+  #itlbEntry(low: number, user: boolean): number {
+    return this.#space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR) / 4 + ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
+  }
+
+  /** Host offset of an instruction at a linear address, by way of the instruction TLB; -1 in a device. Raises #PF. */
+  fetch(address: number): number {
+    const { tlb, cpl, memory } = this.#cpu;
+    const low = lowOf(address);
+    const at = this.#itlbEntry(low, cpl === 3);
+    if (tlb[at] === (low & ~0xfff) && tlb[at + 1] === highOf(address)) return memory.hostOf(tlb[at + 2]) + (low & 0xfff);
+    const host = this.frame(address, Access.EXECUTE, cpl === 3);
+    if (host < 0) return host;
+    const page = memory.pageOf(host);
+    this.#noteFill();
+    if (this.#pageBits !== 12) this.#noteLarge(address);
+    tlb[at] = low & ~0xfff;
+    tlb[at + 1] = highOf(address);
+    tlb[at + 2] = page;
+    return host;
+  }
+
+  /** Counts an entry of the current space. */
+  #noteFill(at = -1): void {
+    const space = (this.#space * 4) / S.SPACE_BYTES;
+    const fills = this.#fills[space];
+    // Others look only at the spaces whose bit is set when they take write permissions away.
+    if (fills === 0) Atomics.or(this.#cpu.i32, S.SPACES_USED >> 2, 1 << space);
+    if (at < 0) {
+      // Instruction TLBs are always cleared whole.
+      if (fills === 0) {
+        this.#fillLogs[space][0] = this.#space;
+        this.#fills[space] = 1;
+      }
+      return;
+    }
+    if (fills < FILL_LOG) this.#fillLogs[space][fills] = at;
+    this.#fills[space] = fills + 1;
+  }
+
+  /** Puts the page of the last walk into a TLB, the current one unless told; gives the host offset, or -1 for a device. */
+  #fill(address: number, write: boolean, user?: boolean): number {
     const cpu = this.#cpu;
     const memory = cpu.memory;
     const physical = this.#physical;
@@ -262,10 +400,11 @@ export class Paging {
     const low = lowOf(address);
     const high = highOf(address);
     const tlb = cpu.tlb;
-    const at =
-      (cpu.i32[S.TLB >> 2] - cpu.at - S.TLB_SUPERVISOR_AT) / 4 + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * (S.TLB_ENTRY_BYTES / 4);
-    if (this.#fills < FILL_LOG) this.#fillLog[this.#fills] = at;
-    this.#fills++;
+    const start =
+      user === undefined ? (cpu.i32[S.TLB >> 2] - cpu.at - S.SPACES_AT) / 4 : this.#space + (user ? S.TLB_USER / 4 : 0);
+    const at = start + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
+    this.#noteFill(at);
+    if (this.#pageBits !== 12) this.#noteLarge(address);
     const pageLow = low & ~0xfff;
     const hostPage = host - (low & 0xfff);
     // Host address less linear address, as 64 bits.
@@ -291,9 +430,18 @@ export class Paging {
     return readOnly && write ? -1 : host;
   }
 
-  /** Drops write permission for a page of the backing from a vCPU's TLBs, whose words are given. */
-  static protect(tlb: Int32Array, page: number): void {
-    for (let at = 0; at < tlb.length; at += S.TLB_ENTRY_BYTES / 4) if (tlb[at + 6] === page) tlb[at + 2] = -1;
+  /** Drops write permission for pages of the backing, `count` from `page`, from a vCPU's TLBs. */
+  static protect({ state, tlb }: VcpuTlbs, page: number, count = 1): void {
+    const used = Atomics.load(state, S.SPACES_USED >> 2);
+    for (let space = 0; space < S.SPACES; space++) {
+      if (((used >>> space) & 1) === 0) continue;
+      const start = (space * S.SPACE_BYTES) / 4;
+      const end = start + S.ITLB_SUPERVISOR / 4;
+      for (let at = start; at < end; at += TLB_WORDS) {
+        const distance = tlb[at + 6] - page;
+        if (distance >= 0 && distance < count) tlb[at + 2] = -1;
+      }
+    }
   }
 
   // --- slow paths of translated code ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ const RDX = (S.GPR + 16) >> 2;
  * SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; in the upper
  * half ITS_NO.
  */
-const NO_SPECULATION = [0, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
+const NO_SPECULATION = [0, 1, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
 
 export class Registers {
   readonly #cpu: Cpu;
@@ -129,12 +129,12 @@ export class Registers {
         cpu.i32[(S.CR2 >> 2) + 1] = high;
         break;
       case 3: {
-        // With PCIDs bit 63 asks for what is cached to stay; dropping more than is asked for is always right.
+        // With PCIDs bit 63 asks for what is cached to stay.
         const kept = cpu.isLongActive && (cpu.cr4 & CR4.PCIDE) !== 0 ? high & 0x7fffffff : high;
         if (cpu.isLongActive && kept >>> (PHYSICAL_BITS - 32) !== 0) raise(13, 0);
         cpu.i32[S.CR3 >> 2] = low;
         cpu.i32[(S.CR3 >> 2) + 1] = cpu.isLongActive ? kept : 0;
-        this.#paging.flush();
+        this.#paging.changeSpace(high < 0 && (cpu.cr4 & CR4.PCIDE) !== 0);
         break;
       }
       case 4:
@@ -175,6 +175,7 @@ export class Registers {
     let allowed =
       CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.PCE | CR4.OSFXSR | CR4.OSXMMEXCPT;
     if (this.#cpuid.has('umip')) allowed |= CR4.UMIP;
+    if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (this.#cpuid.has('fsgsbase')) allowed |= CR4.FSGSBASE;
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
@@ -183,7 +184,7 @@ export class Registers {
     if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
     if (cpu.isLongActive && (low & CR4.PAE) === 0) raise(13, 0);
-    // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1). The TLB knows none: it is dropped whole, as they allow.
+    // PCIDs are for IA-32e mode, and begin with PCID 0 (SDM 3A, 4.10.1).
     if ((low & ~cpu.cr4 & CR4.PCIDE) !== 0 && (!cpu.isLongActive || (cpu.i32[S.CR3 >> 2] & 0xfff) !== 0)) raise(13, 0);
     const old = cpu.cr4;
     cpu.i32[S.CR4 >> 2] = low;
@@ -244,6 +245,7 @@ export class Registers {
 
   #read(index: number): { low: number; high: number } {
     const cpu = this.#cpu;
+    if (index === MSR.SPEC_CTRL && !this.#cpuid.has('spec-ctrl')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
     const apic = cpu.bus.readApicMsr(index);
@@ -349,6 +351,10 @@ export class Registers {
       case MSR.KVM_WALL_CLOCK:
         cpu.bus.kvmClock(index, low, high);
         break;
+      case MSR.SPEC_CTRL:
+        // IBRS, STIBP, SSBD, BHI_DIS_S: kept, without effect.
+        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~0x407) !== 0) raise(13, 0);
+        break;
       case MSR.DEBUGCTL:
         // LBR is taken and records nothing; BTF is what single step looks at.
         if (high !== 0 || (low & ~3) !== 0) raise(13, 0);
@@ -388,6 +394,9 @@ export class Registers {
         cpu.i32[at + 1] = high;
         return;
       }
+      case 0x49: // PRED_CMD: nothing is predicted
+        if (!this.#cpuid.has('spec-ctrl') || high !== 0 || (low & ~1) !== 0) raise(13, 0);
+        return;
       case 0xda0:
         if (!this.#cpuid.has('xsaves') || low !== 0 || high !== 0) raise(13, 0);
         return;

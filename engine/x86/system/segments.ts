@@ -34,7 +34,6 @@ export const isConforming = (attr: number): boolean => (attr & ATTR.CONFORMING) 
 
 export class Segments {
   readonly #cpu: Cpu;
-  #codeBase = 0;
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
@@ -169,13 +168,10 @@ export class Segments {
       if (mode === 5 && this.#flat(S.CS, 1) && this.#flat(S.SS, 3) && this.#flat(S.DS, 3) && this.#flat(S.ES, 3)) mode |= 8;
     }
     if (!cpu.isProtected || cpu.isVirtual8086) mode |= 32;
-    const codeBase = (mode & 3) === 2 ? 0 : cpu.segmentBase(S.CS);
-    if (codeBase !== this.#codeBase) {
-      this.#codeBase = codeBase;
-      cpu.flushed(undefined);
-    }
     cpu.i32[S.MODE >> 2] = mode;
-    cpu.i32[(S.JUMP_SALT >> 2) + 1] = mode << 16;
+    // With a base or a limit of its own the code segment makes something else of a RIP than its linear address.
+    const linearRip = (mode & 3) === 2 || (cpu.segmentBase(S.CS) === 0 && cpu.segmentLimit(S.CS) === 0xffffffff);
+    cpu.i32[(S.CODE_KEY >> 2) + 1] = (mode << 12) | (linearRip ? 0 : 0x80000000);
     cpu.modeChanged();
   }
 
