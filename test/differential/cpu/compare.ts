@@ -90,7 +90,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   if (faultDiffers(subject?.row, codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined)
     return [];
   // AMD has one more bit: misaligned SSE mode.
-  if (/^V?LDMXCSR$/.test(subject?.row.mnemonic ?? '') && (word(host, MXCSR) & 0x20000) !== 0) return [];
+  if (/^(V?LDMXCSR|XRSTOR)$/.test(subject?.row.mnemonic ?? '') && (word(host, MXCSR) & 0x20000) !== 0) return [];
   both('trap', TRAP, 1);
   if (list.length === 0 && trap !== DONE) {
     // Above 4 GiB the harness has pages of its own, and the kernel hides which of its addresses are mapped (bit 0).
