@@ -31,7 +31,7 @@ import { CharLines, type SerialListener } from './char-lines.ts';
 import { Request } from './control-words.ts';
 import type { IoPart } from './drive-list.ts';
 import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
-import { LOW_RAM_LIMIT, PM_BASE, SCI } from './layout.ts';
+import { PM_BASE, SCI } from './layout.ts';
 import { type BootFiles, loadKernel } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
 import { readRegisters } from './registers.ts';
@@ -54,9 +54,6 @@ export interface ControllerParts {
 /** ACPI tables lie in the last 64 KiB of low RAM. */
 const TABLE_BYTES = 0x10000;
 const RSDP_AT = 0xf5a00;
-/** PIIX4, DEVACTB bits 24 to 31: APMC is enabled (bit 25). 82371AB 7.1.16. */
-const APM_CONTROL = 0x5b;
-const APM_ENABLED = 2;
 /** How long images may take to be flushed when the machine ends. */
 const FLUSH_MS = 60_000;
 
@@ -140,8 +137,8 @@ export class MachineController implements MachineControl {
     machine.shared.lock.hold(() => {
       machine.resetDevices();
       machine.cmos.configure({
-        ramBelow4G: Math.min(layout.ramBytes, LOW_RAM_LIMIT),
-        ramAbove4G: Math.max(0, layout.ramBytes - LOW_RAM_LIMIT),
+        ramBelow4G: layout.lowRamBytes,
+        ramAbove4G: layout.ramBytes - layout.lowRamBytes,
         cpus: layout.cpus,
         bootOrder: bootOrder(config),
       });
@@ -154,7 +151,7 @@ export class MachineController implements MachineControl {
       const { files } = this.#parts;
       if (files !== undefined) this.#bootKernel(files);
       // Without SMM a firmware must not wait for it: as if it were set up already.
-      else machine.piix4.pci.writeConfig(APM_CONTROL, 1, APM_ENABLED);
+      else machine.chipset.withoutSmm();
     });
   }
 
@@ -162,13 +159,11 @@ export class MachineController implements MachineControl {
   #bootKernel(files: BootFiles): void {
     const machine = this.#machine;
     const { config, layout, memory } = machine;
-    machine.host440.openShadow();
-    machine.piix4.enablePm(PM_BASE);
-    machine.piix3.steer([10, 10, 11, 11]);
+    const lines = machine.chipset.prepare(PM_BASE);
     machine.pic.elcr.write(0, 2, (1 << 10) | (1 << 11) | (1 << SCI));
-    const lowRam = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+    const lowRam = layout.lowRamBytes;
     const windows = { io: { first: 0xc000, end: 0xfe00 }, memory: pciWindow(config, layout) };
-    const refused = assignResources(machine.pci, windows, [10, 10, 11, 11]);
+    const refused = assignResources(machine.pci, windows, lines);
     for (const name of refused) this.#parts.hooks.warn(`no address space for ${name}`);
     machine.pci.sync();
     if (machine.vga !== undefined && this.#parts.font !== undefined) machine.vga.loadTextMode(this.#parts.font);

@@ -7,9 +7,10 @@ import { initrdProblem } from '../host/initrd-check.ts';
 import { fillRandom, findVgaBios, hostMemory, readWhole, startThread, type ThreadError } from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
+import { isQ35 } from './chipset.ts';
 import { MachineController } from './control.ts';
 import type { Roms } from './firmware.ts';
-import { layoutFor } from './layout.ts';
+import { layoutFor, lowRamBytes } from './layout.ts';
 import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
 import { makeMachine } from './threads.ts';
 import { traceMask } from './trace.ts';
@@ -75,7 +76,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   if (config.machine.accelerator === 'kvm')
     fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
   const ramBytes = config.memoryMiB * 1048576;
-  const layout = layoutFor(count, ramBytes, config.display.memoryMiB * 1048576);
+  const low = lowRamBytes(ramBytes, isQ35(config) && config.boot.kind === 'firmware');
+  const layout = layoutFor(count, ramBytes, config.display.memoryMiB * 1048576, low);
   const host = hostMemory();
   if (ramBytes > host.total)
     fail(
