@@ -17,6 +17,7 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   RDPMC: "a counter, and the host kernel's choice (CR4.PCE)",
   RDRAND: 'random',
   RDSEED: 'random',
+  VMCALL: "the host's hypervisor answers it, or #UD",
   RDPID: "the host kernel's choice (IA32_TSC_AUX)",
   XSETBV: "the host kernel's choice (CR4.OSXSAVE)",
   XGETBV: "the host kernel's choice of features (XCR0)",
