@@ -167,5 +167,9 @@ test('disks, snapshots, saving and storage, in light and dark', { skip, timeout:
   await app.picture('import');
   await imported.getByRole('button', { name: 'Import', exact: true }).click();
   await page.getByText('old', { exact: true }).first().waitFor();
-  assert.deepEqual(app.complaints, []);
+  // The double has no screen to connect to.
+  assert.deepEqual(
+    app.complaints.filter((text) => !text.startsWith('Failed when connecting')),
+    [],
+  );
 });
