@@ -55,7 +55,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   await vm.shell();
   await vm.command('insmod /more/virtio_blk.ko; sleep 1');
   const put = (disk: string, text: string, at: number): Promise<string> =>
-    vm.command(`printf ${text} | dd of=/dev/vd${disk} bs=4096 seek=${at} conv=sync,notrunc 2>/dev/null; sync`);
+    vm.command(`printf ${text} | dd of=/dev/vd${disk} bs=4096 seek=${at} conv=sync,notrunc,fsync 2>/dev/null; sync`);
   /** The last line: a command that is longer than the terminal is wide is echoed over several. */
   const last = (text: string): string => text.trim().split('\n').at(-1) ?? '';
   const get = async (disk: string, at: number, length: number): Promise<string> =>
