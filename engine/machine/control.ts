@@ -29,6 +29,7 @@ import { MachineBlock } from './block.ts';
 import { blockControl } from './block-control.ts';
 import { CharLines, type SerialListener } from './char-lines.ts';
 import { Request } from './control-words.ts';
+import { MachineDebugger } from './debugger.ts';
 import type { IoPart } from './drive-list.ts';
 import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
 import { PM_BASE, SCI } from './layout.ts';
@@ -63,6 +64,7 @@ export class MachineController implements MachineControl {
   readonly accelerator = 'jit' as const;
   readonly exited: Promise<number>;
   readonly block: BlockControl;
+  readonly debugger: MachineDebugger;
   readonly #machine: Machine;
   readonly #systems: readonly System[];
   readonly #parts: ControllerParts;
@@ -106,6 +108,17 @@ export class MachineController implements MachineControl {
       },
     });
     this.block = blockControl(this.#drivesOf, this.#snapshots);
+    this.debugger = new MachineDebugger(machine, this.#systems, {
+      running: () => this.#status === 'running',
+      stop: () => this.stop(),
+      cont: () => this.cont(),
+      kill: () => void this.quit('host-signal'),
+      ended: this.exited,
+    });
+    // Whoever else stops the machine, the debugger is told.
+    this.subscribe(({ name }) => {
+      if (name === 'STOP' && this.#status !== 'debug') this.debugger.tell();
+    });
     void this.#serve();
   }
 
@@ -250,6 +263,7 @@ export class MachineController implements MachineControl {
     if (this.#status === 'save-vm' || this.#status === 'restore-vm')
       throw new MonitorError('The state of the machine is being saved or loaded');
     this.#drivesOf.goesOn();
+    Atomics.store(this.#machine.debug.stopped, 0, 0);
     this.#status = 'running';
     this.#release();
     this.#emit({ name: 'RESUME' });
@@ -318,6 +332,12 @@ export class MachineController implements MachineControl {
 
   async #handle(requests: number): Promise<void> {
     const { control, config } = this.#machine;
+    if ((requests & Request.DEBUG) !== 0 && this.#status === 'running') {
+      this.#status = 'debug';
+      await this.#park();
+      this.#emit({ name: 'STOP' });
+      this.debugger.tell();
+    }
     if ((requests & Request.DEBUG_EXIT) !== 0) await this.#finish('guest-shutdown', true, control.debugExit);
     else if ((requests & Request.POWEROFF) !== 0) {
       if (config.lifecycle.onPoweroff === 'pause') {

@@ -37,6 +37,7 @@ import { type CharLine, charRing, nowhere } from './char-line.ts';
 import { type Chipset, isQ35, makeChipset, mapConfigPorts } from './chipset.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
+import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
 import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HIGH_RAM_BASE, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
@@ -69,6 +70,7 @@ export class Machine {
   readonly buffer: ArrayBufferLike;
   readonly shared: SharedState;
   readonly control: View<typeof machineState.fields>;
+  readonly debug: DebugState;
   readonly memory: PhysicalMemory;
   readonly clock: MachineClock;
   readonly ports = new IoMap('ports');
@@ -122,6 +124,7 @@ export class Machine {
     this.shared = new SharedState(buffer, layout.state, layout.stateBytes, owner);
     const { shared } = this;
     this.control = shared.struct(machineState);
+    this.debug = shared.struct(debugState);
     this.memory = new PhysicalMemory(
       {
         buffer,
