@@ -135,7 +135,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   if (mounted) {
     vm.events.length = 0;
     vm.skip();
-    vm.type('yes abcdefgh | head -c 12000000 > /tmp/x; dd if=/tmp/x of=/dev/vdc bs=64k 2>/dev/null; sync; echo written-$?\n');
+    vm.type('head -c 12000000 /dev/zero | tr "\\\\0" x > /tmp/x; dd if=/tmp/x of=/dev/vdc bs=64k 2>/dev/null; sync; echo written-$?\n');
     await vm.event('STOP', 60);
     const full = vm.events.find(({ event }) => event === 'BLOCK_IO_ERROR');
     assert.deepEqual([full?.data?.nospace, full?.data?.action, full?.data?.device], [true, 'stop', 'c']);
