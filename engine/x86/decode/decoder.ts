@@ -469,7 +469,7 @@ export class Decoder {
           break;
         case 'L':
           if (at >= limit) return short();
-          this.imm = VECTOR + VECTOR_STRIDE * ((code[at++] >> 4) & (mode64 ? 15 : 7));
+          this.imm = code[at++] & (mode64 ? 0xff : 0x7f);
           break;
         case 'F':
           if (/^[ECSDFG]S$/.test(operand.fixed)) this.b = segment(['ES', 'CS', 'SS', 'DS', 'FS', 'GS'].indexOf(operand.fixed));
