@@ -50,6 +50,8 @@ export interface ControllerParts {
   readonly files: BootFiles | undefined;
   readonly font: Uint8Array | undefined;
   readonly hooks: MachineHooks;
+  /** Keeps the firmware's variables in their file. */
+  readonly keeper?: { serve(): void; close(): void };
 }
 
 /** ACPI tables lie in the last 64 KiB of low RAM. */
@@ -314,6 +316,7 @@ export class MachineController implements MachineControl {
     const patience = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS).unref());
     await Promise.race([Promise.all(this.#drives.map((thread) => thread.ended)), patience]);
     await Promise.all([...this.#threads, ...this.#drives].map((thread) => thread.terminate()));
+    this.#parts.keeper?.close();
     this.#resolveExited(status);
   }
 
@@ -324,6 +327,7 @@ export class MachineController implements MachineControl {
       const seen = Atomics.load(control.bell, 0);
       const requests = Atomics.exchange(control.requests, 0, 0);
       this.#lines.serve();
+      this.#parts.keeper?.serve();
       if (requests !== 0) await this.#handle(requests);
       const wait = Atomics.waitAsync(control.bell, 0, seen, 1000);
       if (wait.async) await wait.value;

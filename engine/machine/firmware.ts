@@ -12,6 +12,8 @@ import { buildSmbios } from './smbios.ts';
 export interface Roms {
   /** Bytes of firmware at the start of the ROM area. */
   readonly firmwareBytes: number;
+  /** Bytes of UEFI variables behind it; they are seen below it. */
+  readonly variablesBytes?: number;
   /** The VGA's option ROM. */
   readonly vgaBios?: Uint8Array;
 }

@@ -21,6 +21,7 @@ import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
 import { ApicBus } from '../devices/lapic-bus.ts';
 import { PcTestdev, pcTestdevState, TESTDEV_FLUSH, TESTDEV_LATCH, TESTDEV_LINES, TESTDEV_MEMORY } from '../devices/pc-testdev.ts';
 import { PAM_RANGES } from '../devices/pci-host.ts';
+import { Pflash, pflashDirty, pflashState } from '../devices/pflash.ts';
 import { Port92, port92State } from '../devices/port92.ts';
 import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
 import { Ps2Mouse, ps2MouseState } from '../devices/ps2-mouse.ts';
@@ -82,6 +83,9 @@ export class Machine {
   readonly apics = new ApicBus();
   readonly pci: PciBus;
   readonly chipset: Chipset;
+  readonly pflash: Pflash | undefined;
+  /** What the flash of the variables holds. */
+  readonly variables: Uint8Array | undefined;
   readonly pm: AcpiPm;
   readonly keyboard: Ps2Keyboard;
   readonly mouse: Ps2Mouse;
@@ -242,6 +246,17 @@ export class Machine {
     intx.push(...this.chipset.pirqs);
     mapConfigPorts(this.ports, this.pci, this.chipset);
     this.ports.map(0xb2, 2, this.pm.apm, 'apm');
+
+    const { variablesBytes = 0 } = roms;
+    if (variablesBytes > 0) {
+      this.variables = new Uint8Array(buffer, layout.rom + roms.firmwareBytes, variablesBytes);
+      this.pflash = new Pflash(shared.struct(pflashState), {
+        contents: this.variables,
+        dirty: shared.struct(pflashDirty),
+        changed: () => this.ringControl(),
+      });
+      this.mmio.map(2 ** 32 - roms.firmwareBytes - variablesBytes, variablesBytes, this.pflash, 'pflash');
+    }
 
     // Keyboard and mouse.
     const changed = (): void => this.i8042.update();
@@ -510,6 +525,7 @@ export class Machine {
     for (const apic of this.apics.apics) apic.reset();
     this.pci.reset();
     this.chipset.reset();
+    this.pflash?.reset();
     this.pm.reset();
     this.keyboard.reset();
     this.mouse.reset();
