@@ -3,6 +3,7 @@ import { buildBaseline } from '../accel/jit/handlers.ts';
 import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
+import { cachedBaseline } from '../host/baseline-cache.ts';
 import { initrdProblem } from '../host/initrd-check.ts';
 import {
   fillRandom,
@@ -154,7 +155,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   machine.control.trace = traced.mask;
   controller.powerOn();
 
-  const built = buildBaseline({ memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages });
+  const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
+  const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {
     module: new WebAssembly.Module(built.bytes),
     handlers: built.handlers,
