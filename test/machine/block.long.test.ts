@@ -1,7 +1,7 @@
 /** Block commands of QMP on a machine that is at work, judged by its guest and by qemu-img. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -135,7 +135,9 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   if (mounted) {
     vm.events.length = 0;
     vm.skip();
-    vm.type('head -c 12000000 /dev/zero | tr "\\\\0" x > /tmp/x; dd if=/tmp/x of=/dev/vdc bs=64k 2>/dev/null; sync; echo written-$?\n');
+    vm.type(
+      'head -c 12000000 /dev/zero | tr "\\\\0" x > /tmp/x; dd if=/tmp/x of=/dev/vdc bs=64k 2>/dev/null; sync; echo written-$?\n',
+    );
     await vm.event('STOP', 60);
     const full = vm.events.find(({ event }) => event === 'BLOCK_IO_ERROR');
     assert.deepEqual([full?.data?.nospace, full?.data?.action, full?.data?.device], [true, 'stop', 'c']);
@@ -144,6 +146,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
     execFileSync('mount', ['-o', 'remount,size=40M', small]);
     await vm.qmp('cont');
     await vm.waitFor('written-0', 120);
+    await vm.waitFor('# ', 30);
     const read = last(await vm.command('dd if=/dev/vdc bs=64k count=184 iflag=direct 2>/dev/null | head -c 12000000 | md5sum'));
     assert.equal(read, last(await vm.command('md5sum < /tmp/x')));
   }
@@ -152,6 +155,70 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   for (const name of [file('copy.qcow2'), file('a.qcow2'), c]) execFileSync('qemu-img', ['check', '-q', name]);
   execFileSync('qemu-img', ['convert', '-O', 'raw', file('copy.qcow2'), file('flat.raw')]);
   execFileSync('cmp', [file('flat.raw'), file('exported.raw')]);
+});
+
+test('media change under a guest; a snapshot of a 512 MiB machine with an IDE disk and a CD drive', { skip }, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vivarium-media-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const initrd = initrdWith(
+    ['scsi_common', 'scsi_mod', 'libata', 'ata_piix', 'crc-t10dif', 't10-pi', 'sd_mod', 'cdrom', 'sr_mod'],
+    folder,
+  );
+  if (initrd === undefined) return context.skip('the modules cannot be fetched here');
+  const file = (name: string): string => join(folder, name);
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', file('h.qcow2'), '32M']);
+  for (const name of ['first', 'second']) writeFileSync(file(`${name}.iso`), Buffer.alloc(1 * MIB, `${name} medium `));
+  const vm = startVm(context, {
+    initrd,
+    memory: 512,
+    cpus: 2,
+    config: {
+      drives: [
+        drive('h', file('h.qcow2'), 'qcow2', { interface: 'ide' }),
+        drive('cd', file('first.iso'), 'raw', { interface: 'ide', media: 'cdrom', readOnly: true }),
+      ],
+    },
+  });
+  await vm.shell();
+  await vm.command(
+    'for m in scsi_common scsi_mod libata ata_piix crc-t10dif t10-pi sd_mod cdrom sr_mod; do insmod /more/$m.ko; done 2>/dev/null; sleep 4',
+    90,
+  );
+  const last = (text: string): string => text.trim().split('\n').at(-1) ?? '';
+  const medium = async (): Promise<string> => last(await vm.command('dd if=/dev/sr0 bs=2048 count=1 2>/dev/null | head -c 12'));
+  assert.equal(await medium(), 'first medium');
+  await vm.qmp('blockdev-change-medium', { device: 'cd', filename: file('second.iso') });
+  await vm.command('sleep 1');
+  assert.equal(await medium(), 'second mediu');
+  await assert.rejects(() => vm.qmp('blockdev-change-medium', { device: 'cd', filename: file('none.iso') }), /No such file/);
+  await vm.command('sleep 1');
+  assert.equal(await medium(), 'second mediu');
+  await vm.qmp('eject', { device: 'cd', force: true });
+  assert.equal(last(await vm.command('dd if=/dev/sr0 bs=2048 count=1 2>&1 | grep -c -i medium')), '1');
+  await vm.qmp('blockdev-change-medium', { device: 'cd', filename: file('first.iso') });
+  await vm.command('sleep 1');
+  assert.equal(await medium(), 'first medium');
+  assert.ok(vm.events.filter(({ event }) => event === 'DEVICE_TRAY_MOVED').length >= 6);
+
+  await vm.command('head -c 120000000 /dev/zero | tr "\\\\0" y > /tmp/big; md5sum /tmp/big > /tmp/sum; x=kept', 200);
+  await vm.command('printf before | dd of=/dev/sda bs=512 conv=sync,fsync 2>/dev/null');
+  const timed = async (line: string): Promise<number> => {
+    const began = performance.now();
+    assert.equal(await vm.qmp('human-monitor-command', { 'command-line': line }), '');
+    return Math.round(performance.now() - began);
+  };
+  const saved = await timed('savevm s');
+  await vm.command('x=lost; rm /tmp/big; printf after | dd of=/dev/sda bs=512 conv=sync,fsync 2>/dev/null');
+  const loaded = await timed('loadvm s');
+  context.diagnostic(`savevm ${saved} ms, loadvm ${loaded} ms`);
+  vm.type('\n');
+  await vm.waitFor('# ', 30);
+  assert.equal(last(await vm.command('echo $x; md5sum -c /tmp/sum', 90)), '/tmp/big: OK');
+  assert.equal(last(await vm.command('dd if=/dev/sda bs=512 count=1 iflag=direct 2>/dev/null | head -c 6')), 'before');
+  assert.equal(await medium(), 'first medium');
+  vm.type('poweroff -f\n');
+  assert.equal(await vm.exit(40), 0, vm.complaints);
+  execFileSync('qemu-img', ['check', '-q', file('h.qcow2')]);
 });
 
 /** Runs a program beside this process's own event loop. */
