@@ -78,6 +78,8 @@ export class MachineController implements MachineControl {
   readonly #sampler: Sampler;
   readonly #drivesOf: MachineBlock;
   readonly #snapshots: MachineSnapshots;
+  /** The machine was switched on before: a reset follows. */
+  #wasOn = false;
   #status: RunState = 'prelaunch';
   /** What the machine is to be when what stopped it for a while is done, where that is not what it was before. */
   #after: RunState | undefined;
@@ -155,8 +157,9 @@ export class MachineController implements MachineControl {
         ramBelow4G: layout.lowRamBytes,
         ramAbove4G: layout.ramBytes - layout.lowRamBytes,
         cpus: layout.cpus,
-        bootOrder: bootOrder(config),
+        bootOrder: bootOrder(config, !this.#wasOn),
       });
+      this.#wasOn = true;
       for (const [n, system] of this.#systems.entries()) {
         system.registers.reset(false);
         machine.control.waitsForSipi[n] = n === 0 ? 0 : 1;

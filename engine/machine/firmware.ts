@@ -1,5 +1,5 @@
 /** What the machine tells a firmware: ACPI tables, SMBIOS, the memory map, the order of boot devices; by fw_cfg. */
-import type { MachineConfig } from '../contract/machine-config.ts';
+import type { DriveConfig, MachineConfig } from '../contract/machine-config.ts';
 import { FW_CFG_PORT, type FwCfg, FwCfgKey } from '../devices/fw-cfg.ts';
 import { HPET_DEFAULT_BASE } from '../devices/hpet.ts';
 import { IOAPIC_DEFAULT_BASE } from '../devices/ioapic.ts';
@@ -141,10 +141,32 @@ export function fillFwCfg(
   fwCfg.addFile('etc/smbios/smbios-anchor', smbios.anchor21(0));
 }
 
-/** What the CMOS says of `-boot order=`: 1 floppy, 2 disk, 3 CD, 4 network. */
-export function bootOrder(config: MachineConfig): number[] {
+/**
+ * `bootorder`: Open Firmware paths of what is started from, one a line. Drives that have a place (`bootIndex`) by that;
+ * else, for firmware that does not read the CMOS, as `boot.order` says. `drives` are in the machine's order.
+ */
+export function addBootOrder(
+  fwCfg: FwCfg,
+  config: MachineConfig,
+  drives: readonly { readonly config: DriveConfig; readonly path: string }[],
+): void {
+  const { boot } = config;
+  if (boot.kind !== 'firmware') return;
+  let listed = drives
+    .filter(({ config: { bootIndex } }) => bootIndex !== undefined)
+    .sort((a, b) => (a.config.bootIndex ?? 0) - (b.config.bootIndex ?? 0));
+  if (listed.length === 0 && boot.order !== undefined && boot.once === undefined) {
+    const media: Readonly<Record<string, DriveConfig['media']>> = { a: 'floppy', c: 'disk', d: 'cdrom' };
+    listed = [...boot.order].flatMap((letter) => drives.filter((drive) => drive.config.media === media[letter]));
+  }
+  if (listed.length > 0) fwCfg.addFile('bootorder', `${listed.map(({ path }) => path).join('\n')}\0`);
+}
+
+/** What the CMOS says of `-boot order=`: 1 floppy, 2 disk, 3 CD, 4 network. `first`: the machine was just made. */
+export function bootOrder(config: MachineConfig, first: boolean): number[] {
   const { boot } = config;
   if (boot.kind !== 'firmware') return [2];
+  const order = (first ? boot.once : undefined) ?? boot.order ?? 'cad';
   const codes: Readonly<Record<string, number>> = { a: 1, c: 2, d: 3, n: 4 };
-  return [...(boot.order ?? 'cad')].flatMap((letter) => codes[letter] ?? []).slice(0, 3);
+  return [...order].flatMap((letter) => codes[letter] ?? []).slice(0, 3);
 }

@@ -40,7 +40,7 @@ import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
 import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
-import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
+import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HIGH_RAM_BASE, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
 import { StorageParts } from './storage-parts.ts';
@@ -375,6 +375,13 @@ export class Machine {
       ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
       irq: (n) => this.irq(n),
     });
+    const paths = new Map([...this.virtio.bootPaths, ...this.storage.bootPaths]);
+    const bootable = this.drives.drives.map((part) => ({ config: part.config, path: paths.get(part) ?? '' }));
+    addBootOrder(
+      this.fwCfg,
+      config,
+      bootable.filter(({ path }) => path !== ''),
+    );
     this.#remap();
   }
 
