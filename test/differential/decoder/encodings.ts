@@ -49,6 +49,10 @@ export function* encodings(width: Width): Generator<number[]> {
             const sib = SIBS[(modrm ^ opcode) & 7];
             yield [0xc4, width === 64 ? first : first | 0xc0, last, opcode, modrm, sib, ...TAIL];
           }
+  // LES and LDS.
+  if (width !== 64)
+    for (const prefixes of legacyPrefixes(width))
+      for (const opcode of [0xc4, 0xc5]) for (let modrm = 0; modrm < 0xc0; modrm++) yield [...prefixes, opcode, modrm, ...TAIL];
   for (let opcode = 0; opcode < 256; opcode++)
     for (const last of [0xf8, 0xfd, 0xf6, 0xe7, 0xfc, 0xf9])
       for (let modrm = 0; modrm < 256; modrm += 5) yield [0xc5, last, opcode, modrm, ...TAIL];
