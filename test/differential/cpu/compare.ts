@@ -115,7 +115,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   for (let k = 0; k < 8; k++) both(`mm${k}`, MM + 8 * k, 2);
   for (let k = 0; k < registers; k++) both(`xmm${k}`, XMM + 16 * k, 4);
   for (let k = 0; k < registers; k++) both(`upper half of ymm${k}`, OUTCOME_YMM + 16 * k, 4);
-  // MXCSR_MASK in the image: AMD has one more bit, so that no hash agrees; fpu/xsave.test.ts looks at the images.
+  // MXCSR_MASK in the image: AMD has one more bit, so that no hash agrees; engine/x86/fpu/xsave.test.ts looks at the images.
   const image = subject !== undefined && /^XSAVE/.test(subject.row.mnemonic) && trap === DONE;
   if (
     !image &&
