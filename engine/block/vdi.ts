@@ -1,7 +1,7 @@
 /** VirtualBox disk images, read-only. Source: the VDI 1.1 header as VirtualBox documents it ("VDICore.h" field order). */
+import { BlockMapNode } from './block-map.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile } from './file.ts';
-import { type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
 
 const SIGNATURE = 0xbeda107f;
 const TYPE_DYNAMIC = 1;
@@ -16,11 +16,10 @@ export function isVdi(start: Uint8Array): boolean {
   return start.length >= 68 && new DataView(start.buffer, start.byteOffset).getUint32(64, true) === SIGNATURE;
 }
 
-class VdiNode extends ReadOnlyNode {
+class VdiNode extends BlockMapNode {
   readonly format = 'vdi';
   readonly size: number;
-  private readonly file: BlockFile;
-  private readonly blockSize: number;
+  protected readonly blockSize: number;
   private readonly mapOffset: number;
   private readonly dataOffset: number;
   private readonly blocks: number;
@@ -28,8 +27,7 @@ class VdiNode extends ReadOnlyNode {
   private pageIndex = -1;
 
   constructor(file: BlockFile) {
-    super();
-    this.file = file;
+    super(file);
     const bytes = new Uint8Array(512);
     file.pread(bytes, 0);
     const view = new DataView(bytes.buffer);
@@ -56,12 +54,8 @@ class VdiNode extends ReadOnlyNode {
       throw new BlockError('unsupported', `${file.name}: VDI images with a parent are not supported`);
   }
 
-  get filename(): string {
-    return this.file.name;
-  }
-
   /** Host offset of a block, or -1. */
-  private block(index: number): number {
+  protected block(index: number): number {
     const page = Math.floor(index / MAP_PAGE);
     if (page !== this.pageIndex) {
       const bytes = new Uint8Array(MAP_PAGE * 4);
@@ -74,37 +68,6 @@ class VdiNode extends ReadOnlyNode {
     if (entry === UNALLOCATED || entry === DISCARDED) return -1;
     sane(entry < this.blocks, 'VDI block map entry is not valid');
     return this.dataOffset + entry * this.blockSize;
-  }
-
-  read(offset: number, buf: Uint8Array): void {
-    checkRange(this.size, offset, buf.length);
-    for (let done = 0; done < buf.length; ) {
-      const at = offset + done;
-      const inBlock = at % this.blockSize;
-      const part = buf.subarray(done, done + Math.min(buf.length - done, this.blockSize - inBlock));
-      const host = this.block(Math.floor(at / this.blockSize));
-      if (host < 0) part.fill(0);
-      else this.file.pread(part, host + inBlock);
-      done += part.length;
-    }
-  }
-
-  blockStatus(offset: number, length: number): BlockRun {
-    checkRange(this.size, offset, length);
-    const inBlock = offset % this.blockSize;
-    const host = this.block(Math.floor(offset / this.blockSize));
-    let run = this.blockSize - inBlock;
-    while (run < length) {
-      const next = this.block(Math.floor((offset + run) / this.blockSize));
-      if (host < 0 ? next >= 0 : next !== host + inBlock + run) break;
-      run += this.blockSize;
-    }
-    run = Math.min(run, length);
-    return host < 0 ? { kind: 'zero', length: run } : { kind: 'data', length: run, hostOffset: host + inBlock };
-  }
-
-  close(): void {
-    this.file.close();
   }
 }
 

@@ -1,7 +1,7 @@
 /** Hyper-V VHDX, read-only, without a parent. Source: [MS-VHDX] 2.2 to 2.6. */
+import { BlockMapNode } from './block-map.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile } from './file.ts';
-import { type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
 
 const HEADER_OFFSETS = [65536, 131072];
 const REGION_OFFSETS = [196608, 262144];
@@ -55,11 +55,10 @@ function checked(file: BlockFile, offset: number, length: number, signature: str
   return crc32c(bytes) === stored ? view : null;
 }
 
-class VhdxNode extends ReadOnlyNode {
+class VhdxNode extends BlockMapNode {
   readonly format = 'vhdx';
   readonly size: number;
-  private readonly file: BlockFile;
-  private readonly blockSize: number;
+  protected readonly blockSize: number;
   private readonly chunkRatio: number;
   private readonly batOffset: number;
   private readonly batEntries: number;
@@ -68,8 +67,7 @@ class VhdxNode extends ReadOnlyNode {
   private pageIndex = -1;
 
   constructor(file: BlockFile) {
-    super();
-    this.file = file;
+    super(file);
     const start = new Uint8Array(8);
     file.pread(start, 0);
     if (!isVhdx(start)) throw new BlockError('format', `${file.name}: not a VHDX image`);
@@ -139,12 +137,8 @@ class VhdxNode extends ReadOnlyNode {
     sane(this.batEntries * 8 <= bat[1], 'VHDX block table is too small for the disk');
   }
 
-  get filename(): string {
-    return this.file.name;
-  }
-
   /** Host offset of a block, or -1 for zeros. */
-  private block(index: number): number {
+  protected block(index: number): number {
     // After every `chunkRatio` payload entries stands one for a sector bitmap.
     const entry = index + Math.floor(index / this.chunkRatio);
     const page = Math.floor(entry / MAP_PAGE);
@@ -164,37 +158,6 @@ class VhdxNode extends ReadOnlyNode {
     const offset = this.page[entry % MAP_PAGE];
     sane(offset >= MB && offset < this.file.size(), 'VHDX block lies outside the file');
     return offset;
-  }
-
-  read(offset: number, buf: Uint8Array): void {
-    checkRange(this.size, offset, buf.length);
-    for (let done = 0; done < buf.length; ) {
-      const at = offset + done;
-      const inBlock = at % this.blockSize;
-      const part = buf.subarray(done, done + Math.min(buf.length - done, this.blockSize - inBlock));
-      const host = this.block(Math.floor(at / this.blockSize));
-      if (host < 0) part.fill(0);
-      else this.file.pread(part, host + inBlock);
-      done += part.length;
-    }
-  }
-
-  blockStatus(offset: number, length: number): BlockRun {
-    checkRange(this.size, offset, length);
-    const inBlock = offset % this.blockSize;
-    const host = this.block(Math.floor(offset / this.blockSize));
-    let run = this.blockSize - inBlock;
-    while (run < length) {
-      const next = this.block(Math.floor((offset + run) / this.blockSize));
-      if (host < 0 ? next >= 0 : next !== host + inBlock + run) break;
-      run += this.blockSize;
-    }
-    run = Math.min(run, length);
-    return host < 0 ? { kind: 'zero', length: run } : { kind: 'data', length: run, hostOffset: host + inBlock };
-  }
-
-  close(): void {
-    this.file.close();
   }
 }
 

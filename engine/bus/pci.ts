@@ -444,6 +444,8 @@ export interface PciBusWires {
   readonly memory: IoSpace;
   /** The four interrupt lines of the host bridge, PIRQA to PIRQD. The chipset may fill the array after the bus was made. */
   readonly intx: readonly IrqLine[];
+  /** Which of them a function's pin (1 to 4) is wired to; slots are staggered over the first four unless this says otherwise. */
+  readonly intxLine?: (slot: number, pin: number) => number;
   /** Sends a message-signalled interrupt: `ApicBus.deliverMsi`. */
   deliverMsi(address: number, data: number): void;
   /** On the thread whose access changed a mapping register: other threads must call `sync` before they go on. */
@@ -546,9 +548,11 @@ export class PciBus {
 
   // Interrupt lines.
 
-  /** Which of the four lines a function's pin is wired to: slots are staggered from slot 1 on. */
+  /** Which of the lines a function's pin is wired to: slots are staggered from slot 1 on, unless the chipset says otherwise. */
   intxOf(pciFunction: PciFunction): number {
-    return (pciFunction.slot + 3 + (pciFunction.spec.pin ?? 1) - 1) & 3;
+    const { slot, spec } = pciFunction;
+    const pin = spec.pin ?? 1;
+    return this.wires.intxLine?.(slot, pin) ?? (slot + 3 + pin - 1) & 3;
   }
 
   /** Recomputes a line: the wired OR of the functions on it. */

@@ -84,6 +84,8 @@ export class FwCfg implements IoHandler {
   readonly #memory: GuestMemory;
   readonly #items = new Map<number, Item>();
   readonly #files = new Map<string, number>();
+  /** Called before an item is read from its start. */
+  readonly #refresh = new Map<number, () => void>();
 
   constructor(state: View<typeof fwCfgState.fields>, wires: { readonly memory: GuestMemory }) {
     this.#s = state;
@@ -123,6 +125,12 @@ export class FwCfg implements IoHandler {
     this.#files.set(name, key);
     this.#items.set(key, { bytes: typeof bytes === 'string' ? new TextEncoder().encode(bytes) : bytes, written });
     this.addItem(FwCfgKey.DIRECTORY, this.#directory());
+  }
+
+  /** What a file holds is to be made up to date by `refresh` before the guest reads it from its start; its size stays. */
+  refreshFile(name: string, refresh: () => void): void {
+    const key = this.#files.get(name);
+    if (key !== undefined) this.#refresh.set(key, refresh);
   }
 
   /** The content of a file, or undefined. */
@@ -216,6 +224,7 @@ export class FwCfg implements IoHandler {
     const s = this.#s;
     const memory = this.#memory;
     const bytes = item?.bytes ?? new Uint8Array(0);
+    if (s.offset === 0) this.#refresh.get(s.key)?.();
     const from = Math.min(s.offset, bytes.length);
     const count = Math.min(length, bytes.length - from);
     for (let done = 0; done < count; done += CHUNK)

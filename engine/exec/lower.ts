@@ -113,6 +113,9 @@ export interface LoweringTarget {
 export const CPU = 0;
 export const REC = 1;
 
+const LANES = new BigUint64Array(2);
+const LANE_BYTES = new Uint8Array(LANES.buffer);
+
 export class Lowering {
   readonly code: Bytes = new Bytes();
   /** Types of the locals after the two parameters. */
@@ -280,7 +283,10 @@ export class Lowering {
         break;
       case 'v128':
         this.op(0xfd, 0x0c);
-        for (let i = 0n; i < 16n; i++) this.code.u8(Number((bits >> (8n * i)) & 0xffn));
+        // Through a typed array: a shift of a BigInt for each byte costs.
+        LANES[0] = BigInt.asUintN(64, bits);
+        LANES[1] = BigInt.asUintN(64, bits >> 64n);
+        this.code.raw(LANE_BYTES);
         break;
       case 'f32':
       case 'f64': {

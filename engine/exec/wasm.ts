@@ -19,9 +19,12 @@ export class Bytes {
     this.#data[this.length++] = value;
   }
   raw(values: ArrayLike<number>): void {
-    this.#room(values.length);
-    this.#data.set(values, this.length);
-    this.length += values.length;
+    const count = values.length;
+    this.#room(count);
+    // Mostly it is an opcode of one or two bytes, for which `set` is slow.
+    if (count > 16) this.#data.set(values, this.length);
+    else for (let n = 0; n < count; n++) this.#data[this.length + n] = values[n];
+    this.length += count;
   }
   /** Unsigned LEB128 of a 32-bit value. */
   u32(value: number): void {

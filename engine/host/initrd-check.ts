@@ -38,6 +38,8 @@ async function streamProblem(data: Uint8Array, zstd: boolean): Promise<string | 
   } catch (error) {
     if (enough.signal.aborted) return undefined;
     const { code, message } = error as NodeJS.ErrnoException;
+    // The archive was whole, and what follows it (zeros, and another archive) is none that this stream unpacks.
+    if (code === 'ERR_STREAM_PREMATURE_CLOSE' || (bytes > 0 && /incorrect header check/.test(message))) return undefined;
     return code === 'Z_BUF_ERROR' || /unexpected end|ended unexpectedly/i.test(message)
       ? 'is truncated'
       : `is damaged: it cannot be unpacked (${message})`;

@@ -1,6 +1,6 @@
 /** What a machine takes from the host: threads, files, memory figures, compression, sockets for VNC. */
 import { randomFillSync } from 'node:crypto';
-import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { closeSync, fdatasyncSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
@@ -95,6 +95,42 @@ export function readWhole(path: string): { data: Uint8Array } | { reason: string
     if (code === 'EACCES') return { reason: `${path} may not be read (permission denied)` };
     return { reason: `${path} cannot be read: ${(error as Error).message}` };
   }
+}
+
+/** A file that is written in place. */
+export interface KeptFile {
+  /** Returns why it could not be written, or undefined. */
+  write(offset: number, data: Uint8Array): string | undefined;
+  close(): void;
+}
+
+/** Opens an existing file to be written in place. */
+export function openKept(path: string): { file: KeptFile } | { reason: string } {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, 'r+');
+  } catch (error) {
+    return { reason: `${path} cannot be opened for writing: ${(error as Error).message}` };
+  }
+  return {
+    file: {
+      write(offset, data) {
+        try {
+          for (let done = 0; done < data.length; ) done += writeSync(descriptor, data, done, data.length - done, offset + done);
+          return undefined;
+        } catch (error) {
+          return `${path}: ${(error as Error).message}`;
+        }
+      },
+      close() {
+        try {
+          fdatasyncSync(descriptor);
+        } finally {
+          closeSync(descriptor);
+        }
+      },
+    },
+  };
 }
 
 /** Nanoseconds of host CPU that a thread of this process has used; 0 where the host does not tell. */

@@ -14,9 +14,10 @@ import { registerStandardCommands } from '../monitor/qmp-commands.ts';
 import { registerSnapshotCommands } from '../monitor/qmp-snapshot.ts';
 import { qmpVersion, version } from '../monitor/version.ts';
 import { type ChardevSet, registerRingbufCommands } from './chardev-open.ts';
-import { ChardevError } from './chardev-types.ts';
+import { ChardevError, type SocketAddress } from './chardev-types.ts';
+import { listenGdb } from './gdb-listener.ts';
 import { writeFileParts } from './qmp-files.ts';
-import { listenQmp, type QmpListener } from './qmp-listener.ts';
+import { listenQmp } from './qmp-listener.ts';
 
 export interface ControlService {
   /** For more sessions (attachQmpPort) and more commands (register). */
@@ -31,6 +32,7 @@ export interface ControlServiceOptions {
   readonly chardevs: ChardevSet;
   readonly monitors: MachineConfig['monitors'];
   readonly sockets: MachineConfig['sockets']['qmp'];
+  readonly gdb?: SocketAddress;
   readonly disassemble?: Disassemble;
 }
 
@@ -40,6 +42,7 @@ export async function startControl({
   chardevs,
   monitors,
   sockets,
+  gdb,
   disassemble,
 }: ControlServiceOptions): Promise<ControlService> {
   const server = new QmpServer(qmpVersion);
@@ -57,7 +60,7 @@ export async function startControl({
   }
   registerRingbufCommands(server, chardevs);
   const undo: (() => void)[] = [server.follow(machine)];
-  const listeners: QmpListener[] = [];
+  const listeners: { close(): Promise<void> }[] = [];
   const close = async (): Promise<void> => {
     for (const step of undo.splice(0)) step();
     await Promise.all(listeners.splice(0).map((listener) => listener.close()));
@@ -73,6 +76,8 @@ export async function startControl({
       }
     }
     for (const address of sockets) listeners.push(await listenQmp(server, address));
+    if (gdb !== undefined && machine.debugger !== undefined)
+      listeners.push(await listenGdb(gdb, { target: machine.debugger, monitor: (line) => human.execute(line, { cpu: 0 }) }));
   } catch (cause) {
     await close();
     throw cause;

@@ -68,7 +68,13 @@ async function start(config: MachineConfig): Promise<void> {
       log: (line) => log('info', line),
       warn: (message) => log('warning', message),
     });
-    control = await startControl({ machine, chardevs, monitors: config.monitors, sockets: config.sockets.qmp });
+    control = await startControl({
+      machine,
+      chardevs,
+      monitors: config.monitors,
+      sockets: config.sockets.qmp,
+      gdb: config.sockets.gdb,
+    });
   } catch (cause) {
     parent.send({ type: 'failed', error: describe(cause) });
     setTimeout(() => process.exit(1), 50);

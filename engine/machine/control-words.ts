@@ -2,7 +2,15 @@
 import { i32s, struct, u32, u32s } from '../memory/struct.ts';
 
 /** What a vCPU or device asks of the control thread; bits of `requests`. */
-export const Request = { RESET: 1, POWEROFF: 2, DEBUG_EXIT: 4, TRIPLE_FAULT: 8, HOST_ERROR: 16, IO_ERROR: 32 } as const;
+export const Request = {
+  RESET: 1,
+  POWEROFF: 2,
+  DEBUG_EXIT: 4,
+  TRIPLE_FAULT: 8,
+  HOST_ERROR: 16,
+  IO_ERROR: 32,
+  DEBUG: 64,
+} as const;
 
 export const MAX_CPUS = 64;
 const INBOX = 256;

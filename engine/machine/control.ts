@@ -29,9 +29,10 @@ import { MachineBlock } from './block.ts';
 import { blockControl } from './block-control.ts';
 import { CharLines, type SerialListener } from './char-lines.ts';
 import { Request } from './control-words.ts';
+import { MachineDebugger } from './debugger.ts';
 import type { IoPart } from './drive-list.ts';
 import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
-import { LOW_RAM_LIMIT, PM_BASE, SCI } from './layout.ts';
+import { PM_BASE, SCI } from './layout.ts';
 import { type BootFiles, loadKernel } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
 import { readRegisters } from './registers.ts';
@@ -49,14 +50,13 @@ export interface ControllerParts {
   readonly files: BootFiles | undefined;
   readonly font: Uint8Array | undefined;
   readonly hooks: MachineHooks;
+  /** Keeps the firmware's variables in their file. */
+  readonly keeper?: { serve(): void; close(): void };
 }
 
 /** ACPI tables lie in the last 64 KiB of low RAM. */
 const TABLE_BYTES = 0x10000;
 const RSDP_AT = 0xf5a00;
-/** PIIX4, DEVACTB bits 24 to 31: APMC is enabled (bit 25). 82371AB 7.1.16. */
-const APM_CONTROL = 0x5b;
-const APM_ENABLED = 2;
 /** How long images may take to be flushed when the machine ends. */
 const FLUSH_MS = 60_000;
 
@@ -66,6 +66,7 @@ export class MachineController implements MachineControl {
   readonly accelerator = 'jit' as const;
   readonly exited: Promise<number>;
   readonly block: BlockControl;
+  readonly debugger: MachineDebugger;
   readonly #machine: Machine;
   readonly #systems: readonly System[];
   readonly #parts: ControllerParts;
@@ -77,6 +78,8 @@ export class MachineController implements MachineControl {
   readonly #sampler: Sampler;
   readonly #drivesOf: MachineBlock;
   readonly #snapshots: MachineSnapshots;
+  /** The machine was switched on before: a reset follows. */
+  #wasOn = false;
   #status: RunState = 'prelaunch';
   /** What the machine is to be when what stopped it for a while is done, where that is not what it was before. */
   #after: RunState | undefined;
@@ -109,6 +112,17 @@ export class MachineController implements MachineControl {
       },
     });
     this.block = blockControl(this.#drivesOf, this.#snapshots);
+    this.debugger = new MachineDebugger(machine, this.#systems, {
+      running: () => this.#status === 'running',
+      stop: () => this.stop(),
+      cont: () => this.cont(),
+      kill: () => void this.quit('host-signal'),
+      ended: this.exited,
+    });
+    // Whoever else stops the machine, the debugger is told.
+    this.subscribe(({ name }) => {
+      if (name === 'STOP' && this.#status !== 'debug') this.debugger.tell();
+    });
     void this.#serve();
   }
 
@@ -140,11 +154,12 @@ export class MachineController implements MachineControl {
     machine.shared.lock.hold(() => {
       machine.resetDevices();
       machine.cmos.configure({
-        ramBelow4G: Math.min(layout.ramBytes, LOW_RAM_LIMIT),
-        ramAbove4G: Math.max(0, layout.ramBytes - LOW_RAM_LIMIT),
+        ramBelow4G: layout.lowRamBytes,
+        ramAbove4G: layout.ramBytes - layout.lowRamBytes,
         cpus: layout.cpus,
-        bootOrder: bootOrder(config),
+        bootOrder: bootOrder(config, !this.#wasOn),
       });
+      this.#wasOn = true;
       for (const [n, system] of this.#systems.entries()) {
         system.registers.reset(false);
         machine.control.waitsForSipi[n] = n === 0 ? 0 : 1;
@@ -154,7 +169,7 @@ export class MachineController implements MachineControl {
       const { files } = this.#parts;
       if (files !== undefined) this.#bootKernel(files);
       // Without SMM a firmware must not wait for it: as if it were set up already.
-      else machine.piix4.pci.writeConfig(APM_CONTROL, 1, APM_ENABLED);
+      else machine.chipset.withoutSmm();
     });
   }
 
@@ -162,13 +177,11 @@ export class MachineController implements MachineControl {
   #bootKernel(files: BootFiles): void {
     const machine = this.#machine;
     const { config, layout, memory } = machine;
-    machine.host440.openShadow();
-    machine.piix4.enablePm(PM_BASE);
-    machine.piix3.steer([10, 10, 11, 11]);
+    const lines = machine.chipset.prepare(PM_BASE);
     machine.pic.elcr.write(0, 2, (1 << 10) | (1 << 11) | (1 << SCI));
-    const lowRam = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+    const lowRam = layout.lowRamBytes;
     const windows = { io: { first: 0xc000, end: 0xfe00 }, memory: pciWindow(config, layout) };
-    const refused = assignResources(machine.pci, windows, [10, 10, 11, 11]);
+    const refused = assignResources(machine.pci, windows, lines);
     for (const name of refused) this.#parts.hooks.warn(`no address space for ${name}`);
     machine.pci.sync();
     if (machine.vga !== undefined && this.#parts.font !== undefined) machine.vga.loadTextMode(this.#parts.font);
@@ -255,6 +268,7 @@ export class MachineController implements MachineControl {
     if (this.#status === 'save-vm' || this.#status === 'restore-vm')
       throw new MonitorError('The state of the machine is being saved or loaded');
     this.#drivesOf.goesOn();
+    Atomics.store(this.#machine.debug.stopped, 0, 0);
     this.#status = 'running';
     this.#release();
     this.#emit({ name: 'RESUME' });
@@ -305,6 +319,7 @@ export class MachineController implements MachineControl {
     const patience = new Promise<void>((resolve) => setTimeout(resolve, FLUSH_MS).unref());
     await Promise.race([Promise.all(this.#drives.map((thread) => thread.ended)), patience]);
     await Promise.all([...this.#threads, ...this.#drives].map((thread) => thread.terminate()));
+    this.#parts.keeper?.close();
     this.#resolveExited(status);
   }
 
@@ -315,6 +330,7 @@ export class MachineController implements MachineControl {
       const seen = Atomics.load(control.bell, 0);
       const requests = Atomics.exchange(control.requests, 0, 0);
       this.#lines.serve();
+      this.#parts.keeper?.serve();
       if (requests !== 0) await this.#handle(requests);
       const wait = Atomics.waitAsync(control.bell, 0, seen, 1000);
       if (wait.async) await wait.value;
@@ -323,6 +339,12 @@ export class MachineController implements MachineControl {
 
   async #handle(requests: number): Promise<void> {
     const { control, config } = this.#machine;
+    if ((requests & Request.DEBUG) !== 0 && this.#status === 'running') {
+      this.#status = 'debug';
+      await this.#park();
+      this.#emit({ name: 'STOP' });
+      this.debugger.tell();
+    }
     if ((requests & Request.DEBUG_EXIT) !== 0) await this.#finish('guest-shutdown', true, control.debugExit);
     else if ((requests & Request.POWEROFF) !== 0) {
       if (config.lifecycle.onPoweroff === 'pause') {

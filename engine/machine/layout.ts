@@ -11,6 +11,15 @@ const GIB = 1024 * MIB;
 /** Guest-physical address above which RAM goes on at 4 GiB: below lie PCI windows, APICs and firmware. */
 export const LOW_RAM_LIMIT = 3 * GIB;
 export const HIGH_RAM_BASE = 4 * GIB;
+/**
+ * RAM below the PCI hole. A q35's firmware puts the enhanced configuration window at 0xb0000000 or above, and expects half
+ * of what lies below 4 GiB to be free where RAM would reach that.
+ */
+export function lowRamBytes(ramBytes: number, q35WithFirmware: boolean): number {
+  if (q35WithFirmware) return ramBytes >= 0xb0000000 ? 2 * GIB : ramBytes;
+  return Math.min(ramBytes, LOW_RAM_LIMIT);
+}
+
 /** I/O base and interrupt of COM1 to COM4. */
 export const SERIAL_PORTS: readonly { port: number; irq: number }[] = [
   { port: 0x3f8, irq: 4 },
@@ -28,6 +37,8 @@ const STATE_BYTES = 4 * MIB;
 export interface MachineLayout {
   readonly cpus: number;
   readonly ramBytes: number;
+  /** RAM below the PCI hole; the rest goes on at `HIGH_RAM_BASE`. */
+  readonly lowRamBytes: number;
   readonly vramBytes: number;
   readonly memory64: boolean;
   /** Device structs and rings, see `SharedState`. */
@@ -56,7 +67,12 @@ const align = (value: number, to: number): number => Math.ceil(value / to) * to;
 /** Bytes that a memory32 can hold. */
 const MEMORY32_LIMIT = 4 * GIB - 64 * KIB;
 
-export function layoutFor(cpus: number, ramBytes: number, vramBytes: number): MachineLayout {
+export function layoutFor(
+  cpus: number,
+  ramBytes: number,
+  vramBytes: number,
+  lowRamBytes = Math.min(ramBytes, LOW_RAM_LIMIT),
+): MachineLayout {
   const recordBytes = (cpus <= 4 ? 24 : 12) * MIB;
   const backingBytes = ROM_BYTES + vramBytes + ramBytes;
   const backingPages = align(backingBytes, 4096) / 4096;
@@ -78,6 +94,7 @@ export function layoutFor(cpus: number, ramBytes: number, vramBytes: number): Ma
   return {
     cpus,
     ramBytes,
+    lowRamBytes,
     vramBytes,
     memory64: end > MEMORY32_LIMIT,
     state,

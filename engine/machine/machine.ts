@@ -15,11 +15,13 @@ import { HPET_DEFAULT_BASE, HPET_WINDOW, Hpet, hpetState } from '../devices/hpet
 import { I8042, i8042State } from '../devices/i8042.ts';
 import { I8254, i8254State } from '../devices/i8254.ts';
 import { I8259, i8259State } from '../devices/i8259.ts';
+import { ich9Line } from '../devices/ich9.ts';
 import { IOAPIC_DEFAULT_BASE, IOAPIC_WINDOW, IoApic, ioapicState } from '../devices/ioapic.ts';
 import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
 import { ApicBus } from '../devices/lapic-bus.ts';
 import { PcTestdev, pcTestdevState, TESTDEV_FLUSH, TESTDEV_LATCH, TESTDEV_LINES, TESTDEV_MEMORY } from '../devices/pc-testdev.ts';
-import { I440fx, PAM_RANGES, Piix3, Piix4Pm, piix3State } from '../devices/pci-host.ts';
+import { PAM_RANGES } from '../devices/pci-host.ts';
+import { Pflash, pflashDirty, pflashState } from '../devices/pflash.ts';
 import { Port92, port92State } from '../devices/port92.ts';
 import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
 import { Ps2Mouse, ps2MouseState } from '../devices/ps2-mouse.ts';
@@ -33,11 +35,13 @@ import * as S from '../memory/vcpu-state.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
 import type { VcpuTlbs } from '../x86/system/paging.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
+import { type Chipset, isQ35, makeChipset, mapConfigPorts } from './chipset.ts';
 import { MachineClock } from './clock.ts';
 import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
+import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
-import { fillFwCfg, hasHpet, type Roms } from './firmware.ts';
-import { HIGH_RAM_BASE, LOW_RAM_LIMIT, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
+import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
+import { HIGH_RAM_BASE, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
 import { StorageParts } from './storage-parts.ts';
 import { VirtioParts } from './virtio-parts.ts';
@@ -67,6 +71,7 @@ export class Machine {
   readonly buffer: ArrayBufferLike;
   readonly shared: SharedState;
   readonly control: View<typeof machineState.fields>;
+  readonly debug: DebugState;
   readonly memory: PhysicalMemory;
   readonly clock: MachineClock;
   readonly ports = new IoMap('ports');
@@ -77,9 +82,10 @@ export class Machine {
   readonly ioapic: IoApic;
   readonly apics = new ApicBus();
   readonly pci: PciBus;
-  readonly piix3: Piix3;
-  readonly piix4: Piix4Pm;
-  readonly host440: I440fx;
+  readonly chipset: Chipset;
+  readonly pflash: Pflash | undefined;
+  /** What the flash of the variables holds. */
+  readonly variables: Uint8Array | undefined;
   readonly pm: AcpiPm;
   readonly keyboard: Ps2Keyboard;
   readonly mouse: Ps2Mouse;
@@ -122,6 +128,7 @@ export class Machine {
     this.shared = new SharedState(buffer, layout.state, layout.stateBytes, owner);
     const { shared } = this;
     this.control = shared.struct(machineState);
+    this.debug = shared.struct(debugState);
     this.memory = new PhysicalMemory(
       {
         buffer,
@@ -207,7 +214,7 @@ export class Machine {
       this.mmio.map(HPET_DEFAULT_BASE, HPET_WINDOW, this.hpet, 'hpet');
     }
     this.fwCfg = new FwCfg(shared.struct(fwCfgState), { memory: this.memory });
-    fillFwCfg(this.fwCfg, config, layout);
+    fillFwCfg(this.fwCfg, config, layout, () => this.chipset.ecam);
     this.ports.map(FW_CFG_PORT, FW_CFG_PORTS, this.fwCfg, 'fw-cfg');
 
     // PCI: host bridge, ISA bridge, power management.
@@ -216,17 +223,12 @@ export class Machine {
       ports: this.ports,
       memory: this.mmio,
       intx,
+      intxLine: isQ35(config) ? ich9Line : undefined,
       deliverMsi: (address, data) => this.apics.deliverMsi(address, data),
       mappingChanged: () => this.remapAll(),
       synced: () => this.#remap(),
     });
     const pciState = (name: string): View<typeof pciFunctionState.fields> => shared.struct(pciFunctionState, `pci:${name}`);
-    this.host440 = new I440fx(pciState('i440fx'), this.pci);
-    this.piix3 = new Piix3(shared.struct(piix3State), pciState('piix3'), this.pci, {
-      irqs: Array.from({ length: 16 }, (_, n) => this.irq(n)),
-      reset: () => this.request(Request.RESET),
-    });
-    intx.push(...this.piix3.pirqs);
     this.pm = new AcpiPm(shared.struct(acpiPmState), {
       clock,
       sci: this.irq(SCI),
@@ -235,9 +237,26 @@ export class Machine {
         if (type === 0) this.request(Request.POWEROFF);
       },
     });
-    this.piix4 = new Piix4Pm(pciState('piix4-pm'), this.pci, { pm: this.pm.block });
-    this.ports.map(0xcf8, 8, this.pci.mechanism1(this.piix3.resetControl), 'pci-config');
+    this.chipset = makeChipset(config, {
+      ...{ shared, bus: this.pci, pciState, pm: this.pm },
+      irqs: Array.from({ length: 16 }, (_, n) => this.irq(n)),
+      pins: Array.from({ length: 8 }, (_, n) => this.#pins.input(16 + n)),
+      reset: () => this.request(Request.RESET),
+    });
+    intx.push(...this.chipset.pirqs);
+    mapConfigPorts(this.ports, this.pci, this.chipset);
     this.ports.map(0xb2, 2, this.pm.apm, 'apm');
+
+    const { variablesBytes = 0 } = roms;
+    if (variablesBytes > 0) {
+      this.variables = new Uint8Array(buffer, layout.rom + roms.firmwareBytes, variablesBytes);
+      this.pflash = new Pflash(shared.struct(pflashState), {
+        contents: this.variables,
+        dirty: shared.struct(pflashDirty),
+        changed: () => this.ringControl(),
+      });
+      this.mmio.map(2 ** 32 - roms.firmwareBytes - variablesBytes, variablesBytes, this.pflash, 'pflash');
+    }
 
     // Keyboard and mouse.
     const changed = (): void => this.i8042.update();
@@ -356,6 +375,13 @@ export class Machine {
       ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
       irq: (n) => this.irq(n),
     });
+    const paths = new Map([...this.virtio.bootPaths, ...this.storage.bootPaths]);
+    const bootable = this.drives.drives.map((part) => ({ config: part.config, path: paths.get(part) ?? '' }));
+    addBootOrder(
+      this.fwCfg,
+      config,
+      bootable.filter(({ path }) => path !== ''),
+    );
     this.#remap();
   }
 
@@ -368,7 +394,7 @@ export class Machine {
 
   #remap(): void {
     const { layout } = this;
-    const low = Math.min(layout.ramBytes, LOW_RAM_LIMIT);
+    const low = layout.lowRamBytes;
     const regions: Region[] = [{ base: 0, length: low, host: layout.ram, readOnly: false, name: 'ram-low' }];
     if (layout.ramBytes > low)
       regions.push({
@@ -382,7 +408,7 @@ export class Machine {
       const shadow = Math.min(this.#romBytes, 128 * 1024);
       regions.push({ base: 0x100000000 - this.#romBytes, length: this.#romBytes, host: layout.rom, readOnly: true, name: 'rom' });
       for (const [n, range] of PAM_RANGES.entries()) {
-        const setting = this.host440.pam(n);
+        const setting = this.chipset.host.pam(n);
         if (setting.read) {
           if (!setting.write) regions.push({ ...range, host: layout.ram + range.base, readOnly: true, name: `pam${n}-ram` });
           continue;
@@ -505,7 +531,8 @@ export class Machine {
     this.ioapic.reset();
     for (const apic of this.apics.apics) apic.reset();
     this.pci.reset();
-    this.piix3.reset();
+    this.chipset.reset();
+    this.pflash?.reset();
     this.pm.reset();
     this.keyboard.reset();
     this.mouse.reset();

@@ -3,16 +3,28 @@ import { buildBaseline } from '../accel/jit/handlers.ts';
 import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
+import { cachedBaseline } from '../host/baseline-cache.ts';
 import { initrdProblem } from '../host/initrd-check.ts';
-import { fillRandom, findVgaBios, hostMemory, readWhole, startThread, type ThreadError } from '../host/platform.ts';
+import {
+  fillRandom,
+  findVgaBios,
+  hostMemory,
+  type KeptFile,
+  openKept,
+  readWhole,
+  startThread,
+  type ThreadError,
+} from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
+import { isQ35 } from './chipset.ts';
 import { MachineController } from './control.ts';
 import type { Roms } from './firmware.ts';
-import { layoutFor } from './layout.ts';
+import { layoutFor, lowRamBytes } from './layout.ts';
 import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
 import { makeMachine } from './threads.ts';
 import { traceMask } from './trace.ts';
+import { VariablesKeeper } from './variables.ts';
 import { unservedDrive } from './virtio-parts.ts';
 
 const CONTROL_OWNER = 1;
@@ -22,7 +34,7 @@ function fail(code: string, field: string, message: string): never {
 }
 
 /** Firmware images are mapped in multiples of this, up to the ROM area's size. */
-const ROM_UNIT = 64 * 1024;
+const ROM_UNIT = 4096;
 
 /** Reads what the machine boots from; errors say which file and why. */
 async function bootFiles(config: MachineConfig): Promise<BootFiles | undefined> {
@@ -55,9 +67,24 @@ function firmwareImage(config: MachineConfig, limit: number): Uint8Array | undef
     fail(
       'bad-config',
       'boot.image',
-      `${boot.image} is no firmware image: its size is no multiple of 64 KiB up to ${limit >> 20} MiB`,
+      `${boot.image} is no firmware image: its size is no multiple of 4 KiB up to ${limit >> 20} MiB`,
     );
   return data;
+}
+
+/** The flash of UEFI variables, and the file that changes go to. */
+function firmwareVariables(config: MachineConfig, limit: number): { data: Uint8Array; file: KeptFile | undefined } | undefined {
+  const { boot } = config;
+  if (boot.kind !== 'firmware' || boot.variables === undefined) return undefined;
+  const read = readWhole(boot.variables);
+  if ('reason' in read) fail('file-missing', 'boot.variables', read.reason);
+  const { data } = read;
+  if (data.length === 0 || data.length % ROM_UNIT !== 0 || data.length > limit)
+    fail('bad-config', 'boot.variables', `${boot.variables} holds no UEFI variables: its size is no multiple of 4 KiB`);
+  if (boot.variablesKept === false) return { data, file: undefined };
+  const opened = openKept(boot.variables);
+  if ('reason' in opened) fail('file-missing', 'boot.variables', opened.reason);
+  return { data, file: opened.file };
 }
 
 /** See `StartMachine` in monitor/machine-control. */
@@ -75,7 +102,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   if (config.machine.accelerator === 'kvm')
     fail('bad-config', 'machine.accelerator', 'this version has no KVM accelerator; use -accel jit');
   const ramBytes = config.memoryMiB * 1048576;
-  const layout = layoutFor(count, ramBytes, config.display.memoryMiB * 1048576);
+  const low = lowRamBytes(ramBytes, isQ35(config) && config.boot.kind === 'firmware');
+  const layout = layoutFor(count, ramBytes, config.display.memoryMiB * 1048576, low);
   const host = hostMemory();
   if (ramBytes > host.total)
     fail(
@@ -93,8 +121,13 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   }
   const firmware = firmwareImage(config, layout.romBytes);
   const vgaBios = findVgaBios();
-  const roms: Roms = { firmwareBytes: firmware?.length ?? 0, vgaBios: firmware === undefined ? undefined : vgaBios };
+  const firmwareBytes = firmware?.length ?? 0;
+  const variables = firmwareVariables(config, layout.romBytes - firmwareBytes);
+  const vgaRom = firmware === undefined ? undefined : vgaBios;
+  const roms: Roms = { firmwareBytes, variablesBytes: variables?.data.length, vgaBios: vgaRom };
   if (firmware !== undefined) new Uint8Array(memory.buffer, layout.rom, layout.romBytes).set(firmware);
+  if (variables !== undefined)
+    new Uint8Array(memory.buffer, layout.rom + firmwareBytes, variables.data.length).set(variables.data);
   const { machine, buses } = makeMachine({
     config,
     layout,
@@ -109,7 +142,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     hooks.warn(
       'no VGA BIOS was found on this host, so the text screen has no font until the guest loads one (Debian package: seabios)',
     );
-  const controller = new MachineController({ machine, buses, files, font, hooks });
+  const keeper = variables?.file === undefined ? undefined : new VariablesKeeper(machine, variables.file, hooks.warn);
+  const controller = new MachineController({ machine, buses, files, font, hooks, keeper });
   await controller.listen();
   const traced = traceMask(config.debug.trace, config.debug.items);
   if (traced.unknown.length > 0)
@@ -121,7 +155,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   machine.control.trace = traced.mask;
   controller.powerOn();
 
-  const built = buildBaseline({ memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages });
+  const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
+  const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {
     module: new WebAssembly.Module(built.bytes),
     handlers: built.handlers,

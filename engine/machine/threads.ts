@@ -5,6 +5,7 @@ import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { stopForDebugger, takeDebug } from './debugger.ts';
 import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
 import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
@@ -109,13 +110,20 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     const seen = Atomics.load(state, S.WAKE >> 2);
     if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
   };
+  let debugSeen = 0;
+  system.debug.stopped = (why) => stopForDebugger(machine, machine.debug, index, why);
   /** Stands still until the machine runs again. */
   const park = (): void => {
     Atomics.add(control.parked, 0, 1);
     machine.ringControl();
     const { loads } = control;
     const before = Atomics.load(loads, 0);
-    while (Atomics.load(control.running, 0) === 0 && !ending()) Atomics.wait(control.running, 0, 0, 1000);
+    const { held } = machine.debug;
+    while (!ending()) {
+      if (Atomics.load(control.running, 0) === 0) Atomics.wait(control.running, 0, 0, 1000);
+      else if (Atomics.load(held, index) !== 0) Atomics.wait(held, index, 1, 1000);
+      else break;
+    }
     Atomics.sub(control.parked, 0, 1);
     // State may have been replaced meanwhile, or memory written that code was translated from.
     if (Atomics.load(loads, 0) !== before) vcpu.dropAll();
@@ -123,6 +131,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     remap();
     system.segments.updateMode();
     system.registers.updateFpuBlock();
+    debugSeen = takeDebug(machine.debug, index, system, debugSeen);
   };
   /** Drops what was translated from pages that others wrote. */
   const dropWritten = (): void => {
@@ -179,7 +188,8 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);
 
-  if (Atomics.load(control.running, 0) === 0) park();
+  if (Atomics.load(control.running, 0) === 0 || Atomics.load(machine.debug.held, index) !== 0) park();
+  debugSeen = takeDebug(machine.debug, index, system, debugSeen);
   while (!ending()) {
     if (Atomics.load(control.waitsForSipi, index) === 0) {
       vcpu.run();

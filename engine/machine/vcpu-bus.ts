@@ -152,7 +152,8 @@ export class VcpuBus implements CpuBus {
       memory.write32(at, version >>> 0);
       const tsc = this.tsc();
       memory.write64(at + 8, tsc);
-      memory.write64(at + 16, Math.floor(clock.now()));
+      // The moment of that very reading: vCPUs must not differ by what lies between two.
+      memory.write64(at + 16, tsc - Math.floor(this.#tsc.offset));
       memory.write32(at + 24, 0x80000000);
       memory.write8(at + 28, 1);
       memory.write8(at + 29, 1);

@@ -12,6 +12,7 @@ import type { MachineConfig } from '../contract/machine-config.ts';
 import type { QmpErrorClass, QmpRunState, QmpShutdownCause } from '../contract/qmp.ts';
 import type { MachineStats } from '../contract/stats.ts';
 import type { BlockControl } from './block-control.ts';
+import type { DebugTarget } from './gdb/target.ts';
 import type { QKeyCode } from './keys.ts';
 
 export type RunState = QmpRunState;
@@ -158,6 +159,8 @@ export interface MachineControl {
   readonly accelerator: 'jit' | 'kvm';
   /** Resolves with the process's exit status when the machine has ended: 0, or what isa-debug-exit says. */
   readonly exited: Promise<number>;
+  /** The machine as a debugger sees it; absent where it has no such side. */
+  readonly debugger?: DebugTarget;
 
   status(): RunState;
   /** Stops every vCPU; resolves when all stand and STOP was sent. No effect on a machine that is stopped. */

@@ -8,6 +8,8 @@ export interface Pool {
   readonly path: string;
   /** The library's own, which cannot be taken off the list. */
   readonly fixed: boolean;
+  /** Volumes can be made in it; not among the disks that VMs have in their own folders. */
+  readonly creatable: boolean;
   readonly freeBytes: number | null;
   readonly totalBytes: number | null;
   /** Why the folder cannot be read, in words. */

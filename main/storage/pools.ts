@@ -16,11 +16,14 @@ const idOf = (path: string): string => createHash('sha256').update(path).digest(
 export class Pools {
   readonly #file: string;
   readonly #own: string;
+  /** Holds a folder for each VM. */
+  readonly #machines: string;
   #folders: string[];
 
-  private constructor(file: string, own: string, folders: string[]) {
+  private constructor(file: string, own: string, machines: string, folders: string[]) {
     this.#file = file;
     this.#own = own;
+    this.#machines = machines;
     this.#folders = folders;
   }
 
@@ -33,11 +36,16 @@ export class Pools {
     } catch {
       // Missing or damaged: the person adds the folders again; no image is touched by it.
     }
-    return new Pools(file, own, folders);
+    return new Pools(file, own, join(libraryPath, 'vms'), folders);
   }
 
   async list(): Promise<Pool[]> {
-    return await Promise.all([this.#own, ...this.#folders].map((path) => this.#describe(path)));
+    return await Promise.all([this.#own, this.#machines, ...this.#folders].map((path) => this.#describe(path)));
+  }
+
+  /** Whether a pool is that of the VMs' own folders. */
+  isMachines(id: string): boolean {
+    return id === idOf(this.#machines);
   }
 
   path(id: string): string {
@@ -78,7 +86,14 @@ export class Pools {
   }
 
   async #describe(path: string): Promise<Pool> {
-    const base = { id: idOf(path), name: path === this.#own ? 'Library' : basename(path), path, fixed: path === this.#own };
+    const own = path === this.#own || path === this.#machines;
+    const base = {
+      id: idOf(path),
+      name: path === this.#own ? 'Library' : path === this.#machines ? 'Disks of machines' : basename(path),
+      path,
+      fixed: own,
+      creatable: path !== this.#machines,
+    };
     try {
       const { bavail, blocks, bsize } = await statfs(path);
       return { ...base, freeBytes: bavail * bsize, totalBytes: blocks * bsize, problem: null };

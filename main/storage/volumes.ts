@@ -40,11 +40,13 @@ export class Volumes {
 
   /** All images and media of a pool, by name. */
   async list(pool: string): Promise<Volume[]> {
-    return await this.#inFolder(this.#parts.pools.path(pool));
+    const { pools, library } = this.#parts;
+    if (!pools.isMachines(pool)) return await this.#inFolders([pools.path(pool)]);
+    return await this.#inFolders(library.list().map(({ id }) => library.folder(id)));
   }
 
   async inspect(path: string): Promise<Volume> {
-    const volumes = await this.#inFolder(dirname(path));
+    const volumes = await this.#inFolders([dirname(path)]);
     return volumes.find((each) => each.path === path) ?? (await this.#describe(path, await this.#users(), []));
   }
 
@@ -159,18 +161,8 @@ export class Volumes {
 
   // --- finding out --------------------------------------------------------------------------------------------------
 
-  async #inFolder(folder: string): Promise<Volume[]> {
-    let entries: string[];
-    try {
-      entries = (await readdir(folder, { withFileTypes: true }))
-        .filter(
-          (each) => !each.isDirectory() && [...imageExtensions, ...mediaExtensions].includes(extname(each.name).toLowerCase()),
-        )
-        .map((each) => join(folder, each.name))
-        .slice(0, listLimit);
-    } catch (error) {
-      throw new AppError('file-unreadable', `${folder}: ${reasonOf(error)}`);
-    }
+  async #inFolders(folders: readonly string[]): Promise<Volume[]> {
+    const entries = (await Promise.all(folders.map((folder) => this.#files(folder)))).flat();
     const users = await this.#users();
     const backings = await this.#backings();
     const volumes = await Promise.all(
@@ -183,6 +175,19 @@ export class Volumes {
       ),
     );
     return volumes.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  }
+
+  async #files(folder: string): Promise<string[]> {
+    try {
+      return (await readdir(folder, { withFileTypes: true }))
+        .filter(
+          (each) => !each.isDirectory() && [...imageExtensions, ...mediaExtensions].includes(extname(each.name).toLowerCase()),
+        )
+        .map((each) => join(folder, each.name))
+        .slice(0, listLimit);
+    } catch (error) {
+      throw new AppError('file-unreadable', `${folder}: ${reasonOf(error)}`);
+    }
   }
 
   async #describe(

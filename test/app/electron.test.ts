@@ -3,7 +3,7 @@
  * electron-standin.ts. One app for all, in order, as a person would use it.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { registerHooks } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -149,8 +149,8 @@ test('menu items reach the page', async () => {
   assert.deepEqual(commands, ['new-vm']);
 });
 
-test('quitting asks while a VM runs, then turns it off and lets go of the library', async () => {
-  standin.answer = 1;
+test('quitting asks while a VM runs, then saves it and lets go of the library', async () => {
+  standin.answer = 2;
   app.quit();
   await until(() => standin.questions.length === 1);
   assert.match(standin.questions[0].message, /"Port" is running/);
@@ -159,6 +159,7 @@ test('quitting asks while a VM runs, then turns it off and lets go of the librar
   standin.answer = 0;
   app.quit();
   assert.equal(await standin.ended.promise, 0);
+  assert.ok(existsSync(join(folder, 'library', 'vms', vms[0].id, 'saved.state')));
   assert.throws(() => readFileSync(join(folder, 'library', 'lock')));
   assert.ok(standin.windows.every((window) => window instanceof BrowserWindow));
   assert.deepEqual(standin.errors, []);

@@ -78,7 +78,7 @@ export async function openServices(context: TestContext, folder: string, options
   return { services, ask, session };
 }
 
-/** Resolves with the first event that `matches`; rejects after 10 s. */
+/** Resolves with the first event that `matches`; rejects after 40 s. */
 export function eventOf<N extends EventName>(
   services: Services,
   name: N,
@@ -87,8 +87,8 @@ export function eventOf<N extends EventName>(
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       stop();
-      reject(new Error(`no ${name} within 10 s`));
-    }, 10_000);
+      reject(new Error(`no ${name} within 40 s`));
+    }, 40_000);
     const stop = services.bus.on(name, (payload) => {
       if (!matches(payload)) return;
       clearTimeout(timer);

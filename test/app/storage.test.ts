@@ -37,7 +37,7 @@ async function withDisk(context: TestContext) {
 
 test('pools and volumes: made, grown, compacted, cloned, deleted; what depends on one is shown and kept', async (context) => {
   const { ask, services, folder, id, disk } = await withDisk(context);
-  const [own] = await ask('storage.pools', {});
+  const [own, machines] = await ask('storage.pools', {});
   assert.ok(own.fixed && (own.freeBytes ?? 0) > 0);
   const made = await ask('storage.create', { pool: own.id, name: 'base', format: 'qcow2', size: 64 << 20 });
   assert.equal(made.virtualSize, 64 << 20);
@@ -77,6 +77,10 @@ test('pools and volumes: made, grown, compacted, cloned, deleted; what depends o
   assert.ok(existsSync(join(more, 'bad.qcow2')));
   await assert.rejects(ask('storage.removePool', { id: own.id }), appError('invalid'));
 
+  assert.deepEqual(
+    (await ask('storage.volumes', { pool: machines.id })).map(({ name }) => name),
+    ['disk0.qcow2'],
+  );
   // A VM's own disk says whose it is, and is kept while the VM runs.
   assert.deepEqual(
     (await ask('storage.inspect', { path: disk })).usedBy.map(({ name, running }) => [name, running]),

@@ -86,6 +86,7 @@ function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
       // The images are changed as the machine would change them, but for its state.
       const verb = { 'snapshot-save': '-c', 'snapshot-load': '-a', 'snapshot-delete': '-d' }[execute];
       const error = config.drives
+        .filter(({ id }) => (args.devices as string[]).includes(id))
         .map(
           ({ file }) =>
             spawnSync(process.execPath, [imageTool, 'img', 'snapshot', verb, String(args.tag), file], { encoding: 'utf8' })

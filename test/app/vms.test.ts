@@ -93,7 +93,7 @@ test('memory, kernel and initrd are checked before anything runs', async (contex
   assert.match((await fieldsOf({ source: { ...source, initrd: text } }))[0], /^source\.initrd: .*is not an initial RAM disk/);
   truncateSync(initrdFile(folder), 40);
   assert.match((await fieldsOf({ source }))[0], /^source\.initrd: .*is cut off/);
-  assert.match((await fieldsOf({ source: { kind: 'iso', path: text } }))[0], /^source\.kind: /);
+  assert.match((await fieldsOf({ source: { kind: 'network' } }))[0], /^source\.kind: /);
   assert.match((await fieldsOf({ memoryMiB: 1 << 20 }))[0], /^memoryMiB: .*more than this computer has/);
   assert.match((await fieldsOf({ memoryMiB: 0.5 }))[0], /^memoryMiB: /);
   assert.match((await fieldsOf({ name: ' ' }))[0], /^name: Give the VM a name/);

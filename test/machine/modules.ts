@@ -9,6 +9,9 @@ import { root } from './harness.ts';
 const cache = join(root, '.cache', 'guests');
 const folder = join(cache, 'debian-amd64');
 
+/** The package is fetched once at most: what it does not have then, it never will. */
+let fetched = false;
+
 /** The module's file, fetched from the kernel's package once; undefined where that cannot be. */
 function moduleFile(name: string): string | undefined {
   const { release, packages } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as {
@@ -18,6 +21,8 @@ function moduleFile(name: string): string | undefined {
   const kept = join(cache, `modules-${release}`);
   const file = join(kept, `${name}.ko`);
   if (existsSync(file)) return file;
+  if (fetched) return undefined;
+  fetched = true;
   const wanted = packages.find((each) => each.startsWith('linux-image'))?.split('_') ?? [];
   const version = decodeURIComponent(wanted[1] ?? '');
   const work = mkdtempSync(join(cache, '.modules-'));
@@ -27,7 +32,12 @@ function moduleFile(name: string): string | undefined {
       stdio: 'ignore',
     });
     const deb = readdirSync(work).find((each) => each.endsWith('.deb')) ?? '';
-    const patterns = ['drivers/block/virtio_blk.ko', 'fs/ext4/*', 'fs/jbd2/*', 'fs/mbcache.ko', 'lib/crc16.ko', 'crypto/crc32c*'];
+    const patterns = [
+      ...['drivers/block/virtio_blk.ko', 'fs/ext4/*', 'fs/jbd2/*', 'fs/mbcache.ko', 'fs/isofs/*', 'lib/crc*', 'crypto/crc*'],
+      ...['drivers/ata/libata.ko', 'drivers/ata/ata_piix.ko', 'drivers/ata/*ahci.ko', 'drivers/cdrom/*', 'block/t10-pi.ko'],
+      ...['scsi_mod', 'scsi_common', 'sd_mod', 'sr_mod', 'virtio_scsi'].map((each) => `drivers/scsi/${each}.ko`),
+      ...['drivers/nvme/host/nvme.ko', 'drivers/nvme/host/nvme-core.ko', 'drivers/block/floppy.ko'],
+    ];
     execFileSync(
       'sh',
       ['-c', `dpkg-deb --fsys-tarfile ${deb} | tar -x --wildcards ${patterns.map((each) => `'*/kernel/${each}'`).join(' ')}`],

@@ -194,7 +194,11 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
       pretty,
     })),
     devices: deviceConfigs(options).filter(({ driver }) => driver !== 'VGA'),
-    sockets: { qmp: [], vnc: options.vnc === undefined ? undefined : await vncAddress(options, options.vnc, host, notes) },
+    sockets: {
+      qmp: [],
+      ...(options.gdb === undefined ? {} : { gdb: options.gdb }),
+      vnc: options.vnc === undefined ? undefined : await vncAddress(options, options.vnc, host, notes),
+    },
     lifecycle: {
       paused: options.startPaused,
       ...(options.restore === undefined ? {} : { restore: options.restore }),

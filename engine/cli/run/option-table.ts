@@ -2,6 +2,8 @@
  * QEMU's command-line options. `offered` has a row for each that this version takes: its argument, its help, and
  * what it does to the options so far. `unavailable` names the others, so that each gets an answer of its own.
  */
+
+import type { SocketAddress } from '../../host/chardev-types.ts';
 import { findMachineType, logItems, machineProperties } from './catalogue.ts';
 import { parseChardev, parseChardevShort } from './chardevs.ts';
 import { parseCpu, parseDevice, parseGlobal } from './devices.ts';
@@ -485,6 +487,12 @@ export const offered: readonly OptionRow[] = [
   row(debug, 'S', undefined, 'do not start the CPUs; a monitor says cont', (draft) => {
     draft.startPaused = true;
   }),
+  row(debug, 'gdb', 'tcp:[host]:port|unix:path|none', 'waits for gdb there (target remote)', (draft, value) => {
+    draft.gdb = gdbAddress(value);
+  }),
+  row(debug, 's', undefined, 'the same as -gdb tcp::1234', (draft) => {
+    draft.gdb = gdbAddress('tcp::1234');
+  }),
   row(debug, 'no-reboot', undefined, 'end instead of restarting', (draft) => {
     draft.onReboot = 'shutdown';
   }),
@@ -524,6 +532,16 @@ export const offered: readonly OptionRow[] = [
   row(debug, 'trace|trace-events', '[enable=]pattern[,file=file]', 'traces the events that match', setTrace),
 ];
 
+/** `-gdb DEVICE`. */
+function gdbAddress(value: string): SocketAddress | undefined {
+  if (value === 'none') return undefined;
+  const unix = /^unix:([^,]+)((,(server|wait)(=on|=off)?|,nowait)*)$/.exec(value);
+  if (unix !== null) return { type: 'unix', path: unix[1] };
+  const tcp = /^tcp:([^,]*):(\d{1,5})((,(server|wait|nodelay)(=on|=off)?|,nowait)*)$/.exec(value);
+  if (tcp === null || Number(tcp[2]) > 65535) throw new OptionError(`-gdb ${value}: tcp:[HOST]:PORT, unix:PATH or none expected`);
+  return { type: 'tcp', host: tcp[1].replace(/^\[(.*)\]$/, '$1'), port: Number(tcp[2]) };
+}
+
 /** Options of QEMU that this version has not: what is missing, and whether an argument follows (`=`). */
 const missing: Readonly<Record<string, string>> = {
   'shared folders, SD cards and iSCSI': 'mtdblock= sd= iscsi= fsdev= virtfs= no-fd-bootchk win2k-hack',
@@ -531,7 +549,6 @@ const missing: Readonly<Record<string, string>> = {
   USB: 'usb usbdevice=',
   sound: 'soundhw= audio-help',
   'migration between hosts': 'only-migratable dump-vmstate=',
-  'a gdb stub': 'gdb= s',
   'SPICE and windows of its own': 'spice= curses sdl full-screen g= rotate= portrait alt-grab ctrl-grab no-quit no-frame',
   Xen: 'xen-domid= xen-attach xen-domid-restrict',
   'a TPM': 'tpmdev=',

@@ -275,7 +275,6 @@ describe('vivarium run', () => {
     fails('-sd x', /^-sd: not in this version/);
     fails('-netdev user,id=n', /^-netdev: not in this version/);
     fails('-usb', /^-usb: not in this version/);
-    fails('-gdb tcp::1234', /gdb/);
     fails('-daemonize', /^-daemonize: not in this version/);
     fails('-display gtk', /-display gtk/);
     fails('-vga qxl', /-vga qxl/);

@@ -1,5 +1,5 @@
 /** What a `vivarium run` command line says, checked but not yet put to the host. */
-import type { ChardevOptions } from '../../host/chardev-types.ts';
+import type { ChardevOptions, SocketAddress } from '../../host/chardev-types.ts';
 import type { DriveOptions, FlashOptions } from './drives.ts';
 
 export interface DeviceOptions {
@@ -42,6 +42,8 @@ export interface RunOptions {
   machineProperties: Record<string, string>;
   /** In order of preference; empty: the best that works. */
   accelerators: Accelerator[];
+  /** Where a gdb may connect. */
+  gdb?: SocketAddress;
   cpu: { model: string; features: { name: string; on: boolean }[]; vendor?: string };
   memoryBytes: number;
   smp: SmpOptions;

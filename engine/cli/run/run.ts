@@ -106,12 +106,16 @@ async function run(options: RunOptions, environment: RunEnvironment): Promise<nu
       warn: (message) => environment.complain(`vivarium: warning: ${message}\n`),
     });
     for (const note of notes) environment.complain(`vivarium: ${note}\n`);
-    const control = await startControl({ machine, chardevs, monitors: config.monitors, sockets: config.sockets.qmp }).catch(
-      async (cause) => {
-        await machine?.quit('host-error', 1);
-        throw cause;
-      },
-    );
+    const control = await startControl({
+      machine,
+      chardevs,
+      monitors: config.monitors,
+      sockets: config.sockets.qmp,
+      gdb: config.sockets.gdb,
+    }).catch(async (cause) => {
+      await machine?.quit('host-error', 1);
+      throw cause;
+    });
     const status = await machine.exited;
     await control.close();
     return status;

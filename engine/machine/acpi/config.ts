@@ -22,12 +22,15 @@ export interface AcpiConfig {
   readonly pci: {
     /** First address and end of the memory window below 4 GiB. */
     readonly memory32: { readonly first: number; readonly end: number };
+    /** More of the same, above the enhanced configuration window. */
+    readonly more32?: { readonly first: number; readonly end: number };
     readonly memory64?: { readonly first: number; readonly end: number };
     /**
      * `pirq`: link devices over the PIIX PIRQ registers, in PIC and APIC mode alike;
-     * `gsi`: the links in PIC mode, IOAPIC pins 16 to 19 in APIC mode.
+     * `gsi`: the links in PIC mode, IOAPIC pins 16 to 19 in APIC mode;
+     * `ich9`: eight links over the PIRQ registers of the ICH9 in PIC mode, IOAPIC pins 16 to 23 in APIC mode.
      */
-    readonly routing: 'pirq' | 'gsi';
+    readonly routing: 'pirq' | 'gsi' | 'ich9';
     /** The enhanced configuration window (MCFG), for chipsets that have one. */
     readonly ecam?: { readonly base: number; readonly buses: number };
   };

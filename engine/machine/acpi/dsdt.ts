@@ -1,4 +1,5 @@
 /** The DSDT: what of the machine an operating system cannot find out by looking. ACPI 6.4, chapters 5 to 9. */
+import { ich9Line } from '../../devices/ich9.ts';
 import {
   type Aml,
   and,
@@ -40,16 +41,16 @@ import type { AcpiConfig } from './config.ts';
 const LINK_IRQS = [5, 10, 11];
 /** First IOAPIC pin of the PCI lines in `gsi` routing. */
 const FIRST_PCI_PIN = 16;
-const LINKS = ['LNKA', 'LNKB', 'LNKC', 'LNKD'];
+const LINKS = ['LNKA', 'LNKB', 'LNKC', 'LNKD', 'LNKE', 'LNKF', 'LNKG', 'LNKH'];
 
 /** The line a slot's pin is wired to; as `PciBus.intxOf`. */
 const lineOf = (slot: number, pin: number): number => (slot + 3 + pin) & 3;
 
-function routes(target: (line: number) => readonly [Aml, Aml]): Aml {
+function routes(line: (slot: number, pin: number) => number, target: (line: number) => readonly [Aml, Aml]): Aml {
   const entries: Aml[] = [];
   for (let slot = 0; slot < 32; slot++) {
     for (let pin = 0; pin < 4; pin++) {
-      const [source, index] = target(lineOf(slot, pin));
+      const [source, index] = target(line(slot, pin));
       entries.push(pack(integer(slot * 0x10000 + 0xffff), integer(pin), source, index));
     }
   }
@@ -123,9 +124,12 @@ export function dsdtBody(config: AcpiConfig): Uint8Array {
     ioWindow(0xd00, 0xffff),
     memoryWindow32(0xa0000, 0xbffff, true),
     memoryWindow32(pci.memory32.first, pci.memory32.end - 1),
+    ...(pci.more32 === undefined ? [] : [memoryWindow32(pci.more32.first, pci.more32.end - 1)]),
     ...(pci.memory64 === undefined ? [] : [memoryWindow64(pci.memory64.first, pci.memory64.end - 1)]),
   ];
-  const links = routes((line) => [path(`\\_SB.${LINKS[line]}`), integer(0)]);
+  const isIch9 = pci.routing === 'ich9';
+  const line = isIch9 ? (slot: number, pin: number) => ich9Line(slot, pin + 1) : lineOf;
+  const links = routes(line, (line) => [path(`\\_SB.${LINKS[line]}`), integer(0)]);
   const routing =
     pci.routing === 'pirq'
       ? [name('_PRT', links)]
@@ -133,13 +137,13 @@ export function dsdtBody(config: AcpiConfig): Uint8Array {
           name('PRTP', links),
           name(
             'PRTA',
-            routes((line) => [integer(0), integer(FIRST_PCI_PIN + line)]),
+            routes(line, (line) => [integer(0), integer(FIRST_PCI_PIN + line)]),
           ),
           method('_PRT', 0, when(path('PICF'), giveBack(path('PRTA'))), otherwise(giveBack(path('PRTP')))),
         ];
   // Ports and memory that belong to no device above, so nothing is put over them.
   const reserved = [
-    ioPorts(pm.base, 64),
+    ioPorts(pm.base, isIch9 ? 128 : 64),
     ...(pm.smi === undefined ? [] : [ioPorts(pm.smi.port, 2)]),
     ...(pci.ecam === undefined ? [] : [memory32(pci.ecam.base, pci.ecam.buses * 2 ** 20)]),
   ];
@@ -159,16 +163,22 @@ export function dsdtBody(config: AcpiConfig): Uint8Array {
         ...routing,
         device(
           'ISA',
-          name('_ADR', integer(0x10000)),
+          name('_ADR', integer(isIch9 ? 0x1f0000 : 0x10000)),
           operationRegion('PIRQ', Space.pciConfig, 0x60, 4),
           byteField('PIRQ', ['PRQ0', 8], ['PRQ1', 8], ['PRQ2', 8], ['PRQ3', 8]),
+          ...(isIch9
+            ? [
+                operationRegion('PIR2', Space.pciConfig, 0x68, 4),
+                byteField('PIR2', ['PRQ4', 8], ['PRQ5', 8], ['PRQ6', 8], ['PRQ7', 8]),
+              ]
+            : []),
           ...isaDevices(config),
         ),
       ),
       device('MBRD', name('_HID', eisaId('PNP0C02')), name('_UID', integer(1)), name('_CRS', resources(...reserved))),
     ),
   ];
-  terms.push(scope('\\_SB', ...LINKS.map((_, line) => link(line))));
+  terms.push(scope('\\_SB', ...LINKS.slice(0, isIch9 ? 8 : 4).map((_, line) => link(line))));
   if (config.fwCfg !== undefined) {
     terms.push(
       scope(

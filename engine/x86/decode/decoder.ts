@@ -251,12 +251,11 @@ export class Decoder {
       modrm = code[at++];
     }
     // F3 90 is PAUSE, but with REX.B it exchanges R8 and the accumulator.
-    // Moves to and from control and debug registers have no memory form, whatever mod says.
-    if (!vex && map === 1 && (byte & 0xfc) === 0x20) modrm |= 0xc0;
     const exchange = map === 0 && byte === 0x90 && (rex & 1) !== 0;
+    const controlMove = map === 1 && !vex && (byte & 0xfc) === 0x20;
     const row = vex
       ? this.#chooseVex(map, byte, vexPrefix, modrm, (rex >> 3) & 1, this.wide ? 1 : 0)
-      : this.#choose(map, byte, exchange ? 0 : prefix, modrm, mode64);
+      : this.#choose(map, byte, exchange ? 0 : prefix, controlMove ? modrm | 0xc0 : modrm, mode64);
     if (row === undefined || (vex && ((vvvv !== 0 && !usesVvvv(row)) || (!mode64 && row.attributes.has('o64'))))) {
       this.length = at - start;
       return Decoded.INVALID;
@@ -289,7 +288,6 @@ export class Decoder {
     this.b = ZERO;
     this.c = ZERO;
     this.segment = ZERO;
-    const controlMove = map === 1 && (byte & 0xfc) === 0x20;
     const isMemory = row.hasModrm && modrm < 0xc0 && !controlMove;
     this.memory = isMemory;
     if (this.lock && !(isMemory && has('lock'))) {
@@ -471,7 +469,7 @@ export class Decoder {
           break;
         case 'L':
           if (at >= limit) return short();
-          this.imm = VECTOR + VECTOR_STRIDE * ((code[at++] >> 4) & (mode64 ? 15 : 7));
+          this.imm = code[at++] & (mode64 ? 0xff : 0x7f);
           break;
         case 'F':
           if (/^[ECSDFG]S$/.test(operand.fixed)) this.b = segment(['ES', 'CS', 'SS', 'DS', 'FS', 'GS'].indexOf(operand.fixed));

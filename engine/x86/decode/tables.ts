@@ -393,6 +393,9 @@ NP.0F.C3 MOVNTI My,Gy
 0F.C7/6 RDRAND Rv @rdrand
 0F.C7/7 RDSEED Rv @rdseed
 F3.0F.C7/7 RDPID Ry f64 @rdpid
+F3.0F.C7/6 UD Rv end
+F2.0F.C7/6 UD Rv end
+F2.0F.C7/7 UD Rv end
 NP.0F.C7/3 XRSTORS Ma y cpl0 @xsaves
 NP.0F.C7/4 XSAVEC Ma y @xsavec
 NP.0F.C7/5 XSAVES Ma y cpl0 @xsaves
@@ -400,6 +403,8 @@ NP.0F.C7/5 XSAVES Ma y cpl0 @xsaves
 0F.C8 BSWAP Zy
 0F38.F0 MOVBE Gv,Mv @movbe
 0F38.F1 MOVBE Mv,Gv @movbe
+F3.0F38.F0 UD Gv,Ev end
+F3.0F38.F1 UD Gv,Ev end
 F2.0F38.F0 CRC32 Gy,Eb @sse4.2
 F2.0F38.F1 CRC32 Gy,Ev @sse4.2
 66.0F38.F6 ADCX Gy,Ey @adx

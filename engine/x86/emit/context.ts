@@ -4,7 +4,19 @@
  * that is written does not matter.
  */
 import type { AtomicKind, Builder, MemorySize, Size, Value, Variable } from '../../ir/builder.ts';
-import { ADDRESS, GPR, MODE, RIP_BASE, SEG_ACCESS, SEG_BASE, SEG_HIGH, SEG_LOW, SS, segment } from '../../memory/vcpu-state.ts';
+import {
+  ADDRESS,
+  GPR,
+  MODE,
+  RIP_BASE,
+  SEG_ACCESS,
+  SEG_BASE,
+  SEG_HIGH,
+  SEG_LOW,
+  SS,
+  segment,
+  VECTOR,
+} from '../../memory/vcpu-state.ts';
 import { type Form, type Operand, operandBits } from '../decode/rows.ts';
 
 export const RAX = GPR;
@@ -126,7 +138,8 @@ export class Instruction {
       case 'B':
         return b.field('c');
       case 'L':
-        return b.field('imm');
+        // In the upper half of the immediate.
+        return b.add(b.i32(VECTOR), b.shl(b.and(b.shrU(b.field('imm'), b.i32(4)), b.i32(15)), b.i32(6)));
       case 'F':
         switch (operand.fixed) {
           case 'AL':

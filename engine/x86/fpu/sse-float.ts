@@ -366,8 +366,8 @@ function quickFused(state: SseState, double: boolean, lanes: number, mxcsr: numb
     const ax = Math.abs(x);
     const ay = Math.abs(y);
     const az = Math.abs(z);
-    // Zeros, NaNs and infinities fail these as well.
-    if (!(ax >= least && ax < most && ay >= least && ay < most && az >= least && az < most)) return -1;
+    // Denormals, NaNs and infinities fail these as well.
+    if (!(ax >= least && ax < most && ay >= least && ay < most && (az === 0 || (az >= least && az < most)))) return -1;
     const factor = (imm & Fused.NEGATE_PRODUCT) !== 0 ? -x : x;
     const addend = subtracts(imm, lane) ? -z : z;
     const product = factor * y;

@@ -107,7 +107,7 @@ export class Xsave {
     const address = this.#check(area);
     const requested = this.#requested;
     const used = this.#inUse();
-    this.#probe(address, areaBytes(requested));
+    this.#probe(address, requested);
     this.#write(address, requested, optimize ? requested & used : requested, (requested & 6) !== 0, wide);
     const user = this.#cpu.cpl === 3;
     const old = this.#cpu.read32(address + LEGACY_BYTES, user);
@@ -122,18 +122,18 @@ export class Xsave {
     let used = this.#inUse() & requested;
     // Here MXCSR belongs to the SSE component.
     if (cpu.i32[S.MXCSR >> 2] !== INITIAL_MXCSR) used |= requested & Component.SSE;
-    this.#probe(address, areaBytes(requested));
+    this.#probe(address, requested);
     this.#write(address, requested, used, (used & Component.SSE) !== 0, wide);
     const user = cpu.cpl === 3;
     const header = [used, 0, requested, COMPACTED_HIGH];
     for (const [word, value] of header.entries()) cpu.write32(address + LEGACY_BYTES + 4 * word, value, user);
   }
 
-  #probe(address: number, bytes: number): void {
+  /** Looks whether all of an area can be written: its first and its last byte, as silicon does. */
+  #probe(address: number, components: number): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    cpu.translate(address, true, user);
-    cpu.translate(cpu.wrap(address + bytes - 1), true, user);
+    for (const at of [0, areaBytes(components) - 1]) cpu.translate(cpu.wrap(address + at), true, user);
   }
 
   #write(address: number, requested: number, components: number, mxcsr: boolean, wide: boolean): void {
@@ -175,7 +175,7 @@ export class Xsave {
     const read = (from: number, to: number): void => {
       for (let at = from; at < to; at += 4) image.setInt32(at, cpu.read32(cpu.wrap(address + at), user), true);
     };
-    // The header is looked at before anything changes (13.8, 13.12), but the first page's fault is the area's.
+    // The header is looked at before anything changes (13.8, 13.12), but a fault of the area's start comes before.
     cpu.translate(address, false, user);
     read(LEGACY_BYTES, HEADER_END);
     const word = (n: number): number => image.getInt32(LEGACY_BYTES + 4 * n, true);

@@ -57,8 +57,8 @@ export class Debug {
   #traps = false;
   /** The debugger wants one instruction. */
   stepping = false;
-  /** Told when the debugger is to have a look: the machine must stop before the next instruction. */
-  stopped: (why: Stop) => void = () => {};
+  /** Told when the debugger is to have a look: the machine must stop before the next instruction. False: it does not look. */
+  stopped: (why: Stop) => boolean = () => true;
   /** SYSRET that did not run alone has set TF: the trap comes at once. */
   #due = false;
   /** An instruction runs alone. */
@@ -79,12 +79,6 @@ export class Debug {
     this.#foreign = breakpoints;
     this.#update();
   }
-  /** The debugger goes on from where a breakpoint was shown. */
-  resume(step: boolean): void {
-    this.stepping = step;
-    this.#skip = this.#cpu.getNumber(S.NEXT_RIP);
-  }
-
   /** Takes over DR0 to DR3, DR7, CR4.DE and the debugger's list. */
   #update(): void {
     const cpu = this.#cpu;
@@ -178,9 +172,9 @@ export class Debug {
       if (at !== address) continue;
       if (breakpoint !== undefined) {
         if (this.#skip === cpu.getNumber(S.NEXT_RIP)) continue;
-        this.#skip = undefined;
         this.stepping = false;
-        this.stopped({ kind: 'breakpoint', breakpoint });
+        // It counts again when this vCPU goes on, unless the debugger has seen it.
+        this.#skip = this.stopped({ kind: 'breakpoint', breakpoint }) ? cpu.getNumber(S.NEXT_RIP) : undefined;
         return false;
       }
       bits |= bit;

@@ -17,6 +17,7 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   RDPMC: "a counter, and the host kernel's choice (CR4.PCE)",
   RDRAND: 'random',
   RDSEED: 'random',
+  VMCALL: "the host's hypervisor answers it, or #UD",
   RDPID: "the host kernel's choice (IA32_TSC_AUX)",
   XSETBV: "the host kernel's choice (CR4.OSXSAVE)",
   XGETBV: "the host kernel's choice of features (XCR0)",
@@ -158,6 +159,7 @@ export function undefinedResult(subject: Subject): string | undefined {
   if (/^V?MASKMOV(Q|DQU)$/.test(row.mnemonic) && subject.trap !== 3)
     return 'MASKMOVQ and MASKMOVDQU: which bytes that are not stored may fault (SDM 2, MASKMOVDQU)';
   if (row.mnemonic === 'POPA' && subject.trap !== 3) return 'POPA that faults: AMD leaves the registers popped so far';
+  if (row.mnemonic === 'PUSHA' && subject.trap !== 3) return 'PUSHA that faults: AMD leaves in memory what was pushed so far';
   if (row.mnemonic === 'BSWAP' && size === 16) return 'BSWAP of a 16-bit register (SDM 2, BSWAP)';
   return undefined;
 }
@@ -271,6 +273,8 @@ export function faultDiffers(
     return 'AMD looks whether the offset is canonical before it adds the base of FS or GS, Intel after';
   if (/^VP?MASKMOV/.test(row?.mnemonic ?? '') && (host === 12 || host === 13) && engine === 3)
     return 'masked moves of nothing at an address that is not canonical: a fault on AMD, none by SDM 2, VMASKMOV';
+  if (/^(FX|X)(SAVE|RSTOR)/.test(row?.mnemonic ?? '') && host === 14 && (engine === 13 || engine === 12))
+    return 'images that wrap past 4 GiB: AMD goes on at zero, which SDM 3A, 5.3 leaves open';
   const vex = code.indexOf(0xc4);
   if (row === undefined && vex >= 0 && (code[vex + 1] & 31) === 3 && code[vex + 2] < 0x80 && code[vex + 3] < 2)
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
