@@ -250,3 +250,63 @@ fault:
 fault:
     wrmsr
     END
+
+;; INVLPG of one address of a 2 MiB page drops what is known of all of it
+; { "mode": 64, "b": { "0x401000": 5, "0x601000": 6 }, "expect": { "regs": { "rax": 5, "rbx": 6 } } }
+    movzx eax, byte [0x401000]
+    mov qword [0x3010], 0x600087
+    invlpg [0x400000]
+    movzx ebx, byte [0x401000]
+    END
+
+;; PCIDs: a space that was not used yet shows the tables as they are, one that is flushed too
+; { "mode": 64, "regs": { "cr4": "0x20620" }, "b": { "0x400000": 5, "0x600000": 6, "0x800000": 7 }, "expect": { "regs": { "rax": 5, "rbx": 6, "rcx": 7 } } }
+    mov rdx, cr3
+    inc rdx
+    mov cr3, rdx
+    movzx eax, byte [0x400000]
+    mov qword [0x3010], 0x600087
+    inc rdx
+    mov cr3, rdx
+    movzx ebx, byte [0x400000]
+    mov qword [0x3010], 0x800087
+    dec rdx
+    mov cr3, rdx
+    movzx ecx, byte [0x400000]
+    xor edx, edx
+    END
+
+;; INVPCID drops another space's entries, which CR3 with bit 63 would have kept
+; { "mode": 64, "regs": { "cr4": "0x20620" }, "b": { "0x400000": 5, "0x600000": 6 }, "expect": { "regs": { "rax": 5, "rbx": 6 } } }
+    mov rdx, cr3
+    lea rcx, [rdx + 9]
+    mov cr3, rcx
+    movzx eax, byte [0x400000]
+    mov cr3, rdx
+    mov qword [0x3010], 0x600087
+    mov qword [0x7f00], 9
+    mov qword [0x7f08], 0
+    mov esi, 1
+    invpcid rsi, [0x7f00]
+    bts rcx, 63
+    mov cr3, rcx
+    movzx ebx, byte [0x400000]
+    xor ecx, ecx
+    xor edx, edx
+    xor esi, esi
+    END
+
+;; PCIDs of one slot do not share it: 1 and 9
+; { "mode": 64, "regs": { "cr4": "0x20620" }, "b": { "0x400000": 5, "0x600000": 6 }, "expect": { "regs": { "rax": 5, "rbx": 6 } } }
+    mov rdx, cr3
+    lea rcx, [rdx + 1]
+    mov cr3, rcx
+    movzx eax, byte [0x400000]
+    mov qword [0x3010], 0x600087
+    lea rcx, [rdx + 9]
+    bts rcx, 63
+    mov cr3, rcx
+    movzx ebx, byte [0x400000]
+    xor ecx, ecx
+    xor edx, edx
+    END
