@@ -6,10 +6,11 @@
  * operation that would make them until somebody wants them. The control-flow graph becomes structured control flow by
  * its dominator tree (Ramsey, "Beyond Relooper", ICFP 2022); an edge that has no place in it leaves the region.
  */
-import type { Body, FlagKind, Size, Statement, Value } from '../ir/builder.ts';
+import type { Body, FlagKind, MemorySize, Size, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
 import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
+import type { Type } from '../ir/ops.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
 
@@ -53,8 +54,29 @@ interface Node {
 
 type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
 
-/** General registers end here in the state block. */
+/** General registers end here in the state block, vector registers there. */
 const GPR_END = S.GPR + 16 * 8;
+const VECTOR_END = S.VECTOR + 16 * S.VECTOR_STRIDE;
+
+/**
+ * Number of the local for what lies at a state offset: 16 general registers, then the 16-byte pieces of the vector
+ * registers; undefined where the state has no local.
+ */
+function registerAt(at: number): number | undefined {
+  if (at >= 0 && at < GPR_END) return at >> 3;
+  if (at >= S.VECTOR && at < VECTOR_END) return 16 + ((at - S.VECTOR) >> 4);
+  return undefined;
+}
+/** Helpers that look at no register and change none: nothing is stored before them or loaded after. */
+const STATELESS = new Set(['sse_float', 'sse_crypto', 'sse_string']);
+
+/** Opcodes after 0xfd of lanes: extract (zero- and sign-extended for 8 and 16 bits) and replace, by lane size. */
+const LANES: Readonly<Record<number, { readonly get: number; readonly getSigned: number; readonly set: number }>> = {
+  8: { get: 0x16, getSigned: 0x15, set: 0x17 },
+  16: { get: 0x19, getSigned: 0x18, set: 0x1a },
+  32: { get: 0x1b, getSigned: 0x1b, set: 0x1c },
+  64: { get: 0x1d, getSigned: 0x1d, set: 0x1e },
+};
 
 export class RegionLowering extends Lowering {
   readonly #nodes = new Map<number, Node>();
@@ -68,6 +90,10 @@ export class RegionLowering extends Lowering {
   readonly #exit: number;
   /** Number of the entry to go to. */
   readonly #choice: number;
+  /** Address of the TLB. */
+  readonly #tlb: number;
+  /** Bits of `FPU_BLOCK` that were seen clear in this block. */
+  #unblocked = 0;
   #dispatchDepth = 0;
   readonly #find: (offset: number) => number;
   /** Blocks that the root chooses from. */
@@ -102,6 +128,7 @@ export class RegionLowering extends Lowering {
     this.#smc = this.newLocal('i32');
     this.#exit = this.newLocal('i64');
     this.#choice = this.newLocal('i32');
+    this.#tlb = this.newLocal('i32');
     this.#scan(blocks);
     const root = this.#graph(blocks, entries);
     this.#reload();
@@ -146,9 +173,9 @@ export class RegionLowering extends Lowering {
       // A slot that is computed lies in the temporaries: only fields name registers, and those are constant here.
       if (slot.by.op !== 'const') return;
       const at = Number(slot.by.bits) + offset;
-      if (at < 0 || at >= GPR_END) return;
-      const register = at >> 3;
-      this.#registers[register] ??= this.newLocal('i64');
+      const register = registerAt(at);
+      if (register === undefined) return;
+      this.#registers[register] ??= this.newLocal(register < 16 ? 'i64' : 'v128');
       if (write) this.#written.add(register);
     };
     const walk = (body: Body): void => {
@@ -184,7 +211,8 @@ export class RegionLowering extends Lowering {
       this.get(CPU);
       this.toAddress();
       this.get(this.#registers[register] as number);
-      this.storeOp('i64', 64, S.GPR + register * 8);
+      if (register < 16) this.storeOp('i64', 64, S.GPR + register * 8);
+      else this.storeOp('v128', 128, S.VECTOR + (register - 16) * 16);
     }
     this.get(CPU);
     this.toAddress();
@@ -199,9 +227,12 @@ export class RegionLowering extends Lowering {
   #reload(): void {
     for (const [register, local] of this.#registers.entries()) {
       if (local === undefined) continue;
-      this.loadAt(CPU, 'i64', 64, S.GPR + register * 8);
+      if (register < 16) this.loadAt(CPU, 'i64', 64, S.GPR + register * 8);
+      else this.loadAt(CPU, 'v128', 128, S.VECTOR + (register - 16) * 16);
       this.set(local);
     }
+    this.loadAt(CPU, 'i32', 32, S.TLB);
+    this.set(this.#tlb);
     this.loadAt(CPU, 'i64', 64, S.FLAG_RES);
     this.set(this.#flagRes);
     this.loadAt(CPU, 'i32', 32, S.FLAG_AUX);
@@ -213,12 +244,17 @@ export class RegionLowering extends Lowering {
     const type = statement.value.type;
     if (at === S.FLAG_RES) return this.get(this.#flagRes);
     if (at === S.FLAG_AUX) return this.get(this.#flagAux);
-    const local = at >= 0 && at < GPR_END ? this.#registers[at >> 3] : undefined;
-    if (local === undefined) {
+    const register = registerAt(at);
+    const local = register === undefined ? undefined : this.#registers[register];
+    if (register === undefined || local === undefined) {
       super.getState(statement);
       return;
     }
     const { bits, signed } = statement;
+    if (register >= 16) {
+      this.#getLane(local, at & 15, bits, signed, type);
+      return;
+    }
     this.get(local);
     const shift = (at & 7) * 8;
     if (shift !== 0) {
@@ -256,12 +292,18 @@ export class RegionLowering extends Lowering {
       this.set(this.#flagAux);
       return;
     }
-    const local = at >= 0 && at < GPR_END ? this.#registers[at >> 3] : undefined;
-    if (local === undefined) {
+    if (at === S.FPU_BLOCK) this.#unblocked = 0;
+    const register = registerAt(at);
+    const local = register === undefined ? undefined : this.#registers[register];
+    if (register === undefined || local === undefined) {
       super.putState(statement);
       return;
     }
     const { bits } = statement;
+    if (register >= 16) {
+      this.#putLane(local, at & 15, bits, value);
+      return;
+    }
     if (bits === 64) {
       this.value(value);
       this.set(local);
@@ -281,6 +323,47 @@ export class RegionLowering extends Lowering {
     this.i64(BigInt.asIntN(64, mask));
     this.op(W.i64And, 0x84); // i64.or
     this.set(local);
+  }
+
+  /** Pushes `bits` from byte `at` of a vector's local, as `type`. */
+  #getLane(local: number, at: number, bits: MemorySize, signed: boolean, type: Type): void {
+    if (bits === 128) {
+      this.get(local);
+      return;
+    }
+    if (type === 'v128') {
+      this.constant('v128', 0n);
+      this.#extract(local, at, bits, false);
+      this.op(0xfd, bits === 64 ? LANES[64].set : LANES[32].set, 0);
+      return;
+    }
+    this.#extract(local, at, bits, signed);
+    if (type === 'i64' && bits !== 64) this.op(signed ? 0xac : W.extend);
+    else if (type === 'f64')
+      this.op(0xbf); // f64.reinterpret_i64
+    else if (type === 'f32') this.op(0xbe);
+  }
+  #extract(local: number, at: number, bits: Size, signed: boolean): void {
+    this.get(local);
+    this.op(0xfd, signed ? LANES[bits].getSigned : LANES[bits].get, at / (bits / 8));
+  }
+  #putLane(local: number, at: number, bits: MemorySize, value: Value): void {
+    if (bits === 128) this.value(value);
+    else {
+      this.get(local);
+      this.value(value);
+      if (value.type === 'v128') this.op(0xfd, LANES[bits].get, 0);
+      else if (value.type === 'f64')
+        this.op(0xbd); // i64.reinterpret_f64
+      else if (value.type === 'f32') this.op(0xbc);
+      else if (value.type === 'i64' && bits !== 64) this.op(W.wrap);
+      this.op(0xfd, LANES[bits].set, at / (bits / 8));
+    }
+    this.set(local);
+  }
+
+  protected override tlbBase(): void {
+    this.get(this.#tlb);
   }
 
   // --- flags ------------------------------------------------------------------------------------------------------
@@ -331,12 +414,18 @@ export class RegionLowering extends Lowering {
         this.lower(expandFlags([statement]));
         return;
       case 'if': {
+        // What was found to be allowed stays so until a helper may have changed it.
+        const mask = blockMask(statement.args[0]);
+        if (mask !== 0 && (mask & ~this.#unblocked) === 0 && statement.else.length === 0) return;
+        const unblocked = this.#unblocked;
         const pending = this.#pending;
         this.value(statement.args[0]);
         this.open(W.if);
         this.statements(statement.then);
         const changed = this.#pending !== pending;
         if (changed) this.#settle();
+        const then = this.#unblocked;
+        this.#unblocked = unblocked;
         if (statement.else.length > 0 || changed) {
           this.op(W.else);
           this.#pending = pending;
@@ -347,6 +436,8 @@ export class RegionLowering extends Lowering {
         this.end();
         // Where one side changed the flags both have put them into the locals.
         this.#pending = changed || after !== pending ? undefined : pending;
+        this.#unblocked &= then;
+        if (mask !== 0 && endsFlow(statement.then)) this.#unblocked = unblocked | mask;
         return;
       }
       case 'loop': {
@@ -355,9 +446,23 @@ export class RegionLowering extends Lowering {
         if (this.#pending !== pending) throw new Error('region: flags set in a loop');
         return;
       }
+      case 'pure':
+        if (blockMask(statement.value) !== 0) return;
+        super.statement(statement);
+        return;
+      case 'get':
+        // Read where it is wanted: the check that it is for may be left out.
+        if (offsetOf(statement) === S.FPU_BLOCK) return;
+        super.statement(statement);
+        return;
       default:
         super.statement(statement);
     }
+  }
+
+  protected override value(value: Value): void {
+    if (value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+    else super.value(value);
   }
 
   #settle(): void {
@@ -382,10 +487,12 @@ export class RegionLowering extends Lowering {
   protected override leaving(): void {
     this.#spillCount(this.#retired);
   }
-  protected override beforeCall(): void {
-    this.#spill();
+  protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
+    if (!STATELESS.has(name) || leaves) this.#spill();
   }
-  protected override afterCall(): void {
+  protected override afterCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
+    if (STATELESS.has(name) && !leaves) return;
+    this.#unblocked = 0;
     this.#reload();
     this.#pending = undefined;
     this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
@@ -491,6 +598,7 @@ export class RegionLowering extends Lowering {
     const pending = this.#pending;
     const retired = this.#retired;
     const from = this.#from as Node;
+    const unblocked = this.#unblocked;
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
     const inside = to !== undefined && to.dominator === from && !to.isMerge && to.order > from.order;
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
@@ -517,6 +625,7 @@ export class RegionLowering extends Lowering {
     this.#pending = pending;
     this.#retired = retired;
     this.#from = from;
+    this.#unblocked = unblocked;
   }
 
   #addCount(instructions: number): void {
@@ -681,6 +790,7 @@ export class RegionLowering extends Lowering {
   #block(node: Node, block: RegionBlock): void {
     this.#from = node;
     this.#pending = undefined;
+    this.#unblocked = 0;
     this.#retired = 0;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
@@ -708,6 +818,13 @@ export class RegionLowering extends Lowering {
     if (last !== undefined && endsFlow(last.body)) return;
     this.#goto(block.falls, this.#bits);
   }
+}
+
+/** The bits that `and(FPU_BLOCK, bits)` looks at, where a value is that; else 0. */
+function blockMask({ by }: Value): number {
+  if (by.op !== 'pure' || by.pure.name !== 'i32.and') return 0;
+  const [x, y] = by.args;
+  return x.by.op === 'get' && offsetOf(x.by) === S.FPU_BLOCK && y.by.op === 'const' ? Number(y.by.bits) : 0;
 }
 
 /** State offset of a register access; past all of them where it is computed at run time. */

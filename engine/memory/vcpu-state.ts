@@ -134,7 +134,7 @@ export const TLB_PAGE = 24;
 export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 /** Instruction TLBs: page address (all ones: invalid), page's index in the backing (32 bits). */
 export const ITLB_COUNT = 2;
-export const ITLB_ENTRIES = 512;
+export const ITLB_ENTRIES = 4096;
 export const ITLB_ENTRY_BYTES = 16;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY_BYTES;
 /** Within a space. */
@@ -151,7 +151,7 @@ export const SPACES_AT = STATE_BYTES;
  * Two ways a set, found by `codeHash`.
  */
 export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
-export const CODE_ENTRIES = 65536;
+export const CODE_ENTRIES = 131072;
 export const CODE_ENTRY_BYTES = 16;
 export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
 /** Bytes from one vCPU's block to the next. */

@@ -86,15 +86,30 @@ export class Numbers {
   or(x: Value, y: Value): Value {
     return this.#b.or(x, y);
   }
+  /** A scalar's bits without the sign, times two: tests of single numbers are cheaper on integers. */
+  #magnitude(x: Value): Value {
+    const b = this.#b;
+    return b.shl(asBits(b, x), this.#int(1n));
+  }
+  #int(bits: bigint): Value {
+    return this.#bits === 64 ? this.#b.i64(bits) : this.#b.i32(Number(BigInt.asIntN(32, bits)));
+  }
+  /** Whether the magnitude lies from one pattern up to another, exclusive. */
+  #between(x: Value, from: bigint, to: bigint): Value {
+    const b = this.#b;
+    return b.ltU(b.sub(this.#magnitude(x), this.#int(2n * from)), this.#int(2n * (to - from)));
+  }
   isZero(x: Value): Value {
-    return this.op('eq', x, this.constant(0n));
+    return this.#packed ? this.op('eq', x, this.constant(0n)) : this.#b.eqz(this.#magnitude(x));
   }
   /** Neither NaN nor denormal. */
   clean(x: Value): Value {
+    if (!this.#packed) return this.or(this.#between(x, LEAST[this.#bits], INFINITE[this.#bits] + 1n), this.isZero(x));
     return this.or(this.op('ge', this.op('abs', x), this.constant(LEAST[this.#bits])), this.isZero(x));
   }
   /** A normal number, and more than the least one: nothing that was rounded up to it from below. */
   normal(x: Value): Value {
+    if (!this.#packed) return this.#between(x, LEAST[this.#bits] + 1n, INFINITE[this.#bits]);
     const magnitude = this.op('abs', x);
     return this.and(
       this.op('gt', magnitude, this.constant(LEAST[this.#bits])),

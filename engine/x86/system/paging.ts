@@ -14,10 +14,11 @@ export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 const COPY = S.SCRATCH;
 const TLB_WORDS = S.TLB_ENTRY_BYTES / 4;
 const ITLB_WORDS = S.ITLB_ENTRY_BYTES / 4;
-/** Words of a space's filter of large pages: 1024 bits for 2 MiB, 1024 for 1 GiB. */
-const LARGE_WORDS = 64;
-const megabyteBit = (piece: number): number => (piece ^ Math.floor(piece / 1024)) & 1023;
-const gigabyteBit = (piece: number): number => 1024 + (Math.floor(piece / 512) & 1023);
+/** Large pages remembered in a space; with more of them INVLPG drops it all. */
+const MAX_LARGE = 4096;
+/** A piece's number without the sign that upper addresses have. */
+const positive = (piece: number): number => (piece < 0 ? piece + 2 ** 36 : piece);
+const gigabyteOf = (piece: number): number => Math.floor(positive(piece) / 512);
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
 
@@ -268,35 +269,38 @@ export class Paging {
       const log = this.#fillLogs[space];
       for (let n = 0; n < fills; n++) {
         const at = log[n];
-        tlb[at] = -1;
-        tlb[at + 2] = -1;
-        tlb[at + 6] = -1;
+        if (at < 0) tlb[~at] = -1;
+        else {
+          tlb[at] = -1;
+          tlb[at + 2] = -1;
+          tlb[at + 6] = -1;
+        }
       }
-      tlb.fill(-1, start + S.ITLB_SUPERVISOR / 4, start + S.SPACE_BYTES / 4);
     } else tlb.fill(-1, start, start + S.SPACE_BYTES / 4);
     this.#fills[space] = 0;
-    this.#large.fill(0, space * LARGE_WORDS, (space + 1) * LARGE_WORDS);
+    this.#large[space].clear();
   }
 
-  /** Filters of the large pages that entries were made from, one a space: a bit for 2 MiB, and one for 1 GiB. */
-  readonly #large = new Int32Array(S.SPACES * LARGE_WORDS);
+  /**
+   * Large pages that entries were made from, by space: numbers of their pieces of 2 MiB, or -1 - n for the n-th piece of
+   * 1 GiB. An entry is of 4 KiB, so INVLPG must find the others of its page.
+   */
+  readonly #large = Array.from({ length: S.SPACES }, () => new Set<number>());
   #noteLarge(address: number): void {
-    const mine = (this.#space * 4) / S.SPACE_BYTES;
+    const large = this.#large[(this.#space * 4) / S.SPACE_BYTES];
+    if (large.size > MAX_LARGE) return;
     const piece = Math.floor(address / 0x200000);
-    const note = (bit: number): void => {
-      this.#large[mine * LARGE_WORDS + (bit >> 5)] |= 1 << (bit & 31);
-    };
-    if (this.#pageBits === 30) note(gigabyteBit(piece));
+    if (this.#pageBits === 30) large.add(-1 - gigabyteOf(piece));
     else {
-      note(megabyteBit(piece));
+      large.add(positive(piece));
       // A page of 4 MiB is two pieces.
-      if (this.#pageBits === 22) note(megabyteBit(piece + (piece % 2 === 0 ? 1 : -1)));
+      if (this.#pageBits === 22) large.add(positive(piece) % 2 === 0 ? positive(piece) + 1 : positive(piece) - 1);
     }
   }
   #inLarge(space: number, address: number): boolean {
+    const large = this.#large[space];
     const piece = Math.floor(address / 0x200000);
-    const has = (bit: number): boolean => ((this.#large[space * LARGE_WORDS + (bit >> 5)] >>> (bit & 31)) & 1) !== 0;
-    return has(megabyteBit(piece)) || has(gigabyteBit(piece));
+    return large.size > MAX_LARGE || large.has(positive(piece)) || large.has(-1 - gigabyteOf(piece));
   }
 
   /** CR3 was written: its PCID chooses the space, which loses its entries unless `keep` (SDM 3A, 4.10.4.1). */
@@ -362,7 +366,7 @@ export class Paging {
     const host = this.frame(address, Access.EXECUTE, cpl === 3);
     if (host < 0) return host;
     const page = memory.pageOf(host);
-    this.#noteFill();
+    this.#noteFill(~at);
     if (this.#pageBits !== 12) this.#noteLarge(address);
     tlb[at] = low & ~0xfff;
     tlb[at + 1] = highOf(address);
@@ -370,20 +374,12 @@ export class Paging {
     return host;
   }
 
-  /** Counts an entry of the current space. */
-  #noteFill(at = -1): void {
+  /** Counts an entry of the current space: the index of its first word, inverted for instruction TLBs. */
+  #noteFill(at: number): void {
     const space = (this.#space * 4) / S.SPACE_BYTES;
     const fills = this.#fills[space];
     // Others look only at the spaces whose bit is set when they take write permissions away.
     if (fills === 0) Atomics.or(this.#cpu.i32, S.SPACES_USED >> 2, 1 << space);
-    if (at < 0) {
-      // Instruction TLBs are always cleared whole.
-      if (fills === 0) {
-        this.#fillLogs[space][0] = this.#space;
-        this.#fills[space] = 1;
-      }
-      return;
-    }
     if (fills < FILL_LOG) this.#fillLogs[space][fills] = at;
     this.#fills[space] = fills + 1;
   }
