@@ -69,8 +69,11 @@ const TIMER_MODE = 3 << 17;
 const TIMER_PERIODIC = 1 << 17;
 const TIMER_DEADLINE = 2 << 17;
 
-const VERSION = 0x14 | ((LVT_COUNT - 1) << 16);
+/** Bit 24: EOI broadcasts can be suppressed. */
+const VERSION = 0x14 | ((LVT_COUNT - 1) << 16) | (1 << 24);
 const SVR_ENABLE = 1 << 8;
+const SVR_NO_EOI_BROADCAST = 1 << 12;
+const SVR_WRITABLE = 0x11ff;
 
 const ERROR_SEND_VECTOR = 1 << 5;
 const ERROR_RECEIVE_VECTOR = 1 << 6;
@@ -287,7 +290,7 @@ export class LocalApic implements IoHandler {
     if (vector < 0) return;
     const bit = 1 << (vector & 31);
     s.isr[vector >> 5] &= ~bit;
-    if ((s.tmr[vector >> 5] & bit) !== 0) this.#wires.broadcastEoi(vector);
+    if ((s.tmr[vector >> 5] & bit) !== 0 && (s.svr & SVR_NO_EOI_BROADCAST) === 0) this.#wires.broadcastEoi(vector);
     this.#signalPending();
   }
 
@@ -585,6 +588,9 @@ export class LocalApic implements IoHandler {
     }
     switch (register) {
       case REG_ID:
+        // Aliases included: as the P6 family and hypervisors have it.
+        if (!this.x2apic) s.id = value >>> 24;
+        return;
       case REG_VERSION:
       case REG_APR:
       case REG_PPR:
@@ -603,7 +609,7 @@ export class LocalApic implements IoHandler {
         s.dfr = (value | 0x0fffffff) >>> 0;
         return;
       case REG_SVR:
-        s.svr = value & 0x1ff;
+        s.svr = value & SVR_WRITABLE;
         if ((value & SVR_ENABLE) === 0) {
           for (let i = 0; i < LVT_COUNT; i++) s.lvt[i] |= LVT_MASKED;
           this.#armTimer();
@@ -738,7 +744,7 @@ export class LocalApic implements IoHandler {
           if (low > 0xff) return false;
           break;
         case REG_SVR:
-          if (low > 0x1ff) return false;
+          if ((low & ~SVR_WRITABLE) !== 0) return false;
           break;
         case REG_DIVIDE:
           if ((low & ~0xb) !== 0) return false;
@@ -770,6 +776,7 @@ export class LocalApic implements IoHandler {
     s.baseHigh = high;
     if (mode === 0 && old !== 0) this.#resetRegisters();
     if (mode === (BASE_ENABLE | BASE_EXTD) && old === BASE_ENABLE) {
+      s.id = this.#wires.apicId;
       s.ldr = this.#x2Logical();
       s.dfr = 0xffffffff;
       s.icrHigh = 0;

@@ -49,9 +49,13 @@ export interface DriveErrorParts {
   readonly wait?: () => boolean;
 }
 
+/** Failures that do not stop the machine are told at most this often, in ms. */
+const TELL_MS = 1000;
+
 export class DriveErrors {
   readonly #parts: DriveErrorParts;
   readonly #s: View<typeof driveErrorState.fields>;
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: DriveErrorParts) {
     this.#parts = parts;
@@ -78,7 +82,12 @@ export class DriveErrors {
   }
 
   #tell(failure: DiskFailure): void {
-    this.#parts.told(failure);
+    // A guest may ask for what fails as often as it likes; who listens is told once in a while.
+    const now = performance.now();
+    if (failure.action === 'stop' || now - this.#toldAt >= TELL_MS) {
+      this.#toldAt = now;
+      this.#parts.told(failure);
+    }
     if (failure.action !== 'stop') return;
     this.#s.ioStatus = failure.noSpace ? IO_NO_SPACE : IO_FAILED;
     this.#parts.stop();

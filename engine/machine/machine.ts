@@ -265,7 +265,10 @@ export class Machine {
     const a20 = {
       get: () => this.#a20.enabled !== 0,
       set: (enabled: boolean) => {
+        if ((this.#a20.enabled !== 0) === enabled) return;
         this.#a20.enabled = enabled ? 1 : 0;
+        // Addresses mean something else now: nothing that was translated by them holds.
+        this.remapAll();
       },
     };
     const reset = (): void => this.request(Request.RESET);
@@ -459,6 +462,10 @@ export class Machine {
   /** Memory is mapped differently now: every vCPU's thread is to look, and to forget what it translated. */
   remapAll(): void {
     for (let n = 0; n < this.layout.cpus; n++) this.notifyCpu(n, S.Pending.FLUSH | S.Pending.CALL);
+  }
+
+  get a20Enabled(): boolean {
+    return this.#a20.enabled !== 0;
   }
 
   /** State blocks of all vCPUs. */

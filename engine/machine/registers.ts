@@ -29,7 +29,7 @@ export function readRegisters(system: System, index: number): CpuRegisters {
     cpl: cpu.cpl,
     halted: cpu.i32[S.HALTED >> 2] !== 0,
     smm: false,
-    a20: true,
+    a20: cpu.bus.a20(),
     interruptShadow: cpu.i32[S.SHADOW >> 2] !== 0,
     es: segment(S.ES),
     cs: segment(S.CS),

@@ -187,6 +187,9 @@ export class VcpuBus implements CpuBus {
       return sent;
     });
   }
+  a20(): boolean {
+    return this.#machine.a20Enabled;
+  }
   relax(): void {
     if (this.count === 1) return;
     // An interrupt ends the nap; otherwise it is as short as the host can make it.

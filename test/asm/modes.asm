@@ -417,3 +417,39 @@ fault:
 ;; HLT of the user is #GP
 ; { "mode": 32, "cpl": 3, "expect": { "exception": "#GP" } }
     hlt
+
+;; ARPL that changes nothing does not write: a segment that is read only will do
+; { "mode": 32, "d": { "0x20000": "0xfff3" }, "expect": { "flags": "", "undefined": "CF PF AF SF OF", "d": { "0x20000": "0xfff3" } } }
+    lgdt [gdtr]
+    mov ax, 0x18
+    mov ds, ax
+    mov ebx, 2
+    xor eax, eax
+    arpl [0x20000], bx
+    END
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xc
+    desc 0, 0xfffff, 0x93, 0xc
+    desc 0, 0xfffff, 0x91, 0xc
+gdtr:
+    dw gdtr - gdt - 1
+    dd gdt
+
+;; ARPL that changes the selector is #GP there
+; { "mode": 32, "d": { "0x20000": "0xfff0" }, "expect": { "exception": "#GP", "at": "fault" } }
+    lgdt [gdtr]
+    mov ax, 0x18
+    mov ds, ax
+    mov ebx, 2
+fault:
+    arpl [0x20000], bx
+    END
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xc
+    desc 0, 0xfffff, 0x93, 0xc
+    desc 0, 0xfffff, 0x91, 0xc
+gdtr:
+    dw gdtr - gdt - 1
+    dd gdt

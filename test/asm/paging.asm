@@ -310,3 +310,15 @@ fault:
     xor ecx, ecx
     xor edx, edx
     END
+
+;; a walk that ends in a fault leaves the accessed bits of upper entries alone; one that succeeds sets them
+; { "mode": 64, "deliver": false, "q": { "0x3010": "0x5003", "0x5000": 0, "0x5008": "0x401003" },
+;   "expect": { "exception": "#PF", "at": "fault", "q": { "0x3010": "0x5003", "0x5008": "0x401003" } } }
+fault:
+    mov eax, [0x400000]
+    END
+
+;; the accessed bits of a walk that succeeds
+; { "mode": 64, "q": { "0x3010": "0x5003", "0x5008": "0x401003" }, "expect": { "q": { "0x3010": "0x5023", "0x5008": "0x401023" } } }
+    mov eax, [0x401000]
+    END

@@ -10,6 +10,10 @@ import { startVm, type Vm, withoutGuest } from './harness.ts';
 import { initrdWith } from './modules.ts';
 
 const MIB = 1 << 20;
+const IDE_MODULES = [
+  ...['scsi_common', 'scsi_mod', 'libata', 'ata_piix', 'crc-t10dif', 'crct10dif_common', 'crct10dif_generic'],
+  ...['crc64', 'crc64-rocksoft', 't10-pi', 'sd_mod', 'cdrom', 'sr_mod'],
+];
 const qemuImg = spawnSync('qemu-img', ['--version']).status === 0;
 const skip = withoutGuest() || (!qemuImg && 'there is no qemu-img here');
 
@@ -160,10 +164,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
 test('media change under a guest; a snapshot of a 512 MiB machine with an IDE disk and a CD drive', { skip }, async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'vivarium-media-'));
   context.after(() => rmSync(folder, { recursive: true, force: true }));
-  const initrd = initrdWith(
-    ['scsi_common', 'scsi_mod', 'libata', 'ata_piix', 'crc-t10dif', 't10-pi', 'sd_mod', 'cdrom', 'sr_mod'],
-    folder,
-  );
+  const initrd = initrdWith(IDE_MODULES, folder);
   if (initrd === undefined) return context.skip('the modules cannot be fetched here');
   const file = (name: string): string => join(folder, name);
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', file('h.qcow2'), '32M']);
@@ -180,10 +181,7 @@ test('media change under a guest; a snapshot of a 512 MiB machine with an IDE di
     },
   });
   await vm.shell();
-  await vm.command(
-    'for m in scsi_common scsi_mod libata ata_piix crc-t10dif t10-pi sd_mod cdrom sr_mod; do insmod /more/$m.ko; done 2>/dev/null; sleep 4',
-    90,
-  );
+  await vm.command(`for m in ${IDE_MODULES.join(' ')}; do insmod /more/$m.ko; done 2>/dev/null; sleep 4`, 90);
   const last = (text: string): string => text.trim().split('\n').at(-1) ?? '';
   const medium = async (): Promise<string> => last(await vm.command('dd if=/dev/sr0 bs=2048 count=1 2>/dev/null | head -c 12'));
   assert.equal(await medium(), 'first medium');

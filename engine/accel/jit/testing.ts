@@ -29,6 +29,7 @@ export class BareMachine {
   portIn: (port: number, size: number) => number = () => 0xffffffff;
   /** The vector that an interrupt request has. */
   acknowledge: () => number = () => -1;
+  a20 = true;
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
   /** `both`: hot code goes to the region tier, as in a machine; `region`: all code does, at once. */
@@ -66,6 +67,7 @@ export class BareMachine {
       writeTpr: () => {},
       kvmClock: () => {},
       kick: () => {},
+      a20: () => this.a20,
       sendIpis: () => 0,
       relax: () => {},
       tripleFault: () => {

@@ -37,3 +37,18 @@ test('an interrupt between a branch and its target leaves the branch as it is', 
   assert.equal(machine.register(1), 3n);
   assert.equal(machine.register(4), 0x80000n);
 });
+
+test('with address line 20 held low the second megabyte is the first', () => {
+  for (const on of [true, false]) {
+    const machine = new BareMachine('baseline');
+    machine.flat32();
+    machine.ram.write32(0x1234, 0x11111111);
+    machine.ram.write32(0x101234, 0x22222222);
+    machine.a20 = on;
+    // MOV EAX, [0x101234]; MOV dword [0x101238], 5; HLT, in an even megabyte
+    const code = Uint8Array.of(0xa1, 0x34, 0x12, 0x10, 0, 0xc7, 0x05, 0x38, 0x12, 0x10, 0, 5, 0, 0, 0, 0xf4);
+    machine.execute(code, 0x200000);
+    assert.equal(machine.register(0), on ? 0x22222222n : 0x11111111n);
+    assert.equal(machine.ram.read32(on ? 0x101238 : 0x1238), 5);
+  }
+});

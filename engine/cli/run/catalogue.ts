@@ -65,7 +65,7 @@ export type PropertyType = 'text' | 'drive' | 'chardev' | 'bool' | 'uint8' | 'ui
 export interface DeviceModel {
   readonly name: string;
   readonly aliases?: readonly string[];
-  readonly bus: 'ISA' | 'PCI' | 'virtio-serial-bus' | 'SCSI' | 'IDE' | 'floppy-bus';
+  readonly bus: 'ISA' | 'PCI' | 'virtio-serial-bus' | 'SCSI' | 'IDE';
   readonly category:
     | 'Controller/Bridge devices'
     | 'Storage devices'
@@ -196,13 +196,6 @@ export const deviceModels: readonly DeviceModel[] = [
     required: ['drive', 'serial'],
   },
   {
-    name: 'floppy',
-    bus: 'floppy-bus',
-    category: 'Storage devices',
-    description: 'a floppy drive of 1.44 MB',
-    properties: { ...storage, unit: { type: 'uint32', help: 'drive 0 or 1' } },
-  },
-  {
     name: 'isa-serial',
     bus: 'ISA',
     category: 'Serial devices',
@@ -294,7 +287,6 @@ export const busProperties: Readonly<Record<DeviceModel['bus'], readonly string[
   'virtio-serial-bus': ['id', 'bus'],
   SCSI: ['id', 'bus'],
   IDE: ['id', 'bus'],
-  'floppy-bus': ['id', 'bus'],
 };
 
 /** Names of devices that QEMU users know, by kind, for a message that says what is missing. */
@@ -302,7 +294,7 @@ export function unavailableKind(name: string): string | undefined {
   const kinds: readonly (readonly [RegExp, string])[] = [
     [/^(usb-storage|usb-uas|usb-bot|sd-card|sdhci)/, 'USB and SD storage'],
     [
-      /^(scsi-|ide-|nvme|isa-fdc|isa-ide|piix|sysbus-|lsi|megasas|mptsas|pvscsi|am53c974|dc390|vhost-user-|vhost-scsi)/,
+      /^(scsi-|ide-|nvme|floppy|isa-fdc|isa-ide|piix|sysbus-|lsi|megasas|mptsas|pvscsi|am53c974|dc390|vhost-user-|vhost-scsi)/,
       'such disk controllers',
     ],
     [/^(virtio-net|e1000|rtl8139|ne2k|pcnet|vmxnet3|usb-net|i8255|igb|tulip)/, 'network cards'],

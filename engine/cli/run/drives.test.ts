@@ -37,11 +37,10 @@ describe('-drive', () => {
       ['ide0-hd0', 'ide', 0, 'disk.img'],
       ['ide1-cd0', 'ide', 2, 'a.iso'],
     ]);
-    assert.deepEqual(places('-hdb b -drive file=c -drive file=v,if=virtio,id=x -fda f -drive file=n,if=none'), [
+    assert.deepEqual(places('-hdb b -drive file=c -drive file=v,if=virtio,id=x -drive file=n,if=none'), [
       ['ide0-hd1', 'ide', 1, 'b'],
       ['ide0-hd0', 'ide', 0, 'c'],
       ['x', 'virtio', 0, 'v'],
-      ['floppy0', 'floppy', 0, 'f'],
       ['none0', 'none', undefined, 'n'],
     ]);
     assert.deepEqual(places('-M q35 -hda a -cdrom b -drive file=c'), [
@@ -54,6 +53,8 @@ describe('-drive', () => {
     fails('-drive file=a,index=4', /Too many IDE buses/);
     fails('-hda a -hdb b -cdrom c -hdd d -drive file=e', /no IDE place left/);
     fails('-drive file=a,id=x -drive file=b,id=x', /Duplicate ID 'x'/);
+    fails('-fda f', /floppy drives/);
+    fails('-drive file=f,if=floppy', /floppy drives are not in this version/);
     fails('-drive if=virtio', /Parameter 'file' is missing/);
     assert.equal(parse('-drive media=cdrom').drives[0].file, '');
   });

@@ -157,6 +157,7 @@ export function addDrive(
     throw keys.error("'backing' is not in this version: the image names its backing file");
   fileKeys(keys);
   keys.finish();
+  if (type === 'floppy') throw keys.error('floppy drives are not in this version');
   if (type === 'pflash') {
     if (file === '') throw keys.error("Parameter 'file' is missing");
     if (format !== 'raw' && format !== 'auto') throw keys.error(`flash is kept in raw images, not in ${format} ones`);
@@ -167,13 +168,13 @@ export function addDrive(
     return;
   }
   const cdrom = media === 'cdrom';
-  if (file === '' && !cdrom && type !== 'floppy' && type !== 'none') throw keys.error("Parameter 'file' is missing");
+  if (file === '' && !cdrom && type !== 'none') throw keys.error("Parameter 'file' is missing");
   draft.drives.push({
     option: `${option} ${value}`,
     id: id ?? '',
     file,
     format,
-    media: type === 'floppy' ? 'floppy' : media,
+    media,
     interface: type,
     index,
     readOnly: readOnly || cdrom,
@@ -200,7 +201,7 @@ export function settleDrives(draft: DriveDraft, all: { readonly snapshot: boolea
     const units = drive.interface === 'ide' ? all.ideUnits : 1;
     const where = `bus=${Math.floor(drive.index / units)}, unit=${drive.index % units} (index=${drive.index})`;
     if (taken.has(key)) throw new OptionError(`${drive.option}: drive with ${where} exists`);
-    const limit = drive.interface === 'ide' ? (all.ideUnits === 2 ? 4 : 6) : drive.interface === 'floppy' ? 2 : 256;
+    const limit = drive.interface === 'ide' ? (all.ideUnits === 2 ? 4 : 6) : 256;
     if (drive.index >= limit)
       throw new OptionError(`${drive.option}: Too many ${drive.interface.toUpperCase()} buses defined (${where})`);
     taken.add(key);
@@ -215,7 +216,6 @@ export function settleDrives(draft: DriveDraft, all: { readonly snapshot: boolea
       taken.add(`${drive.interface}:${index}`);
       if (drive.interface === 'ide' && index >= (all.ideUnits === 2 ? 4 : 6))
         throw new OptionError(`${drive.option}: this machine has no IDE place left; if=virtio has room`);
-      if (drive.interface === 'floppy' && index > 1) throw new OptionError(`${drive.option}: a machine has two floppy drives`);
     }
     if (id === '') id = defaultId(drive, index ?? unplaced++, all.ideUnits);
     if (ids.has(id)) throw new OptionError(`${drive.option}: Duplicate ID '${id}' for drive`);
@@ -224,7 +224,7 @@ export function settleDrives(draft: DriveDraft, all: { readonly snapshot: boolea
   });
 }
 
-/** As QEMU names drives: `ide1-cd0`, `virtio0`, `floppy0`. */
+/** As QEMU names drives: `ide1-cd0`, `virtio0`. */
 function defaultId({ interface: type, media }: DriveOptions, index: number, ideUnits: number): string {
   const kind = media === 'cdrom' ? '-cd' : '-hd';
   if (type === 'ide') return `ide${Math.floor(index / ideUnits)}${kind}${index % ideUnits}`;
@@ -394,13 +394,13 @@ export function connectDrives(draft: StorageDraft): void {
     const name = `-device ${model}${id === undefined ? '' : `,id=${id}`}`;
     let wanted = properties.drive;
     if (wanted === undefined) {
-      if (!isCd && model !== 'floppy') return device;
+      if (!isCd) return device;
       // A drive without a medium.
       wanted = id ?? `empty${empty++}`;
       while (draft.drives.some((drive) => drive.id === wanted)) wanted = `empty${empty++}`;
       draft.drives.push({
-        ...{ option: name, id: String(wanted), file: '', format: 'auto', media: isCd ? 'cdrom' : 'floppy', interface: 'none' },
-        ...{ readOnly: isCd, snapshot: false, cache: 'writeback', discard: 'ignore' },
+        ...{ option: name, id: String(wanted), file: '', format: 'auto', media: 'cdrom', interface: 'none' },
+        ...{ readOnly: true, snapshot: false, cache: 'writeback', discard: 'ignore' },
       });
     }
     const drive = String(wanted);
@@ -418,9 +418,8 @@ export function connectDrives(draft: StorageDraft): void {
       );
     if (users.has(drive)) throw new OptionError(`${option}: Drive '${drive}' is already in use by another block device`);
     users.set(drive, option);
-    if (found.file === '' && !isCd && model !== 'floppy')
-      throw new OptionError(`${option}: Device needs media, but drive is empty`);
-    const changed = withProperties(found, properties, option, isCd, model === 'floppy');
+    if (found.file === '' && !isCd) throw new OptionError(`${option}: Device needs media, but drive is empty`);
+    const changed = withProperties(found, properties, option, isCd);
     draft.drives = draft.drives.map((each) => (each === found ? changed : each));
     return { ...device, properties: { ...properties, drive } };
   });
@@ -431,7 +430,6 @@ function withProperties(
   properties: DeviceOptions['properties'],
   option: string,
   isCd: boolean,
-  isFloppy: boolean,
 ): DriveOptions {
   const action = <const K extends keyof typeof errorActions>(key: K): (typeof errorActions)[K][number] | undefined => {
     const value = properties[key];
@@ -452,7 +450,7 @@ function withProperties(
   const { bootindex, serial } = properties;
   return {
     ...drive,
-    media: isCd ? 'cdrom' : isFloppy ? 'floppy' : 'disk',
+    media: isCd ? 'cdrom' : 'disk',
     readOnly: drive.readOnly || isCd,
     snapshot: drive.snapshot && !isCd && !drive.readOnly,
     ...(bootindex === undefined ? {} : { bootIndex: Number(bootindex) }),

@@ -349,7 +349,7 @@ export const offered: readonly OptionRow[] = [
     draft.nodefaults = true;
   }),
   row(standard, 'no-user-config', undefined, 'accepted: there are no such files', () => {}),
-  row(disks, 'drive', '[file=file][,if=type][,media=disk|cdrom][,...]', 'a disk, CD, floppy or firmware flash', (draft, value) =>
+  row(disks, 'drive', '[file=file][,if=type][,media=disk|cdrom][,...]', 'a disk, CD or firmware flash', (draft, value) =>
     addDrive(draft, '-drive', value),
   ),
   row(
@@ -366,11 +366,6 @@ export const offered: readonly OptionRow[] = [
   ),
   row(disks, 'cdrom', 'file', 'the same as -drive index=2,media=cdrom,file=...', (draft, value) =>
     addDrive(draft, '-cdrom', fileWord(value), { index: 2, media: 'cdrom' }),
-  ),
-  ...['fda', 'fdb'].map((name, index) =>
-    row(disks, name, 'file', `the same as -drive if=floppy,index=${index},file=...`, (draft, value) =>
-      addDrive(draft, `-${name}`, fileWord(value), { index, if: 'floppy' }),
-    ),
   ),
   row(disks, 'pflash', 'file', 'the same as -drive if=pflash,format=raw,file=...', (draft, value) =>
     addDrive(draft, '-pflash', fileWord(value), { if: 'pflash' }),
@@ -544,6 +539,7 @@ function gdbAddress(value: string): SocketAddress | undefined {
 
 /** Options of QEMU that this version has not: what is missing, and whether an argument follows (`=`). */
 const missing: Readonly<Record<string, string>> = {
+  'floppy drives': 'fda= fdb=',
   'shared folders, SD cards and iSCSI': 'mtdblock= sd= iscsi= fsdev= virtfs= no-fd-bootchk win2k-hack',
   networks: 'netdev= smb= tftp= bootp= redir=',
   USB: 'usb usbdevice=',

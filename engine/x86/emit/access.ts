@@ -7,7 +7,7 @@ import { areaBytes } from '../fpu/xsave.ts';
 
 /** Rows whose first operand, memory, is only read. */
 const READ_ONLY =
-  /^(CMP|TEST|PUSH_E|JMP_E|CALL_E|MUL|IMUL1|I?DIV|BT|NOP|LMSW|LLDT|LTR|VERR|VERW|V?LDMXCSR|LGDT|LIDT|FXRSTOR|XRSTORS?|INVLPG|CLFLUSH|CALL_FAR_M|JMP_FAR_M|CMPS|LEA)$/;
+  /^(ARPL|CMP|TEST|PUSH_E|JMP_E|CALL_E|MUL|IMUL1|I?DIV|BT|NOP|LMSW|LLDT|LTR|VERR|VERW|V?LDMXCSR|LGDT|LIDT|FXRSTOR|XRSTORS?|INVLPG|CLFLUSH|CALL_FAR_M|JMP_FAR_M|CMPS|LEA)$/;
 /** Memory images by name. */
 const IMAGES: Readonly<Record<string, number>> = { FXSAVE: 512, FXRSTOR: 512, INVPCID: 16 };
 

@@ -263,7 +263,11 @@ export const moves: Record<string, Emitter> = {
     const old = i.read(0);
     const lower = b.ltU(b.and(old, b.i32(3)), source);
     // Written only where it changes.
-    b.if(lower, () => i.write(0, b.or(b.and(old, b.i32(~3)), source)));
+    b.if(lower, () => {
+      // Only then does it matter whether the segment may be written.
+      if (i.isMemory(0)) b.leave('check_writable', b.field('segment'));
+      i.write(0, b.or(b.and(old, b.i32(~3)), source));
+    });
     b.putFlags(b.or(b.and(b.allFlags(), b.i32(~0x40)), b.shl(lower, b.i32(6))));
   },
   MOVS: string('MOVS', 0),

@@ -34,6 +34,8 @@ export interface CpuBus {
   kick(apicId: number): void;
   /** Sends the interrupt of an ICR value to the APIC ids `first + n` for each bit n of the two words; gives how many there were. */
   sendIpis(low: number, high: number, first: number, icr: number): number;
+  /** Whether address line 20 is let through (the AT's gate). */
+  a20(): boolean;
   /** The vCPU spins: another may need the host's core. */
   relax(): void;
   /** A triple fault, or another end of the machine. */

@@ -21,7 +21,7 @@ import { Strings } from './strings.ts';
 import { Transfers } from './transfers.ts';
 
 /** PAUSEs after which the host's core is offered to others; a power of two. */
-const RELAX_AFTER = 512;
+const RELAX_AFTER = 4096;
 /** KVM's hypercalls and their errors. */
 const HYPERCALL = { KICK_CPU: 5, SEND_IPI: 10, EPERM: 1, ENOSYS: 1000 } as const;
 
@@ -481,6 +481,9 @@ export class System {
       lgdt: on((_record, low, high, size) => this.#tableLoad(S.GDTR, low, high, size)),
       lidt: on((_record, low, high, size) => this.#tableLoad(S.IDTR, low, high, size)),
       check_umip: on(() => this.#umip()),
+      check_writable: on((_record, slot) => {
+        if (slot !== S.ZERO && (cpu.i32[(slot + S.SEG_ACCESS) >> 2] & 2) === 0) raise(slot === S.segment(S.SS) ? 12 : 13, 0);
+      }),
       check_protected: on(() => this.#requireProtected()),
       lmsw: sync(
         privileged((_record, value) => {

@@ -37,6 +37,8 @@ export class Paging {
   #pageBits = 12;
   #physical = 0;
   #faultCode = 0;
+  /** Upper entries of a walk that have no accessed bit yet. */
+  readonly #upper = new Float64Array(4);
   /** Whether accesses to the page of an address must be seen; set by the debug unit. */
   watches: (address: number) => boolean = () => false;
 
@@ -54,7 +56,7 @@ export class Paging {
     const cr0 = cpu.cr0;
     if (cr0 >= 0) {
       // CR0.PG is the sign bit.
-      this.#physical = address >>> 0;
+      this.#physical = this.#gated(address >>> 0);
       this.#writable = true;
       this.#user = true;
       this.#dirty = true;
@@ -76,6 +78,8 @@ export class Paging {
     let entryLow = 0;
     let entryHigh = 0;
     let pageBits = 12;
+    // Upper entries are marked accessed when the walk has succeeded: a fault leaves them as they are.
+    let upper = 0;
     const memory = cpu.memory;
     const missing = (code: number): false => {
       this.#faultCode = base | fetchBit | code;
@@ -94,7 +98,7 @@ export class Paging {
         pageBits = 22;
         if ((entryLow & (1 << 21)) !== 0) return missing(PF.P | PF.RSVD);
       } else {
-        this.#setBits(entryAt, entryLow, PTE.A);
+        if ((entryLow & PTE.A) === 0) this.#upper[upper++] = entryAt;
         entryAt = ((entryLow & 0xfffff000) >>> 0) + ((low >>> 12) & 0x3ff) * 4;
         entryLow = memory.read32(entryAt) | 0;
         if ((entryLow & PTE.P) === 0) return missing(0);
@@ -143,7 +147,7 @@ export class Paging {
           if ((entryLow & ((1 << pageBits) - 1) & ~0x1fff) !== 0) return missing(PF.P | PF.RSVD);
           break;
         }
-        if ((entryLow & PTE.A) === 0) this.#setBits(entryAt, entryLow, PTE.A);
+        if ((entryLow & PTE.A) === 0) this.#upper[upper++] = entryAt;
         table = ((entryLow & 0xfffff000) >>> 0) + (entryHigh & 0xfffff) * 4294967296;
         level--;
       }
@@ -163,6 +167,7 @@ export class Paging {
     if (execute && noExecute) allowed = false;
     if (!allowed) return missing(PF.P);
 
+    while (upper > 0) this.#setBits(this.#upper[--upper], 0, PTE.A);
     const wanted = write ? PTE.A | PTE.D : PTE.A;
     if ((entryLow & wanted) !== wanted) this.#setBits(entryAt, entryLow, wanted);
     this.#writable = writable || (!user && (cr0 & CR0.WP) === 0);
@@ -179,7 +184,14 @@ export class Paging {
       const mask = pageBits === 30 ? 0x3fffffff : pageBits === 21 ? 0x1fffff : 0xfff;
       this.#physical = ((entryLow & ~mask) >>> 0) + (entryHigh & 0xfffff) * 4294967296 + (low & mask);
     }
+    this.#physical = this.#gated(this.#physical);
     return true;
+  }
+
+  /** A physical address as it leaves the processor: without bit 20 where the gate is shut. */
+  #gated(physical: number): number {
+    if (this.#cpu.bus.a20()) return physical;
+    return Math.floor(physical / 0x100000) % 2 === 1 ? physical - 0x100000 : physical;
   }
 
   /** Set while an explicit supervisor access may reach user pages in spite of SMAP. */
