@@ -70,3 +70,50 @@ test('SeaBIOS starts a virtio disk', {
   assert.equal(await vm.exit(100), 37, vm.complaints);
   assert.match(vm.output, /the boot sector\nthe second sector\n/);
 });
+
+const CONTROLLERS: Readonly<Record<string, (drive: string) => readonly string[]>> = {
+  ide: (drive) => ['-drive', drive],
+  ahci: (drive) => ['-M', 'q35', '-drive', drive],
+  scsi: (drive) => ['-drive', `${drive},if=scsi`],
+  nvme: (drive) => ['-drive', `${drive},if=none,id=d`, '-device', 'nvme,drive=d,serial=1,bootindex=0'],
+};
+
+for (const [name, place] of Object.entries(CONTROLLERS))
+  test(`SeaBIOS starts a disk: ${name}`, {
+    skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
+  }, async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
+    context.after(() => rmSync(folder, { recursive: true, force: true }));
+    const file = join(folder, 'disk.img');
+    writeFileSync(file, bootDisk());
+    const more = [...place(`file=${file},format=raw`), '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'];
+    const vm = startVm(context, { kernel: false, memory: 64, more });
+    assert.equal(await vm.exit(200), 37, vm.complaints);
+    assert.match(vm.output, /the boot sector\nthe second sector\n/);
+  });
+
+const OVMF = '/usr/share/OVMF';
+
+test('OVMF: its shell on q35, and variables that are kept', {
+  skip: existsSync(`${OVMF}/OVMF_CODE_4M.fd`) ? false : 'the package ovmf is not installed',
+}, async (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const variables = join(folder, 'vars.fd');
+  const fresh = readFileSync(`${OVMF}/OVMF_VARS_4M.fd`);
+  writeFileSync(variables, fresh);
+  const vm = startVm(context, {
+    ...{ kernel: false, memory: 256 },
+    more: [
+      ...['-M', 'q35', '-drive', `if=pflash,format=raw,readonly=on,file=${OVMF}/OVMF_CODE_4M.fd`],
+      ...['-drive', `if=pflash,format=raw,file=${variables}`],
+    ],
+  });
+  await vm.waitFor('UEFI Interactive Shell', 300);
+  await vm.waitFor('Shell>', 120);
+  vm.type('reset -s\r');
+  assert.equal(await vm.exit(120), 0, vm.complaints);
+  const kept = readFileSync(variables);
+  assert.equal(kept.length, fresh.length);
+  assert.ok(!kept.equals(fresh), 'the boot options are in the file');
+});

@@ -1,0 +1,44 @@
+/** Reads the text of a screenshot of VGA's text mode: 80 by 25 cells of 9 by 16 dots in the font of the VGA BIOS. */
+import { existsSync, readFileSync } from 'node:fs';
+import { extractFont8x16 } from '../../engine/devices/vga-font.ts';
+import type { Image } from './png.ts';
+
+const VGA_BIOS = '/usr/share/seabios/vgabios-stdvga.bin';
+const COLUMNS = 80;
+const ROWS = 25;
+
+/** Codes by the dots of their glyph. */
+function glyphs(): Map<string, number> {
+  const font = existsSync(VGA_BIOS) ? extractFont8x16(readFileSync(VGA_BIOS)) : undefined;
+  const found = new Map<string, number>();
+  if (font !== undefined)
+    for (let code = 255; code >= 32; code--) found.set(font.subarray(code * 16, code * 16 + 16).join(), code);
+  return found;
+}
+const known = glyphs();
+
+/** The lines of the screen; what is no character of ASCII is a blank. Undefined: no text mode of that size. */
+export function screenText({ width, height, rgb }: Image): string | undefined {
+  if (width !== COLUMNS * 9 || height !== ROWS * 16) return undefined;
+  const lines: string[] = [];
+  for (let row = 0; row < ROWS; row++) {
+    let line = '';
+    for (let column = 0; column < COLUMNS; column++) {
+      const color = (x: number, y: number): number => {
+        const at = ((row * 16 + y) * width + column * 9 + x) * 3;
+        return (rgb[at] << 16) | (rgb[at + 1] << 8) | rgb[at + 2];
+      };
+      // The ninth dot is background for all characters of ASCII.
+      const background = color(8, 0);
+      const dots = Array.from({ length: 16 }, (_, y) => {
+        let bits = 0;
+        for (let x = 0; x < 8; x++) bits = (bits << 1) | (color(x, y) === background ? 0 : 1);
+        return bits;
+      });
+      const code = known.get(dots.join()) ?? 32;
+      line += code < 127 ? String.fromCharCode(code) : ' ';
+    }
+    lines.push(line.trimEnd());
+  }
+  return lines.join('\n');
+}
