@@ -56,7 +56,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
       ],
     },
   });
-  await vm.shell();
+  await vm.shell(300);
   await vm.command('insmod /more/virtio_blk.ko; sleep 1');
   const put = (disk: string, text: string, at: number): Promise<string> =>
     vm.command(`printf ${text} | dd of=/dev/vd${disk} bs=4096 seek=${at} conv=sync,notrunc,fsync 2>/dev/null; sync`);
@@ -181,7 +181,10 @@ test('media change under a guest; a snapshot of a 512 MiB machine with an IDE di
     },
   });
   await vm.shell();
-  await vm.command(`for m in ${IDE_MODULES.join(' ')}; do insmod /more/$m.ko; done 2>/dev/null; sleep 4`, 90);
+  await vm.command(
+    `for pass in 1 2 3; do for m in ${IDE_MODULES.join(' ')}; do insmod /more/$m.ko; done; done 2>/dev/null; sleep 4; ls /sys/block/sda`,
+    90,
+  );
   const last = (text: string): string => text.trim().split('\n').at(-1) ?? '';
   const medium = async (): Promise<string> => last(await vm.command('dd if=/dev/sr0 bs=2048 count=1 2>/dev/null | head -c 12'));
   assert.equal(await medium(), 'first medium');
