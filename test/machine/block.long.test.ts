@@ -180,7 +180,7 @@ test('media change under a guest; a snapshot of a 512 MiB machine with an IDE di
       ],
     },
   });
-  await vm.shell();
+  await vm.shell(300);
   await vm.command(
     `for pass in 1 2 3; do for m in ${IDE_MODULES.join(' ')}; do insmod /more/$m.ko; done; done 2>/dev/null; sleep 4; ls /sys/block/sda`,
     90,
