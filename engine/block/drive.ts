@@ -12,7 +12,7 @@
 import { type DriveJob, type JobPlan, startJob } from './drive-jobs.ts';
 import { BlockError } from './errors.ts';
 import type { BlockFile, BlockHost, OpenFileOptions } from './file.ts';
-import { FilterNode, type MirrorNode, ReadOnlyFilter, WriteThroughNode } from './filters.ts';
+import { FilterNode, type MirrorNode, ReadOnlyFilter, WriteThroughNode, ZeroDetection } from './filters.ts';
 import { Limits, type LimitValues } from './limits.ts';
 import type { BlockNode } from './node.ts';
 import { type OpenImageOptions, openImage, probeFormat } from './open.ts';
@@ -28,6 +28,8 @@ export interface DriveOptions {
   readonly cache: NonNullable<OpenFileOptions['cache']>;
   /** Discards reach the file; else they have no effect. */
   readonly unmap: boolean;
+  /** Zeros that the guest writes take no storage (`on`), or give back what there was (`unmap`). */
+  readonly detectZeroes?: 'off' | 'on' | 'unmap';
   /** What block commands call the topmost image. */
   readonly nodeName: string;
   /** Use this as the backing file, whatever the image says. */
@@ -203,6 +205,8 @@ export class Drive {
     if (options.readOnly) node = new ReadOnlyFilter(node);
     else {
       if (!options.unmap) node = new KeepNode(node);
+      if (options.detectZeroes === 'on' || options.detectZeroes === 'unmap')
+        node = new ZeroDetection(node, options.detectZeroes === 'unmap');
       if (options.cache === 'writethrough') node = new WriteThroughNode(node);
     }
     this.disk.node = node;

@@ -1,5 +1,5 @@
 import { BlockError } from './errors.ts';
-import type { BlockNode, BlockRun } from './node.ts';
+import { type BlockNode, type BlockRun, isZero } from './node.ts';
 
 /** A node in front of another; changes nothing by itself. The base of filters. */
 export class FilterNode implements BlockNode {
@@ -85,6 +85,19 @@ export class ReadOnlyFilter extends FilterNode {
     this.refuse();
   }
   override flush(): void {}
+}
+
+/** Zeros that are written become zeros without storage; with `unmap`, storage that was there goes too. QEMU's `detect-zeroes`. */
+export class ZeroDetection extends FilterNode {
+  private readonly unmap: boolean;
+  constructor(inner: BlockNode, unmap: boolean) {
+    super(inner);
+    this.unmap = unmap;
+  }
+  override write(offset: number, buf: Uint8Array): void {
+    if (buf.length > 0 && isZero(buf)) this.inner.writeZeroes(offset, buf.length, this.unmap);
+    else this.inner.write(offset, buf);
+  }
 }
 
 /**

@@ -19,6 +19,7 @@ export function driveOptions(config: DriveConfig): DriveOptions {
     readOnly: config.readOnly,
     cache: config.cache,
     unmap: config.discard === 'unmap',
+    detectZeroes: config.detectZeroes,
     nodeName: nodeNameOf(config),
   };
 }
