@@ -3,7 +3,7 @@
  * as root and with the network, into .cache/guests; tests put overlays on it.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './harness.ts';
 
@@ -37,6 +37,9 @@ export function debianRoot(): { readonly image: string } | { readonly reason: st
     execFileSync('chroot', [system, 'chpasswd'], { input: 'root:root\n' });
     writeFileSync(join(system, 'etc/hostname'), 'vivarium\n');
     writeFileSync(join(system, 'etc/fstab'), 'LABEL=DEBROOT / ext4 defaults,errors=remount-ro 0 1\n');
+    // A busy host makes the guest slow: no unit is to give up before the test does.
+    mkdirSync(join(system, 'etc/systemd/system.conf.d'), { recursive: true });
+    writeFileSync(join(system, 'etc/systemd/system.conf.d/patience.conf'), '[Manager]\nDefaultTimeoutStartSec=1800s\n');
     const raw = join(work, 'disk.raw');
     writeFileSync(raw, '');
     truncateSync(raw, 1800 << 20);
@@ -63,7 +66,7 @@ terminal_output serial console
 set timeout=1
 menuentry "Debian" {
   search --no-floppy --label --set=root DEBROOT
-  linux /boot/${kernel} root=LABEL=DEBROOT ro console=tty0 console=ttyS0,115200
+  linux /boot/${kernel} root=LABEL=DEBROOT ro console=tty0 console=ttyS0,115200 quiet
   initrd /boot/${initrd}
 }
 `,

@@ -42,7 +42,7 @@ for (const bus of chosen)
     await vm.waitFor('~# ', PATIENCE);
     vm.type('PS1="ready> "; stty -echo\n');
     await vm.waitFor('ready> ', 120);
-    await vm.waitFor('ready> ', 120).catch(() => {});
+    await vm.waitFor('ready> ', 120);
     const command = async (line: string): Promise<string> => {
       vm.skip();
       vm.type(`${line}\n`);
