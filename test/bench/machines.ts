@@ -2,7 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Cpuid, cpuFeatures } from '../../engine/x86/system/cpuid.ts';
+import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
 
 export const root = join(import.meta.dirname, '../..');
 export const guestFolder = join(root, '.cache', 'guests', 'debian-amd64');
