@@ -25,6 +25,7 @@ export function memoryAccess(decoder: Decoder): { bytes: number; write: 0 | 1 } 
   const letter = row.operands[index]?.size ?? '';
   if (letter !== 'a') return { bytes: Math.max(8, operandBits(letter, size, wide)) / 8, write };
   // What is at an address alone the instruction looks at by itself, but for images of a known size.
+  if (mnemonic === 'CMPXCHG8B') return { bytes: size === 64 ? 16 : 8, write };
   return { bytes: IMAGES[mnemonic] ?? (/^X(SAVE|RSTOR)/.test(mnemonic) ? areaBytes(0) : 1), write };
 }
 

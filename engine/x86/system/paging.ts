@@ -455,9 +455,11 @@ export class Paging {
   // --- slow paths of translated code ------------------------------------------------------------------------------
 
   /** Finds one address for an access of translated code; false: EXCEPTION is set. */
-  #resolve(address: number, low: number, high: number, write: boolean): boolean {
+  #resolve(address: number, low: number, high: number, write: boolean, bytes = 1): boolean {
     const cpu = this.#cpu;
-    if (cpu.is64 && !isCanonical(low, high)) {
+    // Its last byte too: the lower half's end is looked at before any page.
+    const ends = high === 0x7fff && (low >>> 0) + bytes > 0x100000000;
+    if (cpu.is64 && (ends || !isCanonical(low, high))) {
       cpu.i32[S.EXCEPTION >> 2] = 13;
       cpu.i32[S.EXCEPTION_CODE >> 2] = 0;
       return false;
@@ -539,7 +541,7 @@ export class Paging {
   /** Reads across pages or from a device, or refills the TLB. Gives a host address, or 0 with EXCEPTION set. */
   slowLoad(low: number, high: number, bytes: number): number {
     const address = linear(low, high);
-    if (!this.#resolve(address, low, high, false)) return 0;
+    if (!this.#resolve(address, low, high, false, bytes)) return 0;
     if (this.#cpu.watching && !this.#seen(address, bytes, false)) return 0;
     const first = this.#physical;
     const room = 4096 - (low & 0xfff);
@@ -559,7 +561,7 @@ export class Paging {
   /** Prepares a write: a host address to store at, followed by `slowStoreEnd`; or 0 with EXCEPTION set. */
   slowStore(low: number, high: number, bytes: number, load = false, alone = false, atomic = false): number {
     const address = linear(low, high);
-    if (!this.#resolve(address, low, high, true)) return 0;
+    if (!this.#resolve(address, low, high, true, bytes)) return 0;
     const cpu = this.#cpu;
     if (cpu.watching && !((!load || this.#seen(address, bytes, false)) && this.#seen(address, bytes, true))) return 0;
     const first = this.#physical;

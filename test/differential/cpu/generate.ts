@@ -321,7 +321,8 @@ export class Generator {
     if (row.first?.kind === 'H' || row.operands.some(({ kind }) => kind === 'H' || kind === 'B'))
       vvvv = random.below(long || random.chance(0.1) ? 16 : 8);
     let extension = long && random.chance(0.6) ? random.below(8) : 0;
-    const short = row.map === 1 && w === 0 && (extension & 3) === 0 && random.chance(0.7);
+    // Outside 64-bit mode the two-byte prefix with its second bit clear would be LDS.
+    const short = (long || vvvv < 8) && row.map === 1 && w === 0 && (extension & 3) === 0 && random.chance(0.7);
     if (short) extension &= 4;
     const rex = extension | (w << 3);
     const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix ? 16 : 32;
