@@ -8,10 +8,12 @@ import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
 import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
-const FLAGS_AT = 0x200000;
-const RECORDS_AT = 0x300000;
+const VCPU_AT = 0x10000;
+/** After the vCPU's block, whatever its size is. */
+const FLAGS_AT = Math.ceil((VCPU_AT + S.VCPU_BYTES) / 0x100000) * 0x100000;
+const RECORDS_AT = FLAGS_AT + 0x100000;
 const RECORD_BYTES = 8 << 20;
-const RAM_AT = 0x1000000;
+const RAM_AT = RECORDS_AT + RECORD_BYTES;
 const PAGES = (RAM_AT + RAM) / 65536;
 
 const compiled = new Map<number, LinkedBaseline>();
@@ -78,7 +80,7 @@ export class BareMachine {
       lockBus: () => {},
       unlockBus: () => {},
     };
-    this.cpu = new Cpu(bus, this.ram, buffer, 0x10000);
+    this.cpu = new Cpu(bus, this.ram, buffer, VCPU_AT);
     const features = cpuFeatures('max');
     if (features === undefined) throw new Error('no model max');
     this.system = new System(this.cpu, new Cpuid({ ...features.config, cpus: 1 }));
