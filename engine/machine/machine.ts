@@ -333,6 +333,8 @@ export class Machine {
           number('iosize', 2),
           new DebugExit({
             exit: (status) => {
+              // The first write ends the machine; what the guest does until it stands counts no more.
+              if (this.control.debugExit !== 0) return;
               this.control.debugExit = status;
               this.request(Request.DEBUG_EXIT);
             },
