@@ -1,4 +1,5 @@
 /** `-device`, `-global` and `-cpu`: checked against the catalogue. */
+import { PHYSICAL_BITS } from '../../x86/system/cpuid.ts';
 import {
   busProperties,
   cpuFeatureName,
@@ -112,7 +113,13 @@ export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
   const features = changes
     .filter((change) => {
       const given = /^vendor=(.*)$/.exec(change);
-      if (given === null) return !/^(check|enforce)(=on|=off)?$/.test(change);
+      if (given === null) {
+        // An emulated CPU has physical addresses of one width, whatever the host's are.
+        const bits = /^phys-bits=(.*)$/.exec(change)?.[1];
+        if (bits !== undefined && Number(bits) !== PHYSICAL_BITS)
+          throw new OptionError(`${option}: physical addresses have ${PHYSICAL_BITS} bits`);
+        return bits === undefined && !/^(check|enforce|host-phys-bits)(=on|=off)?$/.test(change);
+      }
       if (!/^[\x20-\x7e]{12}$/.test(given[1])) throw new OptionError(`${option}: a vendor has 12 characters`);
       vendor = given[1];
       return false;

@@ -224,6 +224,13 @@ describe('vivarium run', () => {
     fails('-machine pc,usb=on', /'usb=on' is not in this version/);
     fails('-machine pc,foo=on', /Property 'foo'/);
     fails('-machine accel=xen', /accelerator 'xen'/);
+    assert.deepEqual(parse('-cpu max,host-phys-bits,phys-bits=40,vendor=AuthenticAMD').cpu, {
+      model: 'max',
+      features: [],
+      vendor: 'AuthenticAMD',
+    });
+    fails('-cpu max,phys-bits=36', /physical addresses have 40 bits/);
+    fails('-cpu max,vendor=AMD', /a vendor has 12 characters/);
     fails('-cpu foo', /unable to find CPU model 'foo'/);
     fails('-cpu max,+avx512f', /CPU feature 'avx512f' is not in this version/);
     assert.deepEqual(parse('-cpu Haswell,+lzcnt,-sha-ni').cpu.features, [
