@@ -300,3 +300,43 @@ snapshotSuite(
   },
   (apic) => Array.from({ length: 0x40 }, (_, i) => apic.read(i * 16, 4)),
 );
+
+test('a one-shot count that ran out stays at zero when the mode becomes periodic', () => {
+  const { apics, clock } = machine(1);
+  const [apic] = apics;
+  apic.write(0x3e0, 4, 0xb);
+  apic.write(0x320, 4, 0x40);
+  apic.write(0x380, 4, 1000);
+  clock.advance(2000);
+  assert.equal(apic.read(0x390, 4), 0);
+  apic.write(0x320, 4, 0x40 | (1 << 17));
+  clock.advance(500);
+  assert.equal(apic.read(0x390, 4), 0);
+  apic.write(0x380, 4, 1000);
+  clock.advance(500);
+  assert.equal(apic.read(0x390, 4), 500);
+});
+
+test('xAPIC ids can be written, also to be the same; disabling the APIC or x2APIC mode brings the first id back', () => {
+  const { apics, bus } = machine(2);
+  const base = 0xfee00000;
+  apics[0].write(0x20, 4, 0x05000000);
+  apics[1].write(0x20, 4, 0x05000000);
+  assert.equal(bus.deliver(5, false, Delivery.fixed, 0x50, false), true);
+  assert.deepEqual([apics[0].acknowledge(), apics[1].acknowledge()], [0x50, 0x50]);
+  assert.ok(apics[1].writeMsr(MSR_APIC_BASE, base | 0xc00, 0));
+  assert.equal(apics[1].apicId, 1);
+  assert.ok(apics[0].writeMsr(MSR_APIC_BASE, base, 0));
+  assert.equal(apics[0].apicId, 0);
+});
+
+test('EOI broadcasts can be suppressed', () => {
+  const { apics, eois } = machine(1);
+  const [apic] = apics;
+  assert.equal((apic.read(0x30, 4) >>> 24) & 1, 1, 'the version says so');
+  apic.write(0xf0, 4, 0x11ff);
+  apic.accept(0x40, true, Delivery.fixed);
+  apic.acknowledge();
+  apic.eoi();
+  assert.deepEqual(eois, []);
+});

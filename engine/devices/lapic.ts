@@ -774,7 +774,10 @@ export class LocalApic implements IoHandler {
     // The BSP flag is not the guest's to change here.
     s.baseLow = ((low & ~BASE_BSP) | (s.baseLow & BASE_BSP)) >>> 0;
     s.baseHigh = high;
-    if (mode === 0 && old !== 0) this.#resetRegisters();
+    if (mode === 0 && old !== 0) {
+      s.id = this.#wires.apicId;
+      this.#resetRegisters();
+    }
     if (mode === (BASE_ENABLE | BASE_EXTD) && old === BASE_ENABLE) {
       s.id = this.#wires.apicId;
       s.ldr = this.#x2Logical();
