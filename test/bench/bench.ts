@@ -1,6 +1,7 @@
 /** The benchmarks' command line, once everything they need is here (`run.mjs`). */
 import { parseArgs } from 'node:util';
 import { benchBoot } from './boot.ts';
+import { benchDisk } from './disk.ts';
 import { benchGuest } from './guest.ts';
 import { benchLoops } from './loops.ts';
 import { endAll } from './machines.ts';
@@ -49,6 +50,7 @@ try {
   };
   if (positionals[0] === 'boot') await benchBoot(options);
   else if (positionals[0] === 'guest') await benchGuest(options);
+  else if (positionals[0] === 'disk') await benchDisk(options);
   else await benchLoops(options);
 } catch (error) {
   console.error(`bench: ${(error as Error).message}`);

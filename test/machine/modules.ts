@@ -1,11 +1,11 @@
 /** Kernel modules of the sample guest that its initial RAM disk does not have, as a second archive behind the first. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { cpioArchive } from '../../main/guests/cpio.ts';
-import { root } from './harness.ts';
 
+const root = resolve(import.meta.dirname, '../..');
 const cache = join(root, '.cache', 'guests');
 const folder = join(cache, 'debian-amd64');
 
