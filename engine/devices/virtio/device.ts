@@ -81,9 +81,41 @@ export function serveAll(transport: VirtioTransport, index: number, serve: (chai
   transport.signal(index);
 }
 
+/** Completions that wait for their interrupt at most, and for how long (ms), while more requests are at hand. */
+const BATCH_MAX = 16;
+const BATCH_MS = 0.5;
+
+/**
+ * One interrupt for several completions while an I/O thread has more to do: a guest with many requests under way is
+ * interrupted less often, one with a single request at once. The lock is held in all calls.
+ */
+export class SignalBatch {
+  readonly #transport: VirtioTransport;
+  readonly #index: number;
+  #owed = 0;
+  #since = 0;
+  constructor(transport: VirtioTransport, index: number) {
+    this.#transport = transport;
+    this.#index = index;
+  }
+
+  /** A chain was given back. */
+  given(): void {
+    const now = performance.now();
+    if (this.#owed++ === 0) this.#since = now;
+    if (this.#owed >= BATCH_MAX || now - this.#since >= BATCH_MS) this.send();
+  }
+
+  /** Sends what is owed. */
+  send(): void {
+    if (this.#owed > 0) this.#transport.signal(this.#index);
+    this.#owed = 0;
+  }
+}
+
 /**
  * What an I/O thread does with a queue: takes chains, carries each out without the lock, gives it back. The lock is held
- * once for each chain: to give the last back, interrupt, and take the next. `carryOut` returns the bytes it wrote and
+ * once for each chain: to give the last back and take the next; interrupts are put together, see `SignalBatch`. `carryOut` returns the bytes it wrote and
  * throws nothing but `PUT_BACK`: then the chain is taken anew later, and serving ends. Returns whether chains may be left because the `budget` of chains was used up.
  */
 export function serveOffThread(
@@ -97,20 +129,27 @@ export function serveOffThread(
   if (queue === undefined) return false;
   let done: Chain | undefined;
   let written = 0;
+  const batch = new SignalBatch(transport, index);
   for (let left = budget; ; left--) {
     const next: Chain | undefined = locked(() => {
       if (done !== undefined) {
         queue.push(done, written);
-        transport.signal(index);
+        batch.given();
         transport.ended();
       }
-      if (left <= 0) return undefined;
+      if (left <= 0) {
+        batch.send();
+        return undefined;
+      }
       let chain = queue.pop();
       if (chain === undefined) {
         queue.wantNotifications(true);
         chain = queue.pop(); // one may have come before the driver saw that
       }
-      if (chain === undefined) return undefined;
+      if (chain === undefined) {
+        batch.send();
+        return undefined;
+      }
       queue.wantNotifications(false);
       transport.began();
       return chain;
@@ -122,6 +161,7 @@ export function serveOffThread(
       if (problem !== PUT_BACK) throw problem;
       locked(() => {
         queue.unpop(next);
+        batch.send();
         transport.ended();
       });
       return false;

@@ -7,7 +7,7 @@
  */
 import { struct, u32, u32s, type View } from '../../memory/struct.ts';
 import type { Chain } from './chain.ts';
-import { type Doorbell, type Locked, serveAll, type VirtioDevice, type VirtioTransport } from './device.ts';
+import { type Doorbell, type Locked, SignalBatch, serveAll, type VirtioDevice, type VirtioTransport } from './device.ts';
 import { PUT_BACK } from './disk.ts';
 import { absentUnit, check, type ScsiData, type ScsiResult, type ScsiUnit, Sense } from './scsi-unit.ts';
 
@@ -226,21 +226,28 @@ export class VirtioScsi implements VirtioDevice {
     if (queue === undefined) return false;
     let done: Chain | undefined;
     let written = 0;
+    const batch = new SignalBatch(transport, index);
     for (let left = budget; ; left--) {
       const next: Chain | undefined = locked(() => {
         if (done !== undefined) {
           queue.push(done, written);
-          transport.signal(index);
+          batch.given();
           transport.ended();
           if (s.tasks > 0 && --s.tasks === 0 && s.controlWaits !== 0) this.#doorbell.ring(CONTROL);
         }
-        if (left <= 0 || s.controlWaits !== 0) return undefined;
+        if (left <= 0 || s.controlWaits !== 0) {
+          batch.send();
+          return undefined;
+        }
         let chain = queue.pop();
         if (chain === undefined) {
           queue.wantNotifications(true);
           chain = queue.pop(); // one may have come before the driver saw that
         }
-        if (chain === undefined) return undefined;
+        if (chain === undefined) {
+          batch.send();
+          return undefined;
+        }
         queue.wantNotifications(false);
         transport.began();
         s.tasks++;
@@ -253,6 +260,7 @@ export class VirtioScsi implements VirtioDevice {
         if (problem !== PUT_BACK) throw problem;
         locked(() => {
           queue.unpop(next);
+          batch.send();
           transport.ended();
           if (s.tasks > 0 && --s.tasks === 0 && s.controlWaits !== 0) this.#doorbell.ring(CONTROL);
         });
