@@ -53,7 +53,8 @@ test('ext4 on every controller', { skip: withoutGuest() }, async (context) => {
 
   const vm = startVm(context, { cpus: 2, memory: 256, initrd, more: options });
   await vm.shell();
-  await vm.command('for i in 1 2 3 4 5 6 7 8; do for m in /more/*.ko; do insmod $m 2>/dev/null; done; done; sleep 3', 120);
+  await vm.command('for i in 1 2 3 4 5 6 7 8; do for m in /more/*.ko; do insmod $m 2>/dev/null; done; done', 300);
+  await vm.command('for i in $(seq 120); do [ $(ls /sys/block | grep -cE "^(sd|sr|vd|nvme)") = 8 ] && break; sleep 1; done', 300);
   const disks = (await vm.command('(cd /sys/block && ls -d sd* vd* nvme*)')).split(/\s+/).sort();
   assert.deepEqual(disks, ['nvme0n1', 'sda', 'sdb', 'sdc', 'vda'], await vm.command('dmesg | tail -40'));
   const sum = execFileSync('md5sum', { input: content, encoding: 'utf8' }).split(' ')[0];
@@ -64,11 +65,11 @@ test('ext4 on every controller', { skip: withoutGuest() }, async (context) => {
   for (const disk of disks) {
     const text = await vm.command(
       `mount -t ext4 /dev/${disk} /m && cp /data /m/copy && mkdir /m/many && for i in $(seq 1 200); do echo $i > /m/many/$i; done; sync; umount /m && echo written`,
-      120,
+      600,
     );
     assert.match(text, /written$/, `${disk}: ${text}\n${await vm.command('dmesg | tail -30')}`);
     await vm.command('echo 3 > /proc/sys/vm/drop_caches');
-    const read = await vm.command(`mount -t ext4 /dev/${disk} /m && md5sum /m/copy && ls /m/many | wc -l && umount /m`, 120);
+    const read = await vm.command(`mount -t ext4 /dev/${disk} /m && md5sum /m/copy && ls /m/many | wc -l && umount /m`, 600);
     assert.match(read, new RegExp(`${data}[^]*\\n200$`), `${disk}: ${read}`);
   }
   assert.doesNotMatch(await vm.command('dmesg'), /I\/O error|EXT4-fs error|exception Emask|frozen|timeout/);
