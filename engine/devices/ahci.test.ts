@@ -66,8 +66,7 @@ function make() {
     packet?: readonly number[],
   ): void => {
     const table = TABLES + slot * 0x400;
-    memory.write32(LIST + slot * 32, 5 | (packet === undefined ? 0 : 0x20 | 0x40) | (regions.length << 16));
-    if (packet !== undefined) memory.write32(LIST + slot * 32, 5 | 0x40 | (regions.length << 16));
+    memory.write32(LIST + slot * 32, 5 | (packet === undefined ? 0 : 0x20) | (regions.length << 16));
     memory.write32(LIST + slot * 32 + 4, 0);
     memory.write32(LIST + slot * 32 + 8, table);
     memory.write32(LIST + slot * 32 + 12, 0);

@@ -76,6 +76,8 @@ const RX_D2H = 0x40;
 const RX_SDB = 0x58;
 
 const HEADER_BYTES = 32;
+/** A packet command, in the first word of a header. AHCI 4.2.2. */
+const COMMAND_ATAPI = 0x20;
 const PRDT_AT = 0x80;
 const ATAPI_AT = 0x40;
 /** Bytes that one command may move: a driver that names more is refused what lies beyond. */
@@ -399,7 +401,7 @@ export class Ahci implements IoHandler {
     const { list, overflow } = this.#list(tableAt + PRDT_AT, entries);
     let result: Outcome;
     try {
-      result = this.#carryOut(drive, fis, list, tableAt, (flags & 0x40) !== 0);
+      result = this.#carryOut(drive, fis, list, tableAt, (flags & COMMAND_ATAPI) !== 0);
     } catch (problem) {
       if (problem !== PUT_BACK) throw problem;
       locked(() => {

@@ -53,6 +53,8 @@ test('ext4 on every controller', { skip: withoutGuest() }, async (context) => {
 
   const vm = startVm(context, { cpus: 2, memory: 256, initrd, more: options });
   await vm.shell();
+  // What the kernel says goes to its log alone.
+  await vm.command('echo 1 > /proc/sys/kernel/printk');
   await vm.command('for i in 1 2 3 4 5 6 7 8; do for m in /more/*.ko; do insmod $m 2>/dev/null; done; done', 300);
   await vm.command('for i in $(seq 120); do [ $(ls /sys/block | grep -cE "^(sd|sr|vd|nvme)") = 8 ] && break; sleep 1; done', 300);
   const disks = (await vm.command('(cd /sys/block && ls -d sd* vd* nvme*)')).split(/\s+/).sort();
