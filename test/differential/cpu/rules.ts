@@ -275,6 +275,8 @@ export function faultDiffers(
     return 'masked moves of nothing at an address that is not canonical: a fault on AMD, none by SDM 2, VMASKMOV';
   if (/^(FX|X)(SAVE|RSTOR)/.test(row?.mnemonic ?? '') && host === 14 && (engine === 13 || engine === 12))
     return 'images that wrap past 4 GiB: AMD goes on at zero, which SDM 3A, 5.3 leaves open';
+  if (row?.mnemonic === 'CMPXCHG' && host === 13 && engine === 14 && cr2High === 0)
+    return 'CMPXCHG on an operand that wraps past 4 GiB: #GP on AMD, where MOV has #PF; SDM 3A, 5.3 leaves it open';
   const vex = code.indexOf(0xc4);
   if (row === undefined && vex >= 0 && (code[vex + 1] & 31) === 3 && code[vex + 2] < 0x80 && code[vex + 3] < 2)
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
