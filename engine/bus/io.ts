@@ -9,6 +9,11 @@ export type AccessSize = 1 | 2 | 4;
 export interface IoHandler {
   read(offset: number, size: AccessSize): number;
   write(offset: number, size: AccessSize, value: number): void;
+  /**
+   * Several reads of one register at once, as a repeated string instruction makes them: fills the start of `target` with
+   * accesses of `size` bytes each; returns how many bytes, 0 where the register wants them one by one.
+   */
+  readBlock?(offset: number, size: AccessSize, target: Uint8Array): number;
 }
 
 interface Range {
@@ -63,6 +68,12 @@ export class IoMap implements IoSpace {
     const range = this.#find(address);
     if (range === undefined) return allOnes(size);
     return range.handler.read(address - range.base, size) >>> 0;
+  }
+
+  /** See `IoHandler.readBlock`. */
+  readBlock(address: number, size: AccessSize, target: Uint8Array): number {
+    const range = this.#find(address);
+    return range?.handler.readBlock?.(address - range.base, size, target) ?? 0;
   }
 
   write(address: number, size: AccessSize, value: number): void {

@@ -125,6 +125,22 @@ test('PIO: an interrupt for each DRQ block, single and multiple', () => {
   assert.deepEqual([status(), block.read(1, 1) & 0x10], [0x51, 0x10], 'beyond the end');
 });
 
+test('string reads take a DRQ block at once', () => {
+  const { command, block, disk, serve, status, irq } = make();
+  command(0x20, { lba: 3, count: 2 });
+  irq.edges = 0;
+  const target = new Uint8Array(700);
+  assert.equal(block.read(0, 4) >>> 0, new DataView(disk.data.buffer, 3 * SECTOR).getUint32(0, true));
+  assert.equal(block.readBlock?.(0, 2, target), 508);
+  assert.deepEqual(target.slice(0, 508), disk.data.slice(3 * SECTOR + 4, 4 * SECTOR));
+  assert.equal(block.readBlock?.(1, 1, target), 0);
+  serve();
+  assert.equal(block.readBlock?.(0, 4, target), 512);
+  assert.deepEqual(target.slice(0, 512), disk.data.slice(4 * SECTOR, 5 * SECTOR));
+  assert.equal(status(), 0x50);
+  assert.equal(block.readBlock?.(0, 4, target), 0);
+});
+
 test('bus master: scattered regions, 48 bits, an interrupt at the end', () => {
   const { memory, disk, command, table, busMaster, status, serve, irq, out } = make();
   table([

@@ -194,6 +194,7 @@ export class IdeChannel {
       if (offset === 0) this.#writeData(size, value);
       else this.#writeRegister(offset, value & 0xff);
     },
+    readBlock: (offset, size, target) => (offset === 0 ? this.#readDataBlock(size, target) : 0),
   };
 
   /** Without the selected drive the other answers with zeros; without both the bus floats. */
@@ -443,6 +444,19 @@ export class IdeChannel {
       s.status[s.drive] = ATA_DRDY | ATA_DSC;
     }
     return value >>> 0;
+  }
+
+  /** As many reads of the data register as the DRQ block has left; the last one goes on with the protocol. */
+  #readDataBlock(size: AccessSize, target: Uint8Array): number {
+    const s = this.#s;
+    if (s.phase !== PHASE_IN || this.#selected !== s.drive) return 0;
+    const bytes = Math.floor(Math.min(target.length, s.blockEnd - s.position) / size) * size;
+    if (bytes < 2 * size) return 0;
+    target.set(s.buffer.subarray(s.position, s.position + bytes - size));
+    s.position += bytes - size;
+    const last = this.#readData(size);
+    for (let i = 0; i < size; i++) target[bytes - size + i] = (last >>> (8 * i)) & 0xff;
+    return bytes;
   }
 
   /** Room in the buffer for what the host writes next. */

@@ -48,6 +48,16 @@ export class VcpuBus implements CpuBus {
       this.trace(`pio_read cpu ${this.index} port 0x${hex(port)} size ${size} value 0x${hex(value)}`);
     return value;
   }
+  readPortBlock(port: number, size: 1 | 2 | 4, target: Uint8Array): number {
+    const { machine } = this;
+    if ((machine.control.trace & Trace.pio_read) !== 0) return 0;
+    machine.shared.lock.acquire();
+    machine.pci.sync();
+    const bytes = machine.ports.readBlock(port, size, target);
+    machine.shared.lock.release();
+    this.#counts[CounterIndex.PIO] += bytes / size;
+    return bytes;
+  }
   writePort(port: number, size: 1 | 2 | 4, value: number): void {
     const { machine } = this;
     this.#counts[CounterIndex.PIO]++;

@@ -14,6 +14,8 @@ export interface CpuBus {
   readonly index: number;
   readonly count: number;
   readPort(port: number, size: 1 | 2 | 4): number;
+  /** Several reads of a port at once; returns how many bytes of `target` were filled, 0 where they are made one by one. */
+  readPortBlock?(port: number, size: 1 | 2 | 4, target: Uint8Array): number;
   writePort(port: number, size: 1 | 2 | 4, value: number): void;
   readMmio(address: number, size: 1 | 2 | 4): number;
   writeMmio(address: number, size: 1 | 2 | 4, value: number): void;

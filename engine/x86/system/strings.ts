@@ -124,7 +124,7 @@ export class Strings {
     // One by one where each is a step of its own.
     let budget = this.#debug.alone ? 1 : SLICE;
     while (count > 0 && budget > 0) {
-      if ((kind === MOVS || kind === STOS) && step > 0 && budget > 1 && !cpu.watching) {
+      if ((kind === MOVS || kind === STOS || kind === INS) && step > 0 && budget > 1 && !cpu.watching) {
         const done = this.#bulk(kind, bytes, width, source, user, Math.min(count, budget * 16));
         if (done > 0) {
           count -= done;
@@ -145,7 +145,7 @@ export class Strings {
     return count === 0;
   }
 
-  /** Copies or fills what lies in one page on each side; gives the number of elements, 0 where it cannot. */
+  /** Copies, fills or reads from a port what lies in one page on each side; gives the number of elements, 0 where it cannot. */
   #bulk(kind: number, bytes: number, width: number, source: number, user: boolean, count: number): number {
     const cpu = this.#cpu;
     const di = this.#index(RDI, width);
@@ -182,6 +182,10 @@ export class Strings {
       }
       memory.bytes.copyWithin(host, fromHost, fromHost + elements * bytes);
       this.#setIndex(RSI, width, si + elements * bytes);
+    } else if (kind === INS) {
+      const place = memory.bytes.subarray(host, host + elements * bytes);
+      elements = (cpu.bus.readPortBlock?.(cpu.u16[RDX >> 1], bytes as 1 | 2 | 4, place) ?? 0) / bytes;
+      if (elements === 0) return 0;
     } else {
       const length = elements * bytes;
       if (bytes === 1) memory.bytes.fill(cpu.u8[RAX], host, host + length);
