@@ -258,6 +258,9 @@ export class MachineHotplug {
   #forget(device: PluggedDevice): void {
     const { hotplug, virtio, pci, pciHotplug } = this.#machine;
     const { place, slot, io } = device;
+    // What hangs on it goes with it.
+    for (const { unit, place: own } of this.#devices)
+      if (unit?.adapter === device && own !== undefined) hotplug.write(own, undefined);
     if (place !== undefined) hotplug.write(place, undefined);
     else {
       const name = plugName(device) ?? '';
