@@ -32,6 +32,8 @@ export interface CpuidResult {
 
 /** TSC ticks a second, and so what CPUID 15H and the hypervisor leaf say. */
 export const TSC_HZ = 1_000_000_000;
+/** Crystal that the TSC is a multiple of, and that the timer of the local APIC counts. */
+const CRYSTAL_HZ = 25_000_000;
 
 const text = (value: string, at: number): number => {
   let word = 0;
@@ -146,8 +148,7 @@ export class Cpuid {
         }
         return r;
       case 0x15:
-        // Crystal of 1 GHz, TSC at the same rate.
-        return { eax: 1, ebx: 1, ecx: TSC_HZ, edx: 0 };
+        return { eax: 1, ebx: TSC_HZ / CRYSTAL_HZ, ecx: CRYSTAL_HZ, edx: 0 };
       case 0x40000000:
         if (!this.has('kvm')) return r;
         return {
@@ -161,7 +162,7 @@ export class Cpuid {
         return r;
       case 0x40000010:
         if (!this.has('kvm')) return r;
-        return { eax: TSC_HZ / 1000, ebx: TSC_HZ / 1000, ecx: 0, edx: 0 };
+        return { eax: TSC_HZ / 1000, ebx: CRYSTAL_HZ / 1000, ecx: 0, edx: 0 };
       case 0x80000000:
         // AMD names itself here too.
         if (this.isAmd) return { eax: 0x80000008 | 0, ebx: text(vendor, 0), edx: text(vendor, 4), ecx: text(vendor, 8) };
