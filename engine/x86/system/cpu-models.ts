@@ -114,7 +114,7 @@ export const featureName = (given: string): string => ALIASES[given] ?? given;
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
 const X86_64 = words(
-  `fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm
+  `fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm
    hypervisor`,
 );
 const V2 = [...X86_64, ...words('sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm')];

@@ -3,6 +3,8 @@ import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
 import { type Cpuid, PHYSICAL_BITS } from './cpuid.ts';
+import { readMachineCheck, resetMachineCheck, writeMachineCheck } from './machine-check.ts';
+import { checkMemoryType } from './memory-types.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
@@ -69,6 +71,7 @@ export class Registers {
       writeMsr64(cpu, MSR.PAT, 0x00070406, 0x00070406);
       writeMsr64(cpu, MSR.MISC_ENABLE, 1, 0);
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
+      resetMachineCheck(cpu);
       powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
     cpu.breakpointsChanged();
@@ -248,6 +251,8 @@ export class Registers {
     if (index === MSR.SPEC_CTRL && !this.#cpuid.has('spec-ctrl')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
+    const check = readMachineCheck(cpu, index);
+    if (check !== undefined) return check;
     const apic = cpu.bus.readApicMsr(index);
     if (apic === false) raise(13, 0);
     if (apic !== undefined) return apic;
@@ -274,8 +279,6 @@ export class Registers {
         return base(S.GS);
       case 0xfe: // MTRRcap: 8 variable ranges, fixed ranges, write combining
         return { low: 0x508, high: 0 };
-      case 0x179: // MCG_CAP: no banks
-        return { low: 0, high: 0 };
       case 0x8b: // microcode revision, in the upper half
         return { low: 0, high: 1 };
       case 0x17:
@@ -326,6 +329,8 @@ export class Registers {
     const canonical = (): void => {
       if (!isCanonical(low, high)) raise(13, 0);
     };
+    checkMemoryType(index, low, high);
+    if (writeMachineCheck(cpu, index, low, high)) return;
     switch (index) {
       case MSR.LSTAR:
       case MSR.CSTAR:
@@ -333,13 +338,6 @@ export class Registers {
       case MSR.SYSENTER_ESP:
       case MSR.SYSENTER_EIP:
         canonical();
-        break;
-      case MSR.PAT:
-        for (const word of [low, high])
-          for (let n = 0; n < 4; n++) {
-            const type = (word >>> (n * 8)) & 0xff;
-            if (type > 7 || type === 2 || type === 3) raise(13, 0);
-          }
         break;
       case MSR.TSC_ADJUST: {
         const slot = msrSlot(MSR.TSC_ADJUST) as number;
@@ -416,7 +414,6 @@ export class Registers {
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
       case 0x140:
-      case 0x17a:
         return;
       default:
         raise(13, 0);
