@@ -81,7 +81,7 @@ export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, 
     clwb: 24,
     'sha-ni': 29,
   },
-  '7.ecx': { umip: 2, vaes: 9, vpclmulqdq: 10, rdpid: 22 },
+  '7.ecx': { umip: 2, pku: 3, vaes: 9, vpclmulqdq: 10, rdpid: 22, pks: 31 },
   '7.edx': { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 },
   '7.2.edx': { 'bhi-ctrl': 4 },
   'd1.eax': { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 },
@@ -133,7 +133,7 @@ export const IMPLEMENTED: readonly string[] = [
   ...PLATFORM,
   ...words(
     `pclmulqdq fma pcid movbe aes xsave avx f16c rdrand fsgsbase bmi1 avx2 smep bmi2 erms invpcid rdseed adx smap
-     clflushopt clwb sha-ni umip vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch`,
+     clflushopt clwb sha-ni umip pku pks vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch`,
   ),
 ];
 

@@ -502,6 +502,16 @@ export class System {
       rdmsr: on(privileged(() => registers.rdmsr())),
       wrmsr: on(privileged(() => registers.wrmsr())),
       vmcall: on(() => this.#hypercall()),
+      rdpkru: on(() => {
+        this.#keysEnabled();
+        cpu.setNumber(RAX, cpu.pkru >>> 0);
+        cpu.setNumber(RDX, 0);
+      }),
+      wrpkru: on(() => {
+        this.#keysEnabled();
+        if (cpu.i32[RDX >> 2] !== 0) raise(13, 0);
+        cpu.pkru = cpu.i32[RAX >> 2];
+      }),
       swapgs: on(privileged(() => registers.swapgs())),
       write_segment_base: on((_record, index, low, high) => {
         const at = S.segment(index) >> 2;
@@ -589,6 +599,12 @@ export class System {
     else if (type === 1) this.paging.flushPcid(low & 0xfff);
     else if (type === 2) this.paging.flush();
     else this.paging.flushPcid(undefined);
+  }
+
+  /** RDPKRU and WRPKRU: #UD without CR4.PKE, #GP(0) for an ECX other than zero. */
+  #keysEnabled(): void {
+    if ((this.cpu.cr4 & CR4.PKE) === 0) raise(6);
+    if (this.cpu.i32[RCX >> 2] !== 0) raise(13, 0);
   }
 
   #checkSse(): void {

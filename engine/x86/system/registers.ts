@@ -183,6 +183,8 @@ export class Registers {
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
+    if (this.#cpuid.has('pku')) allowed |= CR4.PKE;
+    if (this.#cpuid.has('pks')) allowed |= CR4.PKS;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
@@ -249,6 +251,7 @@ export class Registers {
   #read(index: number): { low: number; high: number } {
     const cpu = this.#cpu;
     if (index === MSR.SPEC_CTRL && !this.#cpuid.has('spec-ctrl')) raise(13, 0);
+    if (index === MSR.PKRS && !this.#cpuid.has('pks')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
     const check = readMachineCheck(cpu, index);
@@ -356,6 +359,10 @@ export class Registers {
       case MSR.DEBUGCTL:
         // LBR is taken and records nothing; BTF is what single step looks at.
         if (high !== 0 || (low & ~3) !== 0) raise(13, 0);
+        break;
+      case MSR.PKRS:
+        if (!this.#cpuid.has('pks') || high !== 0) raise(13, 0);
+        this.#paging.flush();
         break;
       case MSR.SMBASE:
         raise(13, 0);
