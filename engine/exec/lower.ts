@@ -8,7 +8,7 @@ import type { Body, MemorySize, Size, Statement, Value, Variable } from '../ir/b
 import { Exit } from '../ir/exit.ts';
 import type { Type } from '../ir/ops.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { Bytes } from './wasm.ts';
+import { type BranchHint, Bytes } from './wasm.ts';
 
 /** Names of the helpers that memory operations call; arguments are i32 (record, address low, address high, bytes). */
 export const MEMORY_HELPERS = {
@@ -118,6 +118,8 @@ const LANE_BYTES = new Uint8Array(LANES.buffer);
 
 export class Lowering {
   readonly code: Bytes = new Bytes();
+  /** Ways that branches go as a rule; in order. */
+  readonly hints: BranchHint[] = [];
   /** Types of the locals after the two parameters. */
   readonly locals: Type[] = [];
   protected readonly target: LoweringTarget;
@@ -197,6 +199,10 @@ export class Lowering {
   protected open(kind: number, type: number = W.void): void {
     this.op(kind, type);
     this.depth++;
+  }
+  /** The `if` or `br_if` that is written next goes this way as a rule. */
+  protected hint(likely: boolean): void {
+    this.hints.push({ at: this.code.length, likely });
   }
   protected end(): void {
     this.op(W.end);
@@ -372,6 +378,7 @@ export class Lowering {
       case 'if': {
         const hasElse = statement.else.length > 0;
         this.value(statement.args[0]);
+        this.hintIf(statement);
         this.open(W.if);
         this.statements(statement.then);
         if (hasElse) {
@@ -430,6 +437,13 @@ export class Lowering {
     }
   }
 
+  /** Raising an exception or calling a helper is the rarer way. */
+  protected hintIf({ then, else: otherwise }: Extract<Statement, { op: 'if' }>): void {
+    const rare = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
+    const no = rare(then);
+    if (no !== rare(otherwise)) this.hint(!no);
+  }
+
   /** A helper's argument: 64-bit integers go as two halves, low first. */
   protected argument(value: Value): void {
     this.value(value);
@@ -477,6 +491,7 @@ export class Lowering {
     this.op(W.i64And);
     this.loadAt(entry, 'i64', 64, tag);
     this.op(W.i64Ne);
+    this.hint(false);
     this.brIf(missDepth);
     this.get(la);
     if (this.target.memory64) {
@@ -502,6 +517,7 @@ export class Lowering {
     this.call(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
+    this.hint(false);
     this.open(W.if);
     this.fault();
     this.end();
@@ -583,6 +599,7 @@ export class Lowering {
     this.get(CPU);
     this.i32(S.SCRATCH);
     this.op(W.i32Add, W.i32Eq);
+    this.hint(false);
     this.open(W.if);
     this.record();
     this.call('slow_rmw_end');

@@ -80,6 +80,12 @@ export interface FunctionType {
   readonly results: readonly Type[];
 }
 
+/** Which way an `if` or a `br_if` goes as a rule: `at` is its offset in the function's code. */
+export interface BranchHint {
+  readonly at: number;
+  readonly likely: boolean;
+}
+
 interface ImportedFunction {
   readonly module: string;
   readonly name: string;
@@ -105,7 +111,7 @@ export class ModuleBuilder {
   readonly #types: string[] = [];
   readonly #typeBytes: Uint8Array[] = [];
   readonly #imports: ImportedFunction[] = [];
-  readonly #functions: { type: number; body: Uint8Array }[] = [];
+  readonly #functions: { type: number; body: Uint8Array; hints: readonly BranchHint[] }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
   memory: MemoryImport | undefined;
   table: TableImport | undefined;
@@ -141,7 +147,7 @@ export class ModuleBuilder {
   }
 
   /** Adds a function with its locals declared and its code, `end` included; gives its index. */
-  define(type: FunctionType, locals: readonly Type[], code: Uint8Array): number {
+  define(type: FunctionType, locals: readonly Type[], code: Uint8Array, hints: readonly BranchHint[] = []): number {
     const body = new Bytes();
     const groups: { type: Type; count: number }[] = [];
     for (const local of locals) {
@@ -154,8 +160,13 @@ export class ModuleBuilder {
       body.u32(group.count);
       body.u8(VALUE_TYPE[group.type]);
     }
+    const start = body.length;
     body.raw(code);
-    this.#functions.push({ type: this.type(type), body: body.view() });
+    this.#functions.push({
+      type: this.type(type),
+      body: body.view(),
+      hints: hints.map(({ at, likely }) => ({ at: at + start, likely })),
+    });
     return this.nextIndex - 1;
   }
 
@@ -224,6 +235,22 @@ export class ModuleBuilder {
         bytes.u8(0x0b);
         bytes.u32(this.elements.length);
         for (const index of this.elements) bytes.u32(index);
+      });
+    const hinted = this.#functions.filter(({ hints }) => hints.length > 0);
+    if (hinted.length > 0)
+      section(0, (bytes) => {
+        bytes.text('metadata.code.branch_hint');
+        bytes.u32(hinted.length);
+        for (const [n, each] of this.#functions.entries()) {
+          if (each.hints.length === 0) continue;
+          bytes.u32(this.#imports.length + n);
+          bytes.u32(each.hints.length);
+          for (const { at, likely } of each.hints) {
+            bytes.u32(at);
+            bytes.u8(1);
+            bytes.u8(likely ? 1 : 0);
+          }
+        }
       });
     section(10, (bytes) => {
       bytes.u32(this.#functions.length);

@@ -15,6 +15,7 @@ import {
   readWhole,
   startThread,
   type ThreadError,
+  useBranchHints,
 } from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
@@ -156,6 +157,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   machine.control.trace = traced.mask;
   controller.powerOn();
 
+  useBranchHints();
   const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
   const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {

@@ -183,7 +183,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     else if (n === Handler.COUNT) lowering.count(options.hotEntries ?? HOT_ENTRIES);
     else lowering.lower(body);
     lowering.finish();
-    elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
+    elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   }
   module.elements = elements;
   // `run` enters translated code at a record.
