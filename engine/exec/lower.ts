@@ -118,6 +118,8 @@ const LANE_BYTES = new Uint8Array(LANES.buffer);
 
 export class Lowering {
   readonly code: Bytes = new Bytes();
+  /** Offsets in `code` of branches that are seldom taken. */
+  readonly hints: number[] = [];
   /** Types of the locals after the two parameters. */
   readonly locals: Type[] = [];
   protected readonly target: LoweringTarget;
@@ -201,6 +203,10 @@ export class Lowering {
   protected end(): void {
     this.op(W.end);
     this.depth--;
+  }
+  /** What is written next is an `if` or `br_if` that is seldom taken: its code goes out of the way. */
+  protected unlikely(): void {
+    this.hints.push(this.code.length);
   }
   protected br(depth: number): void {
     this.code.u8(W.br);
@@ -404,6 +410,7 @@ export class Lowering {
         if (statement.leaves) {
           const code = this.newLocal('i32');
           this.tee(code);
+          this.unlikely();
           this.open(W.if);
           this.leaving();
           this.get(code);
@@ -477,6 +484,7 @@ export class Lowering {
     this.op(W.i64And);
     this.loadAt(entry, 'i64', 64, tag);
     this.op(W.i64Ne);
+    this.unlikely();
     this.brIf(missDepth);
     this.get(la);
     if (this.target.memory64) {
@@ -502,6 +510,7 @@ export class Lowering {
     this.call(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
+    this.unlikely();
     this.open(W.if);
     this.fault();
     this.end();
@@ -583,6 +592,7 @@ export class Lowering {
     this.get(CPU);
     this.i32(S.SCRATCH);
     this.op(W.i32Add, W.i32Eq);
+    this.unlikely();
     this.open(W.if);
     this.record();
     this.call('slow_rmw_end');
@@ -702,10 +712,12 @@ export class Lowering {
     this.#retire(S.RECORD.disp);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.unlikely();
     this.brIf(0);
     this.loadAt(REC, 'i32', 32, S.RECORD.link);
     this.tee(link);
     this.op(W.i32Eqz);
+    this.unlikely();
     this.brIf(0);
     this.get(CPU);
     this.get(link);

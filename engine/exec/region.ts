@@ -558,6 +558,7 @@ export class RegionLowering extends Lowering {
     this.op(W.wrap);
     this.set(record);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.unlikely();
     this.open(W.if);
     this.storeState(S.NEXT_RIP, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -607,6 +608,7 @@ export class RegionLowering extends Lowering {
       if (label?.loop === true || byRoot) {
         // A back edge: something may be asked of this vCPU.
         this.loadAt(CPU, 'i32', 32, S.PENDING);
+        this.unlikely();
         this.open(W.if);
         this.#leaveTo(offset, bits);
         this.end();
@@ -800,6 +802,7 @@ export class RegionLowering extends Lowering {
       if (this.#stored && !endsFlow(instruction.body)) {
         const pending: PendingFlags | undefined = this.#pending;
         this.get(this.#smc);
+        this.unlikely();
         this.open(W.if);
         this.#leaveTo(instruction.next, this.#bits);
         this.end();
@@ -808,6 +811,7 @@ export class RegionLowering extends Lowering {
       if (instruction.check) {
         const pending: PendingFlags | undefined = this.#pending;
         this.loadAt(CPU, 'i32', 32, S.PENDING);
+        this.unlikely();
         this.open(W.if);
         this.#leaveTo(instruction.next, this.#bits);
         this.end();

@@ -105,7 +105,7 @@ export class ModuleBuilder {
   readonly #types: string[] = [];
   readonly #typeBytes: Uint8Array[] = [];
   readonly #imports: ImportedFunction[] = [];
-  readonly #functions: { type: number; body: Uint8Array }[] = [];
+  readonly #functions: { type: number; body: Uint8Array; hints: readonly number[] }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
   memory: MemoryImport | undefined;
   table: TableImport | undefined;
@@ -140,8 +140,11 @@ export class ModuleBuilder {
     return this.#imports.length + this.#functions.length;
   }
 
-  /** Adds a function with its locals declared and its code, `end` included; gives its index. */
-  define(type: FunctionType, locals: readonly Type[], code: Uint8Array): number {
+  /**
+   * Adds a function with its locals declared and its code, `end` included; gives its index. `unlikely`: offsets in
+   * `code` of the `if` and `br_if` that are seldom taken, ascending.
+   */
+  define(type: FunctionType, locals: readonly Type[], code: Uint8Array, unlikely: readonly number[] = []): number {
     const body = new Bytes();
     const groups: { type: Type; count: number }[] = [];
     for (const local of locals) {
@@ -154,8 +157,9 @@ export class ModuleBuilder {
       body.u32(group.count);
       body.u8(VALUE_TYPE[group.type]);
     }
+    const hints = unlikely.map((offset) => offset + body.length);
     body.raw(code);
-    this.#functions.push({ type: this.type(type), body: body.view() });
+    this.#functions.push({ type: this.type(type), body: body.view(), hints });
     return this.nextIndex - 1;
   }
 
@@ -224,6 +228,21 @@ export class ModuleBuilder {
         bytes.u8(0x0b);
         bytes.u32(this.elements.length);
         for (const index of this.elements) bytes.u32(index);
+      });
+    const hinted = this.#functions.filter(({ hints }) => hints.length > 0);
+    if (hinted.length > 0)
+      section(0, (bytes) => {
+        // Branch hinting proposal, "metadata.code.branch_hint": functions, then offsets in their bodies.
+        bytes.text('metadata.code.branch_hint');
+        bytes.u32(hinted.length);
+        for (const each of hinted) {
+          bytes.u32(this.#imports.length + this.#functions.indexOf(each));
+          bytes.u32(each.hints.length);
+          for (const offset of each.hints) {
+            bytes.u32(offset);
+            bytes.raw([1, 0]);
+          }
+        }
       });
     section(10, (bytes) => {
       bytes.u32(this.#functions.length);

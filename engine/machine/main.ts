@@ -15,6 +15,7 @@ import {
   startThread,
   type ThreadError,
 } from '../host/platform.ts';
+import { enableBranchHints } from '../host/v8-options.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
 import { isQ35 } from './chipset.ts';
@@ -155,6 +156,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   machine.control.trace = traced.mask;
   controller.powerOn();
 
+  enableBranchHints();
   const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
   const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {

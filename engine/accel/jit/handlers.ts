@@ -173,7 +173,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   indices.set('$jump', module.nextIndex);
   const jump = new Special(target);
   jump.jumpFunction();
-  module.define({ params: ['i32', 'i64'], results: ['i32'] }, jump.locals, jump.code.view());
+  module.define({ params: ['i32', 'i64'], results: ['i32'] }, jump.locals, jump.code.view(), jump.hints);
   const elements: number[] = [];
   for (const [n, body] of bodies.entries()) {
     const lowering = new Special(target);
@@ -183,14 +183,14 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     else if (n === Handler.COUNT) lowering.count(options.hotEntries ?? HOT_ENTRIES);
     else lowering.lower(body);
     lowering.finish();
-    elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
+    elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   }
   module.elements = elements;
   // `run` enters translated code at a record.
   const run = new Special(target);
   run.enter();
   module.export('jump', indices.get('$jump') as number);
-  module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view()));
+  module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view(), run.hints));
   return {
     bytes: module.build(),
     handlers: bodies.length,
@@ -280,6 +280,7 @@ class Special extends Lowering {
   /** Leaves when something is pending, else goes on. */
   check(): void {
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.unlikely();
     this.open(W.if);
     this.storeState(S.NEXT_RIP, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -375,6 +376,7 @@ class Special extends Lowering {
     this.end();
     this.storeState(S.NEXT_RIP, 64, () => this.get(rip));
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.unlikely();
     this.open(W.if);
     this.leave(Exit.PENDING);
     this.end();

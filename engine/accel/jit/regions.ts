@@ -218,6 +218,6 @@ export function encodeRegion(
     },
   };
   const lowering = new RegionLowering(target, blocks, entries, bits, find);
-  module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view()));
+  module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   return module.build();
 }
