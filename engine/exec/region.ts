@@ -151,6 +151,7 @@ export class RegionLowering extends Lowering {
     this.end();
     this.#storeAll();
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.jumpCached(this.#exit);
     this.get(CPU);
     this.get(this.#exit);
     this.code.u8(W.returnCall);
