@@ -8,7 +8,7 @@ import type { Body, MemorySize, Size, Statement, Value, Variable } from '../ir/b
 import { Exit } from '../ir/exit.ts';
 import type { Type } from '../ir/ops.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { Bytes } from './wasm.ts';
+import { type BranchHint, Bytes } from './wasm.ts';
 
 /** Names of the helpers that memory operations call; arguments are i32 (record, address low, address high, bytes). */
 export const MEMORY_HELPERS = {
@@ -118,8 +118,8 @@ const LANE_BYTES = new Uint8Array(LANES.buffer);
 
 export class Lowering {
   readonly code: Bytes = new Bytes();
-  /** Offsets in `code` of branches that are seldom taken. */
-  readonly hints: number[] = [];
+  /** Ways that branches go as a rule; in order. */
+  readonly hints: BranchHint[] = [];
   /** Types of the locals after the two parameters. */
   readonly locals: Type[] = [];
   protected readonly target: LoweringTarget;
@@ -200,13 +200,13 @@ export class Lowering {
     this.op(kind, type);
     this.depth++;
   }
+  /** The `if` or `br_if` that is written next goes this way as a rule. */
+  protected hint(likely: boolean): void {
+    this.hints.push({ at: this.code.length, likely });
+  }
   protected end(): void {
     this.op(W.end);
     this.depth--;
-  }
-  /** What is written next is an `if` or `br_if` that is seldom taken: its code goes out of the way. */
-  protected unlikely(): void {
-    this.hints.push(this.code.length);
   }
   protected br(depth: number): void {
     this.code.u8(W.br);
@@ -378,6 +378,7 @@ export class Lowering {
       case 'if': {
         const hasElse = statement.else.length > 0;
         this.value(statement.args[0]);
+        this.hintIf(statement);
         this.open(W.if);
         this.statements(statement.then);
         if (hasElse) {
@@ -410,7 +411,7 @@ export class Lowering {
         if (statement.leaves) {
           const code = this.newLocal('i32');
           this.tee(code);
-          this.unlikely();
+          this.hint(false);
           this.open(W.if);
           this.leaving();
           this.get(code);
@@ -435,6 +436,13 @@ export class Lowering {
       default:
         throw new Error(`flags must be expanded before lowering: ${statement.op}`);
     }
+  }
+
+  /** Raising an exception or calling a helper is the rarer way. */
+  protected hintIf({ then, else: otherwise }: Extract<Statement, { op: 'if' }>): void {
+    const rare = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
+    const no = rare(then);
+    if (no !== rare(otherwise)) this.hint(!no);
   }
 
   /** A helper's argument: 64-bit integers go as two halves, low first. */
@@ -484,7 +492,7 @@ export class Lowering {
     this.op(W.i64And);
     this.loadAt(entry, 'i64', 64, tag);
     this.op(W.i64Ne);
-    this.unlikely();
+    this.hint(false);
     this.brIf(missDepth);
     this.get(la);
     if (this.target.memory64) {
@@ -510,7 +518,7 @@ export class Lowering {
     this.call(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
-    this.unlikely();
+    this.hint(false);
     this.open(W.if);
     this.fault();
     this.end();
@@ -592,7 +600,7 @@ export class Lowering {
     this.get(CPU);
     this.i32(S.SCRATCH);
     this.op(W.i32Add, W.i32Eq);
-    this.unlikely();
+    this.hint(false);
     this.open(W.if);
     this.record();
     this.call('slow_rmw_end');
@@ -701,19 +709,19 @@ export class Lowering {
     const record = this.newLocal('i32');
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.jumpEntry(rip);
     this.set(entry);
     this.loadAt(entry, 'i64', 64, S.JUMPS_AT);
     this.get(rip);
     this.op(W.i64Ne);
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.loadAt(entry, 'i32', 32, S.JUMPS_AT + 8);
     this.loadAt(CPU, 'i32', 32, S.JUMP_STAMP);
     this.op(0x47); // i32.ne
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.storeState(S.RIP_BASE, 64, () => {
       this.get(rip);
@@ -758,12 +766,12 @@ export class Lowering {
     this.#retire(S.RECORD.disp);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.loadAt(REC, 'i32', 32, S.RECORD.link);
     this.tee(link);
     this.op(W.i32Eqz);
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.get(CPU);
     this.get(link);

@@ -421,6 +421,7 @@ export class RegionLowering extends Lowering {
         const unblocked = this.#unblocked;
         const pending = this.#pending;
         this.value(statement.args[0]);
+        this.hintIf(statement);
         this.open(W.if);
         this.statements(statement.then);
         const changed = this.#pending !== pending;
@@ -559,7 +560,7 @@ export class RegionLowering extends Lowering {
     this.op(W.wrap);
     this.set(record);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.open(W.if);
     this.storeState(S.NEXT_RIP, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -609,7 +610,7 @@ export class RegionLowering extends Lowering {
       if (label?.loop === true || byRoot) {
         // A back edge: something may be asked of this vCPU.
         this.loadAt(CPU, 'i32', 32, S.PENDING);
-        this.unlikely();
+        this.hint(false);
         this.open(W.if);
         this.#leaveTo(offset, bits);
         this.end();
@@ -806,7 +807,7 @@ export class RegionLowering extends Lowering {
       if (this.#stored && !endsFlow(instruction.body)) {
         const pending: PendingFlags | undefined = this.#pending;
         this.get(this.#smc);
-        this.unlikely();
+        this.hint(false);
         this.open(W.if);
         this.#leaveTo(instruction.next, this.#bits);
         this.end();
@@ -815,7 +816,7 @@ export class RegionLowering extends Lowering {
       if (instruction.check) {
         const pending: PendingFlags | undefined = this.#pending;
         this.loadAt(CPU, 'i32', 32, S.PENDING);
-        this.unlikely();
+        this.hint(false);
         this.open(W.if);
         this.#leaveTo(instruction.next, this.#bits);
         this.end();

@@ -80,6 +80,12 @@ export interface FunctionType {
   readonly results: readonly Type[];
 }
 
+/** Which way an `if` or a `br_if` goes as a rule: `at` is its offset in the function's code. */
+export interface BranchHint {
+  readonly at: number;
+  readonly likely: boolean;
+}
+
 interface ImportedFunction {
   readonly module: string;
   readonly name: string;
@@ -105,7 +111,7 @@ export class ModuleBuilder {
   readonly #types: string[] = [];
   readonly #typeBytes: Uint8Array[] = [];
   readonly #imports: ImportedFunction[] = [];
-  readonly #functions: { type: number; body: Uint8Array; hints: readonly number[] }[] = [];
+  readonly #functions: { type: number; body: Uint8Array; hints: readonly BranchHint[] }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
   memory: MemoryImport | undefined;
   table: TableImport | undefined;
@@ -140,11 +146,8 @@ export class ModuleBuilder {
     return this.#imports.length + this.#functions.length;
   }
 
-  /**
-   * Adds a function with its locals declared and its code, `end` included; gives its index. `unlikely`: offsets in
-   * `code` of the `if` and `br_if` that are seldom taken, ascending.
-   */
-  define(type: FunctionType, locals: readonly Type[], code: Uint8Array, unlikely: readonly number[] = []): number {
+  /** Adds a function with its locals declared and its code, `end` included; gives its index. */
+  define(type: FunctionType, locals: readonly Type[], code: Uint8Array, hints: readonly BranchHint[] = []): number {
     const body = new Bytes();
     const groups: { type: Type; count: number }[] = [];
     for (const local of locals) {
@@ -157,9 +160,13 @@ export class ModuleBuilder {
       body.u32(group.count);
       body.u8(VALUE_TYPE[group.type]);
     }
-    const hints = unlikely.map((offset) => offset + body.length);
+    const start = body.length;
     body.raw(code);
-    this.#functions.push({ type: this.type(type), body: body.view(), hints });
+    this.#functions.push({
+      type: this.type(type),
+      body: body.view(),
+      hints: hints.map(({ at, likely }) => ({ at: at + start, likely })),
+    });
     return this.nextIndex - 1;
   }
 
@@ -232,15 +239,16 @@ export class ModuleBuilder {
     const hinted = this.#functions.filter(({ hints }) => hints.length > 0);
     if (hinted.length > 0)
       section(0, (bytes) => {
-        // Branch hinting proposal, "metadata.code.branch_hint": functions, then offsets in their bodies.
         bytes.text('metadata.code.branch_hint');
         bytes.u32(hinted.length);
-        for (const each of hinted) {
-          bytes.u32(this.#imports.length + this.#functions.indexOf(each));
+        for (const [n, each] of this.#functions.entries()) {
+          if (each.hints.length === 0) continue;
+          bytes.u32(this.#imports.length + n);
           bytes.u32(each.hints.length);
-          for (const offset of each.hints) {
-            bytes.u32(offset);
-            bytes.raw([1, 0]);
+          for (const { at, likely } of each.hints) {
+            bytes.u32(at);
+            bytes.u8(1);
+            bytes.u8(likely ? 1 : 0);
           }
         }
       });

@@ -20,6 +20,7 @@ declare namespace WebAssembly {
   }
   class Module {
     constructor(bytes: BufferSource | Uint8Array);
+    static customSections(module: Module, name: string): ArrayBuffer[];
   }
   class Instance {
     constructor(module: Module, imports?: Record<string, Record<string, unknown>>);

@@ -2,6 +2,7 @@
 import { randomFillSync } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import type { ThreadData } from '../machine/threads.ts';
@@ -28,6 +29,16 @@ export class ThreadError extends Error {
     super(message);
     this.code = code;
   }
+}
+
+/**
+ * Lets V8 use the branch hints of translated code (WebAssembly "Branch Hinting"): they keep slow paths out of the way of
+ * register allocation. V8 has them by default from 13.7 on, and does not know the flag then. To be called before the
+ * first module is compiled.
+ */
+export function useBranchHints(): void {
+  const [major, minor] = process.versions.v8.split('.').map(Number);
+  if (major < 13 || (major === 13 && minor < 7)) setFlagsFromString('--experimental-wasm-branch-hinting');
 }
 
 /** Starts a worker thread of the machine. */

@@ -14,8 +14,8 @@ import {
   readWhole,
   startThread,
   type ThreadError,
+  useBranchHints,
 } from '../host/platform.ts';
-import { enableBranchHints } from '../host/v8-options.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
 import { isQ35 } from './chipset.ts';
@@ -156,7 +156,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   machine.control.trace = traced.mask;
   controller.powerOn();
 
-  enableBranchHints();
+  useBranchHints();
   const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
   const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {

@@ -68,7 +68,7 @@ interface StateHeader {
 /** Words of a state block that are the process's own: counters, wake-up word, addresses of what is made anew. */
 const OWN_WORDS = [S.WAKE, S.INSTRUCTIONS, S.INSTRUCTIONS + 4, S.STOPPED_AT, S.CODE_HIT];
 /** Requests that belong to the machine's state; the others are between this process's threads. */
-const GUEST_PENDING = S.Pending.INTR | S.Pending.NMI | S.Pending.INIT | S.Pending.SIPI | S.Pending.SMI;
+const GUEST_PENDING = S.Pending.INTR | S.Pending.NMI | S.Pending.INIT | S.Pending.SIPI | S.Pending.SMI | S.Pending.MACHINE_CHECK;
 
 const fail = (message: string): never => {
   throw new StateError(message);

@@ -77,6 +77,8 @@ export const SHADOW = 0x2c4;
 export const FPU_BLOCK = 0x2c8;
 /** Which of the spaces have entries, a bit each; set before the first entry is made. */
 export const SPACES_USED = 0x3c8;
+/** Rights of protection keys, two bits each, for user pages. */
+export const PKRU = 0x3cc;
 /** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
 export const CODE_HIT = 0x2d0;
 /** Low half of the RIP that SHADOW is about. */
@@ -114,6 +116,8 @@ export const VECTOR_X = 0xa00;
 export const VECTOR_Y = 0xa20;
 export const VECTOR_Z = 0xa40;
 export const VECTOR_RESULT = 0xa60;
+/** Machine-check banks, 32 bytes each: control, status, address, miscellaneous; see x86/system/machine-check. */
+export const MCA = 0xa80;
 /** Model-specific registers kept as values: 64 bits each; see x86/system/msr. */
 export const MSRS = 0xe00;
 /** Counters of exits by cause, 64 doubles. */
@@ -184,6 +188,8 @@ export const Pending = {
   CALL: 512,
   /** TF was set: leave translated code, the next instruction runs alone. */
   DEBUG: 1024,
+  /** A machine check was put into a bank. */
+  MACHINE_CHECK: 2048,
 } as const;
 
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BareMachine } from '../../engine/accel/jit/testing.ts';
+import { useBranchHints } from '../../engine/host/platform.ts';
 import * as S from '../../engine/memory/vcpu-state.ts';
 import { readyMarker } from '../../main/guests/initramfs.ts';
 import type { BenchOptions } from './bench.ts';
@@ -216,6 +217,7 @@ async function idleCost(peer: Peer, cpus: number): Promise<number> {
 }
 
 export async function benchLoops({ cpus, only, save, peer: withPeer }: BenchOptions): Promise<void> {
+  useBranchHints();
   const wants = (part: string): boolean => only.length === 0 || only.includes(part);
   const host = hostFacts();
   const result: Record<string, unknown> = {};

@@ -34,8 +34,9 @@ test('from a click to a running guest', { skip, timeout: 600_000 }, async (conte
   const dialog = page.getByRole('dialog', { name: 'New virtual machine' });
   const next = (): Promise<void> => dialog.getByRole('button', { name: 'Next' }).click();
   await page.getByRole('button', { name: 'New VM' }).click();
-  await dialog.getByRole('radio', { name: /^Kernel and initial RAM disk/ }).check();
+  await dialog.getByRole('radio', { name: /^Local install media/, checked: true }).waitFor();
   await app.picture('wizard-1-source');
+  await dialog.getByRole('radio', { name: /^Kernel and initial RAM disk/ }).check();
   await next();
   const sample = dialog.getByRole('button', { name: 'Use it' });
   await sample.click();

@@ -115,7 +115,7 @@ export function pvhImage(bits: 32 | 64): Uint8Array {
 }
 
 /** A disk of 2 MiB, which is more than one cylinder: its boot sector prints a text, reads sector 2 by INT 13h, prints that, and ends the machine. */
-export function bootDisk(): Uint8Array {
+export function bootDisk(text = 'the boot sector'): Uint8Array {
   const disk = new Uint8Array(2 << 20);
   disk.set([0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0]); // XOR AX, AX; MOV DS, AX; MOV ES, AX
   disk.set([0x52, 0xbe, 0x36, 0x7c, 0xe8, 0x1d, 0, 0x5a], 6); // PUSH DX; MOV SI, text; CALL print; POP DX
@@ -124,7 +124,7 @@ export function bootDisk(): Uint8Array {
   disk.set([0xba, 0xf4, 0, 0xb0, 0x12, 0xee, 0xf4, 0xeb, 0xfd], 33); // MOV DX, 0xf4; MOV AL, 0x12; OUT; HLT; JMP
   // next: LODSB; TEST AL, AL; JZ done; MOV DX, 0x3f8; OUT DX, AL; JMP next; done: RET
   disk.set([0xac, 0x84, 0xc0, 0x74, 6, 0xba, 0xf8, 3, 0xee, 0xeb, 0xf5, 0xc3], 42);
-  disk.set(new TextEncoder().encode('the boot sector\n'), 0x36);
+  disk.set(new TextEncoder().encode(`${text}\n`), 0x36);
   disk.set([0x55, 0xaa], 510);
   disk.set(new TextEncoder().encode('the second sector\n'), 512);
   return disk;

@@ -280,7 +280,7 @@ class Special extends Lowering {
   /** Leaves when something is pending, else goes on. */
   check(): void {
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.open(W.if);
     this.storeState(S.NEXT_RIP, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -305,7 +305,7 @@ class Special extends Lowering {
     this.jumpCached(rip);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.brIf(0);
     this.loadAt(CPU, 'i32', 32, S.ITLB);
     this.get(rip);
@@ -391,7 +391,7 @@ class Special extends Lowering {
     this.end();
     this.storeState(S.NEXT_RIP, 64, () => this.get(rip));
     this.loadAt(CPU, 'i32', 32, S.PENDING);
-    this.unlikely();
+    this.hint(false);
     this.open(W.if);
     this.leave(Exit.PENDING);
     this.end();

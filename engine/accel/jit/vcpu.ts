@@ -246,7 +246,12 @@ export class JitVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI);
+    if ((pending & S.Pending.MACHINE_CHECK) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.MACHINE_CHECK);
+      this.system.interrupts.exception(18, 0, cpu.getNumber(S.NEXT_RIP));
+      state[S.HALTED >> 2] = 0;
+    }
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK);
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.

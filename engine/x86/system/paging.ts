@@ -1,13 +1,14 @@
 /**
  * Paging and the software TLB (SDM 3A, chapter 4): 32-bit, PAE and 4-level paging, with large and global pages,
- * NX, WP, SMEP, SMAP, accessed and dirty bits; and the slow path of memory accesses from translated code.
+ * NX, WP, SMEP, SMAP, protection keys, accessed and dirty bits; and the slow path of memory accesses from translated code.
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
+import { MSR, readMsr64 } from './msr-numbers.ts';
 
 const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
 /** Error code bits of #PF. */
-const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
+const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16, PK: 32 } as const;
 
 export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 
@@ -171,7 +172,15 @@ export class Paging {
       }
     }
     if (execute && noExecute) allowed = false;
-    if (!allowed) return missing(PF.P);
+    // Protection keys (SDM 3A, 4.6.2): bits 62:59 of the last entry, for data.
+    let keyed = 0;
+    if (!execute && (cr4 & (userPage ? CR4.PKE : CR4.PKS)) !== 0 && (cpu.efer & EFER.LMA) !== 0) {
+      const rights = (userPage ? cpu.pkru : readMsr64(cpu, MSR.PKRS).low) >>> ((entryHigh >>> 26) & 30);
+      const noWrite = (rights & 2) !== 0 && (user || (cr0 & CR0.WP) !== 0);
+      if ((rights & 1) !== 0 || (write && noWrite)) keyed = PF.PK;
+      if (noWrite) writable = false;
+    }
+    if (!allowed || keyed !== 0) return missing(PF.P | keyed);
 
     while (upper > 0) this.#setBits(this.#upper[--upper], 0, PTE.A);
     const wanted = write ? PTE.A | PTE.D : PTE.A;

@@ -31,7 +31,8 @@ const members: Record<StepName, readonly (keyof WizardPlan)[]> = {
 };
 
 export class WizardDraftState {
-  kind = $state<InstallSourceKind>('kernel');
+  /** Most people come with an ISO image; `load` takes the first way that there is where this is not. */
+  kind = $state<InstallSourceKind>('iso');
   kernel = $state('');
   initrd = $state('');
   append = $state('console=ttyS0 console=tty0');
