@@ -28,6 +28,8 @@ export const ITLB = 0x0a8;
 export const STOPPED_AT = 0x0ac;
 /** What a key of the code table has above a page and an offset: MODE << 44. Negative where RIPs are not linear addresses. */
 export const CODE_KEY = 0x0b0;
+/** What entries of the jump cache must have to hold: a number of the address space, privilege and mode; -1: none does. */
+export const JUMP_STAMP = 0x0e0;
 /** Instructions retired, 64 bits. */
 export const INSTRUCTIONS = 0x0b8;
 /** RIP to go on from, where translated code stops for a jump. */
@@ -158,8 +160,15 @@ export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
 export const CODE_ENTRIES = 131072;
 export const CODE_ENTRY_BYTES = 16;
 export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
+/**
+ * Jump cache: where jumps to a RIP go, in front of the instruction TLB and the code table. RIP (64 bits), stamp, record
+ * address; found by the low bits of RIP ^ RIP >> 12.
+ */
+export const JUMPS_AT = CODE_TABLE_AT + CODE_TABLE_BYTES;
+export const JUMPS = 4096;
+export const JUMP_BYTES = 16;
 /** Bytes from one vCPU's block to the next. */
-export const VCPU_BYTES = CODE_TABLE_AT + CODE_TABLE_BYTES;
+export const VCPU_BYTES = JUMPS_AT + JUMPS * JUMP_BYTES;
 
 /** Bits of `PENDING`. */
 export const Pending = {

@@ -25,6 +25,12 @@ const CANONICAL_END = 2 ** 47;
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
 
+/** Stamps of one space: by mode, for supervisor and user. */
+const STAMPS_OF_SPACE = 128;
+/** Buckets of pages that were fetched from, and the one of a page. */
+const FETCHED = 16384;
+const fetchedAt = (low: number, high: number): number => ((low >>> 12) ^ Math.imul(high, 0x9e5)) & (FETCHED - 1);
+
 /** What others than its own thread need of a vCPU's TLBs: the words of its state block and of its spaces. */
 export interface VcpuTlbs {
   readonly state: Int32Array;
@@ -275,8 +281,40 @@ export class Paging {
   readonly #fillLogs = Array.from({ length: S.SPACES }, () => new Int32Array(FILL_LOG));
   readonly #fills = new Int32Array(S.SPACES).fill(FILL_LOG + 1);
 
+  // --- stamps of the jump cache -----------------------------------------------------------------------------------
+
+  /** Stamps by space, privilege and mode; 0: none yet. What has another stamp no longer holds. */
+  readonly #stamps = new Int32Array(S.SPACES * STAMPS_OF_SPACE);
+  #lastStamp = 0;
+  /** Pages, by a hash, that an instruction TLB has had since all was flushed: INVLPG of others leaves the stamps alone. */
+  readonly #fetched = new Uint8Array(FETCHED);
+  #fetchedCount = 0;
+
+  /** Makes all entries of the jump cache void. */
+  newStamps(): void {
+    this.#stamps.fill(0);
+    this.selectTlb();
+  }
+  #stamp(): number {
+    const cpu = this.#cpu;
+    if (cpu.i32[(S.CODE_KEY >> 2) + 1] < 0) return -1;
+    const space = (this.#space * 4) / S.SPACE_BYTES;
+    const at = space * STAMPS_OF_SPACE + (cpu.cpl === 3 ? STAMPS_OF_SPACE / 2 : 0) + (cpu.i32[S.MODE >> 2] & 63);
+    if (this.#stamps[at] === 0) {
+      if (this.#lastStamp === 0x7fffffff) {
+        this.#stamps.fill(0);
+        new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4).fill(0);
+        this.#lastStamp = 0;
+      }
+      this.#stamps[at] = ++this.#lastStamp;
+    }
+    return this.#stamps[at];
+  }
+
   /** Drops everything, in all address spaces. */
   flush(): void {
+    this.#fetched.fill(0);
+    this.#fetchedCount = 0;
     for (let space = 0; space < S.SPACES; space++) {
       this.#flushSpace(space);
       this.#pcids[space] = -1;
@@ -304,6 +342,7 @@ export class Paging {
     } else tlb.fill(-1, start, start + S.SPACE_BYTES / 4);
     this.#fills[space] = 0;
     this.#large[space].clear();
+    this.#stamps.fill(0, space * STAMPS_OF_SPACE, (space + 1) * STAMPS_OF_SPACE);
   }
 
   /**
@@ -343,6 +382,7 @@ export class Paging {
   flushPage(address: number): void {
     const { tlb } = this.#cpu;
     const low = lowOf(address);
+    if (this.#fetched[fetchedAt(low, highOf(address))] !== 0) this.#stamps.fill(0);
     const entry = ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
     const itlb = ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
     for (let space = 0; space < S.SPACES; space++) {
@@ -361,11 +401,13 @@ export class Paging {
       tlb[start + S.ITLB_SUPERVISOR / 4 + itlb] = -1;
       tlb[start + S.ITLB_USER / 4 + itlb] = -1;
     }
+    this.selectTlb();
   }
 
   /** INVPCID of one address space, or of all but global entries (SDM 2A, INVPCID). */
   flushPcid(pcid: number | undefined): void {
     for (let space = 0; space < S.SPACES; space++) if (pcid === undefined || this.#pcids[space] === pcid) this.#flushSpace(space);
+    this.selectTlb();
   }
 
   /** Chooses the TLBs for the current privilege and EFLAGS.AC. */
@@ -376,6 +418,7 @@ export class Paging {
     const space = cpu.at + S.SPACES_AT + this.#space * 4;
     cpu.i32[S.TLB >> 2] = space + at;
     cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
+    cpu.i32[S.JUMP_STAMP >> 2] = this.#stamp();
   }
 
   #itlbEntry(low: number, user: boolean): number {
@@ -391,12 +434,23 @@ export class Paging {
     const host = this.frame(address, Access.EXECUTE, cpl === 3);
     if (host < 0) return host;
     const page = memory.pageOf(host);
+    const fetched = fetchedAt(low, highOf(address));
+    if (this.#fetched[fetched] === 0) {
+      // Before it says yes to every page it starts anew, and all else with it.
+      if (++this.#fetchedCount > FETCHED / 4) this.flush();
+      this.#fetched[fetched] = 1;
+    }
     this.#noteFill(~at);
     if (this.#pageBits !== 12) this.#noteLarge(address);
     tlb[at] = low & ~0xfff;
     tlb[at + 1] = highOf(address);
     tlb[at + 2] = page;
     return host;
+  }
+
+  /** Takes a page out of the instruction TLB: each entry into it must lead past the dispatcher. */
+  forgetFetch(address: number): void {
+    this.#cpu.tlb[this.#itlbEntry(lowOf(address), this.#cpu.cpl === 3)] = -1;
   }
 
   /** Counts an entry of the current space: the index of its first word, inverted for instruction TLBs. */
