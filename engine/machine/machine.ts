@@ -103,6 +103,7 @@ export class Machine {
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
   readonly testdev: PcTestdev | undefined;
+  readonly debugcons: Debugcon[] = [];
   readonly virtio: VirtioParts;
   readonly storage: StorageParts;
   /** Drives of all controllers, and their I/O threads. */
@@ -374,12 +375,9 @@ export class Machine {
         const name = `debugcon${this.lines.length}`;
         const ring = charRing(shared, name, rung);
         this.lines.push({ name, ring, chardev: device.properties.chardev });
-        this.ports.map(
-          number('iobase', 0xe9),
-          1,
-          new Debugcon(shared.struct(debugconState, name), { sink: ring }),
-          'isa-debugcon',
-        );
+        const debugcon = new Debugcon(shared.struct(debugconState, name), { sink: ring });
+        this.debugcons.push(debugcon);
+        this.ports.map(number('iobase', 0xe9), 1, debugcon, 'isa-debugcon');
       }
     }
 
