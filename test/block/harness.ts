@@ -106,7 +106,7 @@ export function runSequence(seed: number, steps: number, judge = true): void {
   try {
     const options = randomOptions(random);
     const path = join(dir, 'image.qcow2');
-    let model = new Uint8Array(options.size);
+    let model: Uint8Array = new Uint8Array(options.size);
     if (random.chance(0.3)) {
       const length = (1 + random.below(6000)) * 512;
       const content = random.bytes(length);
