@@ -72,8 +72,11 @@ export function ovfCase(seed: number): void {
   const machine = allow(() => parseOvf(text));
   if (machine === undefined) return;
   // What goes on from there is numbers that can be used.
-  for (const value of JSON.stringify(machine).match(/-?\d+(\.\d+)?e\+?\d+/g) ?? [])
-    assert.ok(Number(value) < 2 ** 80, `seed ${seed}: ${value}`);
+  const look = (value: unknown): void => {
+    if (typeof value === 'number') assert.ok(Number.isFinite(value) && value >= 0 && value < 2 ** 80, `seed ${seed}: ${value}`);
+    else if (typeof value === 'object' && value !== null) for (const each of Object.values(value)) look(each);
+  };
+  look(machine);
 }
 
 export function isoCase(seed: number): void {

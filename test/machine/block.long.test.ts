@@ -119,7 +119,7 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   );
   assert.match(String(await vm.qmp('human-monitor-command', { 'command-line': 'info block' })), /a \(.*copy\.qcow2 \(qcow2\)/);
   await assert.rejects(() => vm.qmp('eject', { device: 'a' }), /not removable/);
-  await assert.rejects(() => vm.qmp('device_add', { driver: 'virtio-blk-pci', drive: 'x' }), /hot-plug/);
+  await assert.rejects(() => vm.qmp('device_add', { driver: 'virtio-blk-pci', drive: 'x' }), /can't find value 'x'/);
   await vm.qmp('blockdev-add', { driver: 'qcow2', 'node-name': 'spare', file: { driver: 'file', filename: file('a1.qcow2') } });
   await vm.qmp('blockdev-del', { 'node-name': 'spare' });
 
@@ -134,6 +134,21 @@ test('chains, jobs, limits, exports, a full disk and a file that is gone, under 
   await vm.qmp('cont');
   await put('b', 'back', 1);
   assert.equal(await get('b', 1, 4), 'back');
+
+  // So does one that may not be written any more: immutable, because root may write to whatever has permissions alone.
+  if (spawnSync('chattr', ['+i', file('b.raw')]).status === 0) {
+    try {
+      vm.events.length = 0;
+      await vm.event('STOP', 20);
+      const refused = vm.events.find(({ event }) => event === 'BLOCK_IO_ERROR');
+      assert.match(String(refused?.data?.reason), /cannot be used any more/);
+    } finally {
+      spawnSync('chattr', ['-i', file('b.raw')]);
+    }
+    await vm.qmp('cont');
+    await put('b', 'again', 2);
+    assert.equal(await get('b', 2, 5), 'again');
+  }
 
   // A full disk stops it; with room again the very same requests go through.
   if (mounted) {
