@@ -33,16 +33,18 @@ async function jobEvent(vm: Vm, name: string, device: string): Promise<void> {
 
 test('chains, jobs, limits, exports, a full disk and a file that is gone, under a guest', { skip }, async (context) => {
   const folder = mkdtempSync(join(tmpdir(), 'vivarium-block-'));
-  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const small = join(folder, 'small');
+  context.after(() => {
+    spawnSync('umount', ['-l', small]);
+    rmSync(folder, { recursive: true, force: true });
+  });
   const initrd = initrdWith(['virtio_blk'], folder);
   if (initrd === undefined) return context.skip('the module virtio_blk cannot be fetched here');
   const file = (name: string): string => join(folder, name);
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', file('a.qcow2'), '32M']);
   execFileSync('qemu-img', ['create', '-q', '-f', 'raw', file('b.raw'), '8M']);
-  const small = file('small');
   mkdirSync(small);
   const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6M', 'tmpfs', small]).status === 0;
-  if (mounted) context.after(() => void spawnSync('umount', ['-l', small]));
   const c = join(mounted ? small : folder, 'c.qcow2');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', c, '16M']);
   const vm = startVm(context, {
