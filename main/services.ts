@@ -276,8 +276,11 @@ function makeHandlers({
       tasks.run(`Save "${library.get(id).name}"`, { vm: id }, (report) => vms.alone(id, () => vms.saveInTurn(id, report))).task,
     'vm.discardSaved': ({ id }) => vms.discardSaved(id),
     'vm.changeMedium': ({ id, drive, file, force }) => vms.changeMedium(id, drive, file, force ?? false),
-    'vm.addDisk': async ({ id, size, format, bus: on }) => {
-      const details = await vms.addDisk(id, { format, bus: on }, (path) => volumes.createImage(path, format, size));
+    'vm.removeDisk': ({ id, drive }) => vms.removeDisk(id, drive),
+    'vm.addDisk': async ({ id, size, file, format, bus: on }) => {
+      if ((size === undefined) === (file === undefined)) throw new AppError('invalid', 'A size or a file is to be given');
+      const make = size === undefined ? file : (path: string) => volumes.createImage(path, format, size);
+      const details = await vms.addDisk(id, { format, bus: on }, make as NonNullable<typeof make>);
       bus.emit('storage.changed', {});
       return details;
     },

@@ -450,6 +450,8 @@ export interface PciBusWires {
   deliverMsi(address: number, data: number): void;
   /** On the thread whose access changed a mapping register: other threads must call `sync` before they go on. */
   mappingChanged?(): void;
+  /** On each thread before `sync` changes its maps: functions that other threads put in or took away are to be here too, or not any more. */
+  arrange?(): void;
   /** On each thread after `sync` changed its maps. */
   synced?(): void;
 }
@@ -482,6 +484,15 @@ export class PciBus {
     this.#byDevfn.set(devfn, pciFunction);
     this.functions.push(pciFunction);
     this.functions.sort((a, b) => a.slot * 8 + a.fn - (b.slot * 8 + b.fn));
+  }
+
+  /** Takes a function away, on this thread; its ranges go with the next `sync`. */
+  detach(pciFunction: PciFunction): void {
+    const at = this.functions.indexOf(pciFunction);
+    if (at < 0) return;
+    this.functions.splice(at, 1);
+    this.#byDevfn.delete(pciFunction.slot * 8 + pciFunction.fn);
+    if (pciFunction.spec.pin) this.updateIntx(this.intxOf(pciFunction));
   }
 
   /** Resets every function and the address register. */
@@ -585,6 +596,7 @@ export class PciBus {
     const generation = this.#s.generation;
     if (generation === this.#generation) return;
     this.#generation = generation;
+    this.wires.arrange?.();
     for (const { space, base } of this.#mapped) space.unmap(base);
     this.#mapped = [];
     const mapper: PciMapper = {

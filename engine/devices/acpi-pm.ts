@@ -25,7 +25,9 @@ export const ACPI_DISABLE = 0xf0;
 const PM1_STATUS = 0x00;
 const PM1_CONTROL = 0x04;
 const PM_TIMER = 0x08;
-const GPE = 0x0c;
+/** Offset of that block in the power management block. */
+export const ACPI_GPE_OFFSET = 0x0c;
+const GPE = ACPI_GPE_OFFSET;
 /** Registers beyond the ACPI ones: kept, without effect (throttling, global and device events). */
 const FIRST_KEPT = 0x10;
 const LEVEL2 = 0x14;

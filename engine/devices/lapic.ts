@@ -7,7 +7,8 @@
  * else from `acknowledge`, and may forget the signal once `interruptPending` is false. Lowering the priority (TPR,
  * CR8, EOI) signals again by itself.
  *
- * The timer counts a bus clock of 1 GHz, so a count with divider 1 is a nanosecond of machine time.
+ * The timer counts the crystal that CPUID 15H names, 25 MHz, so a count with divider 1 is 40 ns of machine time. A faster
+ * one would run out between two instructions of a guest whose thread the host's scheduler passes over for a while.
  */
 import type { Clock, Timer } from '../bus/clock.ts';
 import type { AccessSize, IoHandler } from '../bus/io.ts';
@@ -16,7 +17,8 @@ import { f64, struct, u32, u32s, type View } from '../memory/struct.ts';
 import { type ApicBus, Delivery } from './lapic-bus.ts';
 
 /** Frequency of the clock that the APIC timer divides, in Hz. */
-export const APIC_BUS_HZ = 1_000_000_000;
+export const APIC_BUS_HZ = 25_000_000;
+const TICK_NS = 1e9 / APIC_BUS_HZ;
 /** Where the registers lie after reset. */
 export const APIC_DEFAULT_BASE = 0xfee00000;
 /** Length of the register window in bytes. */
@@ -89,7 +91,7 @@ const RUN_OUT = -1;
 /** The timer thread takes no shorter period than this, so a guest cannot make it spin; ticks between coalesce. */
 const SHORTEST_PERIOD_NS = 20_000;
 
-export const lapicState = struct('lapic', 1, {
+export const lapicState = struct('lapic', 2, {
   baseLow: u32,
   baseHigh: u32,
   id: u32,
@@ -439,9 +441,10 @@ export class LocalApic implements IoHandler {
 
   // The timer.
 
-  get #divider(): number {
+  /** Nanoseconds that a count takes. */
+  get #countNs(): number {
     const code = (this.#s.divide & 3) | ((this.#s.divide >> 1) & 4);
-    return code === 7 ? 1 : 2 << code;
+    return TICK_NS * (code === 7 ? 1 : 2 << code);
   }
 
   get #timerMode(): number {
@@ -452,7 +455,7 @@ export class LocalApic implements IoHandler {
   #currentCount(): number {
     const s = this.#s;
     if (s.initialCount === 0 || s.countStart === RUN_OUT || (this.#timerMode & TIMER_DEADLINE) !== 0) return 0;
-    const gone = Math.max(0, Math.floor((this.#wires.clock.now() - s.countStart) / this.#divider));
+    const gone = Math.max(0, Math.floor((this.#wires.clock.now() - s.countStart) / this.#countNs));
     if (this.#timerMode === TIMER_PERIODIC) return s.initialCount - (gone % s.initialCount);
     return Math.max(0, s.initialCount - gone);
   }
@@ -484,7 +487,7 @@ export class LocalApic implements IoHandler {
       this.#timer.disarm();
       return;
     }
-    const period = s.initialCount * this.#divider;
+    const period = s.initialCount * this.#countNs;
     const now = this.#wires.clock.now();
     if (mode !== TIMER_PERIODIC) {
       if (now >= s.countStart + period) this.#timer.disarm();
@@ -637,7 +640,7 @@ export class LocalApic implements IoHandler {
         const count = this.#currentCount();
         s.divide = value & 0xb;
         // The count goes on from where it stands, at the new rate.
-        if (s.countStart !== RUN_OUT) s.countStart = this.#wires.clock.now() - (s.initialCount - count) * this.#divider;
+        if (s.countStart !== RUN_OUT) s.countStart = this.#wires.clock.now() - (s.initialCount - count) * this.#countNs;
         this.#armTimer();
         return;
       }

@@ -426,6 +426,7 @@ export class Lowering {
         if (statement.leaves) {
           const code = this.newLocal('i32');
           this.tee(code);
+          this.hint(false);
           this.open(W.if);
           this.leaving();
           this.get(code);
@@ -774,6 +775,52 @@ export class Lowering {
     this.load('i32', 32, false, S.RECORD.handler);
     this.tailCall();
   }
+  /** Pushes the address that `JUMPS_AT` is added to for the jump cache's entry of a RIP. */
+  protected jumpEntry(rip: number): void {
+    this.get(rip);
+    this.get(rip);
+    this.i64(12n);
+    this.op(W.i64Shr, 0x85); // i64.xor
+    this.op(W.wrap);
+    this.i32(S.JUMPS - 1);
+    this.op(W.i32And);
+    this.i32(Math.log2(S.JUMP_BYTES));
+    this.op(W.i32Shl);
+    this.get(CPU);
+    this.op(W.i32Add);
+  }
+  /** Goes on at the RIP in `rip` where the jump cache knows it and nothing is pending. */
+  protected jumpCached(rip: number): void {
+    const entry = this.newLocal('i32');
+    const record = this.newLocal('i32');
+    this.open(W.block);
+    this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.hint(false);
+    this.brIf(0);
+    this.jumpEntry(rip);
+    this.set(entry);
+    this.loadAt(entry, 'i64', 64, S.JUMPS_AT);
+    this.get(rip);
+    this.op(W.i64Ne);
+    this.hint(false);
+    this.brIf(0);
+    this.loadAt(entry, 'i32', 32, S.JUMPS_AT + 8);
+    this.loadAt(CPU, 'i32', 32, S.JUMP_STAMP);
+    this.op(0x47); // i32.ne
+    this.hint(false);
+    this.brIf(0);
+    this.storeState(S.RIP_BASE, 64, () => {
+      this.get(rip);
+      this.i64(-4096n);
+      this.op(W.i64And);
+    });
+    this.get(CPU);
+    this.loadAt(entry, 'i32', 32, S.JUMPS_AT + 12);
+    this.tee(record);
+    this.loadAt(record, 'i32', 32, S.RECORD.handler);
+    this.tailCall();
+    this.end();
+  }
   /** Tail-calls the handler whose arguments and table index are on the stack. */
   protected tailCall(): void {
     this.code.u8(W.returnCallIndirect);
@@ -805,10 +852,12 @@ export class Lowering {
     this.#retire(S.RECORD.disp);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.hint(false);
     this.brIf(0);
     this.loadAt(REC, 'i32', 32, S.RECORD.link);
     this.tee(link);
     this.op(W.i32Eqz);
+    this.hint(false);
     this.brIf(0);
     this.get(CPU);
     this.get(link);

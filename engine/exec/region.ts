@@ -166,6 +166,7 @@ export class RegionLowering extends Lowering {
     this.end();
     this.#storeAll();
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
+    this.jumpCached(this.#exit);
     this.get(CPU);
     this.get(this.#exit);
     this.code.u8(W.returnCall);
@@ -715,14 +716,16 @@ export class RegionLowering extends Lowering {
         this.#pending = pending;
       }
       this.#addCount(this.#retired);
-      this.#materialize();
+      // A block that is reached from here alone goes on with the flags as they are.
+      const carried = inside && !to.isLoop && label === undefined ? this.#pending : undefined;
+      if (carried === undefined && !overwritesFlags(to.block)) this.#materialize();
       this.#pending = undefined;
       if (label !== undefined) this.br(this.depth - label.depth);
       else if (byRoot) {
         this.i32(to.entry);
         this.set(this.#choice);
         this.br(this.depth - this.#dispatchDepth);
-      } else this.#tree(to);
+      } else this.#tree(to, carried);
     }
     this.#pending = pending;
     this.#retired = retired;
@@ -845,7 +848,8 @@ export class RegionLowering extends Lowering {
     return undefined;
   }
 
-  #tree(node: Node): void {
+  /** Lowers a node and all that it dominates. `flags`: those that are pending where it is entered. */
+  #tree(node: Node, flags?: PendingFlags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
     const isRoot = node.block === undefined;
     if (node.isLoop || isRoot) {
@@ -859,7 +863,7 @@ export class RegionLowering extends Lowering {
       this.#labels.push({ node: merge, depth: this.depth, loop: false });
     }
     if (node.block === undefined) this.#choose();
-    else this.#block(node, node.block);
+    else this.#block(node, node.block, flags);
     for (const merge of merges) {
       this.#labels.pop();
       this.end();
@@ -889,9 +893,9 @@ export class RegionLowering extends Lowering {
     for (const depth of depths) this.code.u32(depth);
   }
 
-  #block(node: Node, block: RegionBlock): void {
+  #block(node: Node, block: RegionBlock, flags: PendingFlags | undefined): void {
     this.#from = node;
-    this.#pending = undefined;
+    this.#pending = flags;
     this.#unblocked = 0;
     this.#tame.clear();
     this.#retired = 0;
@@ -947,6 +951,32 @@ const callsFloat = (body: Body): boolean =>
 /** State offset of a register access; past all of them where it is computed at run time. */
 function offsetOf({ slot, offset }: { slot: Value; offset: number }): number {
   return slot.by.op === 'const' ? Number(slot.by.bits) + offset : S.STATE_BYTES;
+}
+
+/** True where a block sets all of the flags before it reads one, may fault or leaves: what they were before does not matter. */
+function overwritesFlags(block: RegionBlock | undefined): boolean {
+  if (block === undefined) return false;
+  for (const { body, check } of block.instructions) {
+    for (const statement of body) {
+      switch (statement.op) {
+        case 'flags':
+          if (statement.kind === 'inc' || statement.kind === 'dec') return false;
+          return true;
+        case 'const':
+        case 'field':
+        case 'pure':
+        case 'get':
+        case 'put':
+        case 'var.get':
+        case 'var.set':
+          break;
+        default:
+          return false;
+      }
+    }
+    if (check) return false;
+  }
+  return false;
 }
 
 /** True where a body never goes on with the next instruction. */

@@ -3,6 +3,7 @@ import { BlockError } from '../block/errors.ts';
 import type { BlockControl } from '../monitor/block-control.ts';
 import { MonitorError } from '../monitor/machine-control.ts';
 import type { MachineBlock } from './block.ts';
+import type { MachineHotplug } from './hotplug-control.ts';
 import type { MachineSnapshots } from './snapshots.ts';
 import { StateError } from './vm-state.ts';
 
@@ -16,7 +17,7 @@ async function told<T>(body: () => T | Promise<T>): Promise<T> {
   }
 }
 
-export function blockControl(block: MachineBlock, snapshots: MachineSnapshots): BlockControl {
+export function blockControl(block: MachineBlock, snapshots: MachineSnapshots, hotplug: MachineHotplug): BlockControl {
   return {
     drives: () => told(() => block.drives()),
     resize: (drive, size) => told(() => block.resize(drive, size)),
@@ -24,6 +25,8 @@ export function blockControl(block: MachineBlock, snapshots: MachineSnapshots): 
     overlay: (drive, options) => told(() => block.overlay(drive, options)),
     addNode: (node) => told(() => block.addNode(node)),
     removeNode: (name) => told(() => block.removeNode(name)),
+    addDevice: (args) => told(() => hotplug.add(args)),
+    removeDevice: (id) => told(() => hotplug.remove(id)),
     addedNodes: () => told(() => block.addedNodes()),
     takeNode: (name) => block.takeNode(name),
     jobs: () => block.jobs(),

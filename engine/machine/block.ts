@@ -56,7 +56,8 @@ export class MachineBlock {
       this.jobTable.report(message.job);
       return;
     }
-    const part = this.#machine.drives.drives[message.drive];
+    const part = this.parts.find(({ index }) => index === message.drive);
+    if (part === undefined) return;
     const { operation, action, noSpace, reason } = message;
     this.#emit('BLOCK_IO_ERROR', {
       'qom-path': part.device,
@@ -162,6 +163,16 @@ export class MachineBlock {
     if ([...this.#exports.values()].some(({ nodeName }) => nodeName === name))
       throw new MonitorError(`Node '${name}' is in use: it is exported`);
     return added;
+  }
+  hasNode(name: string): boolean {
+    return this.#added.has(name);
+  }
+  /** A drive goes: nothing of it is kept here. */
+  forget(part: DrivePart): void {
+    for (const { id, nodeName } of [...this.#exports.values()])
+      if (nodeName === part.config.id || nodeName === this.#nodeName(part)) this.removeExport(id);
+    this.#nodeNames.delete(part.index);
+    this.#media.delete(part.index);
   }
   removeNode(name: string): void {
     if (this.parts.some((part) => this.#nodeName(part) === name)) throw new MonitorError(`Node ${name} is in use`);

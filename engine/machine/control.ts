@@ -32,6 +32,7 @@ import { Request } from './control-words.ts';
 import { MachineDebugger } from './debugger.ts';
 import type { IoPart } from './drive-list.ts';
 import { acpiTables, bootOrder, pciWindow } from './firmware.ts';
+import { MachineHotplug } from './hotplug-control.ts';
 import { PM_BASE, SCI } from './layout.ts';
 import { type BootFiles, loadKernel } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
@@ -78,6 +79,8 @@ export class MachineController implements MachineControl {
   readonly #sampler: Sampler;
   readonly #drivesOf: MachineBlock;
   readonly #snapshots: MachineSnapshots;
+  readonly #hotplug: MachineHotplug;
+  #startIo: ((index: number) => HostThread) | undefined;
   /** The machine was switched on before: a reset follows. */
   #wasOn = false;
   #status: RunState = 'prelaunch';
@@ -111,7 +114,18 @@ export class MachineController implements MachineControl {
         this.#after = state;
       },
     });
-    this.block = blockControl(this.#drivesOf, this.#snapshots);
+    this.#hotplug = new MachineHotplug(machine, this.#drivesOf, {
+      startIo: (index) => {
+        if (this.#startIo === undefined) throw new MonitorError('the machine is being made');
+        return this.#startIo(index);
+      },
+      adopt: (io, thread) => {
+        this.adopt(thread, true);
+        this.linkDrives(io, thread);
+      },
+      emit: (event, data) => this.#emit({ name: 'OTHER', event, data }),
+    });
+    this.block = blockControl(this.#drivesOf, this.#snapshots, this.#hotplug);
     this.debugger = new MachineDebugger(machine, this.#systems, {
       running: () => this.#status === 'running',
       stop: () => this.stop(),
@@ -126,6 +140,11 @@ export class MachineController implements MachineControl {
     void this.#serve();
   }
 
+  /** Devices with threads of their own can be plugged in from now on. */
+  canPlug(startIo: (index: number) => HostThread): void {
+    this.#startIo = startIo;
+  }
+
   /** Connects the thread that serves the drives of `io`. */
   linkDrives(io: IoPart, thread: HostThread): void {
     this.#drivesOf.links.add(io, thread);
@@ -138,7 +157,9 @@ export class MachineController implements MachineControl {
 
   /** Takes a thread over; `drive`: one that has an image to close at the end. */
   adopt(thread: HostThread, drive: boolean): void {
-    (drive ? this.#drives : this.#threads).push(thread);
+    const list = drive ? this.#drives : this.#threads;
+    list.push(thread);
+    void thread.ended.then(() => list.splice(list.indexOf(thread), 1));
     thread.onFailed((error) => {
       this.#parts.hooks.warn(`a thread of the machine failed: ${error}`);
       void this.#finish('host-error', false, 1);
@@ -285,6 +306,7 @@ export class MachineController implements MachineControl {
     }
     const wasRunning = this.#status === 'running';
     await this.#park();
+    await this.#hotplug.reset();
     this.powerOn();
     this.#emit({ name: 'RESET', guest, reason });
     if (wasRunning) this.#release();
@@ -331,6 +353,7 @@ export class MachineController implements MachineControl {
       const requests = Atomics.exchange(control.requests, 0, 0);
       this.#lines.serve();
       this.#parts.keeper?.serve();
+      this.#hotplug.serve();
       if (requests !== 0) await this.#handle(requests);
       const wait = Atomics.waitAsync(control.bell, 0, seen, 1000);
       if (wait.async) await wait.value;

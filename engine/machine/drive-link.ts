@@ -19,13 +19,19 @@ export class DriveError extends MonitorError {
 export type Progress = (done: number, total: number) => void;
 
 interface Waiting {
+  readonly thread: HostThread;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
   readonly progress: Progress | undefined;
 }
 
+interface Link {
+  readonly io: IoPart;
+  readonly thread: HostThread;
+}
+
 export class DriveLinks {
-  readonly #threads: { readonly io: IoPart; readonly thread: HostThread }[] = [];
+  readonly #threads: Link[] = [];
   readonly #waiting = new Map<number, Waiting>();
   readonly #told: (message: Extract<FromDrive, { type: 'job' | 'error' }>) => void;
   #next = 1;
@@ -38,9 +44,19 @@ export class DriveLinks {
     this.#threads.push({ io, thread });
     thread.onMessage((message) => this.#receive(message));
     void thread.ended.then(() => {
-      for (const waiting of this.#waiting.values()) waiting.reject(new MonitorError('the machine has ended'));
-      this.#waiting.clear();
+      const at = this.#threads.findIndex((each) => each.thread === thread);
+      this.#threads.splice(at, 1);
+      for (const [id, waiting] of this.#waiting) {
+        if (waiting.thread !== thread) continue;
+        this.#waiting.delete(id);
+        waiting.reject(new MonitorError('the drive is gone, or the machine has ended'));
+      }
     });
+  }
+
+  /** The thread that serves the drives of `io`. */
+  threadOf(io: IoPart): HostThread | undefined {
+    return this.#threads.find((each) => each.io === io)?.thread;
   }
 
   #receive(message: FromDrive): void {
@@ -67,11 +83,38 @@ export class DriveLinks {
     progress?: Progress,
     cancel?: (cancel: () => void) => void,
   ): Promise<DriveRequests[K][1]> {
-    const target = this.#threads.find(({ io }) => io.drives.some(({ index }) => index === drive));
+    return this.#ask(
+      this.#threads.find(({ io }) => io.drives.some(({ index }) => index === drive)),
+      drive,
+      ask,
+      given,
+      progress,
+      cancel,
+    );
+  }
+
+  /** Asks a thread of a drive that it has no more, or not yet. */
+  askThread(io: IoPart, drive: number, ask: 'attach' | 'detach'): Promise<null> {
+    return this.#ask(
+      this.#threads.find((each) => each.io === io),
+      drive,
+      ask,
+      {},
+    );
+  }
+
+  #ask<K extends keyof DriveRequests>(
+    target: Link | undefined,
+    drive: number,
+    ask: K,
+    given: DriveRequests[K][0],
+    progress?: Progress,
+    cancel?: (cancel: () => void) => void,
+  ): Promise<DriveRequests[K][1]> {
     if (target === undefined) return Promise.reject(new MonitorError('the drive is not served yet'));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, progress });
+      this.#waiting.set(id, { thread: target.thread, resolve: resolve as (result: unknown) => void, reject, progress });
       target.thread.post({ ...given, id, drive, ask } as unknown as DriveRequest);
       target.io.ring();
       cancel?.(() => {

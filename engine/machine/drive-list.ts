@@ -36,12 +36,14 @@ export const driveState = struct(
 
 export const ioState = struct(
   'io',
-  1,
+  2,
   {
     /** Rung for the I/O thread. */
     bell: i32s(1),
     /** 1 while the thread carries requests out: who stops the machine waits until it is 0. */
     active: i32s(1),
+    /** 1: the thread is to end; what it serves was unplugged. */
+    ended: i32s(1),
   },
   'host',
 );
@@ -73,6 +75,8 @@ export interface DrivePart {
   readonly slot: MediumSlot | undefined;
   /** The image has so many bytes: at the start and after a resize, with the machine lock held. */
   setSize(bytes: number): void;
+  /** The same for a drive that is being plugged in, of which the guest does not know yet. */
+  setFirstSize(bytes: number): void;
   /** On the I/O thread: the image; undefined where there is no medium. Set by `setDisk`, which puts a counter before it. */
   readonly disk: Disk | undefined;
   /** On the I/O thread: what becomes of requests that the host fails; they are reported unless this is set. */
@@ -101,6 +105,8 @@ export interface DriveFront {
   readonly slot?: MediumSlot;
   readonly putsBack?: boolean;
   setSize(bytes: number): void;
+  /** As `setSize`, before the guest knows of the drive; that unless given. */
+  setFirstSize?(bytes: number): void;
 }
 
 /** The disk, with what is read and written counted for statistics. */
@@ -147,7 +153,14 @@ class CountedDisk implements Disk {
   }
 }
 
-/** The drives of a machine and their I/O threads, as controllers are made. */
+/** The lowest number that none of them has. */
+function freeIndex(taken: readonly { readonly index: number }[]): number {
+  let index = 0;
+  while (taken.some((each) => each.index === index)) index++;
+  return index;
+}
+
+/** The drives of a machine and their I/O threads, as controllers are made. Places stay the same while others come and go. */
 export class DriveList {
   readonly drives: DrivePart[] = [];
   readonly threads: IoPart[] = [];
@@ -157,9 +170,8 @@ export class DriveList {
     this.#shared = shared;
   }
 
-  /** An I/O thread that has no drives yet. */
-  thread(process: (locked: Locked) => boolean): IoPart {
-    const index = this.threads.length;
+  /** An I/O thread that has no drives yet, in the first place that is free unless `index` names one. */
+  thread(process: (locked: Locked) => boolean, index: number = this.freeThread): IoPart {
     const state = this.#shared.struct(ioState, `io${index}`);
     const part: IoPart = {
       index,
@@ -175,9 +187,27 @@ export class DriveList {
     return part;
   }
 
-  /** A drive that is served by `io`. */
-  drive(config: DriveConfig, io: IoPart, front: DriveFront): DrivePart {
-    const index = this.drives.length;
+  get freeThread(): number {
+    return freeIndex(this.threads);
+  }
+  get freeDrive(): number {
+    return freeIndex(this.drives);
+  }
+
+  /** Forgets a drive that was unplugged. */
+  removeDrive(part: DrivePart): void {
+    this.drives.splice(this.drives.indexOf(part), 1);
+    const own = part.io.drives as DrivePart[];
+    own.splice(own.indexOf(part), 1);
+  }
+
+  /** Forgets an I/O thread that serves nothing any more. */
+  removeThread(io: IoPart): void {
+    this.threads.splice(this.threads.indexOf(io), 1);
+  }
+
+  /** A drive that is served by `io`, in the first place that is free unless `index` names one. */
+  drive(config: DriveConfig, io: IoPart, front: DriveFront, index: number = this.freeDrive): DrivePart {
     const state = this.#shared.struct(driveState, `drive${index}`);
     let disk: Disk | undefined;
     const part: DrivePart = {
@@ -189,6 +219,7 @@ export class DriveList {
       slot: front.slot,
       putsBack: front.putsBack ?? false,
       setSize: (bytes) => front.setSize(bytes),
+      setFirstSize: (bytes) => (front.setFirstSize === undefined ? front.setSize(bytes) : front.setFirstSize(bytes)),
       get disk() {
         return disk;
       },

@@ -51,6 +51,10 @@ export interface DriveRequests {
   /** Loads the machine's state out of the snapshot that was applied last. */
   stateLoad: [{ readonly name: string }, null];
   flush: [Record<never, never>, null];
+  /** Opens the image of a drive that was plugged in; the guest knows nothing of it yet. */
+  attach: [Record<never, never>, null];
+  /** Closes the image of a drive that was taken away. */
+  detach: [Record<never, never>, null];
   /** The disk can be used through the buffer from now on (`remote-disk.ts`), until the same comes without one. */
   remote: [{ readonly remote: number; readonly buffer: SharedArrayBuffer | undefined }, null];
 }
@@ -122,6 +126,7 @@ interface OwnDrive {
 export class DriveThread {
   readonly #machine: Machine;
   readonly #host: DriveThreadHost;
+  readonly #io: IoPart;
   readonly #drives: OwnDrive[] = [];
   readonly #waiting: DriveRequest[] = [];
   readonly #remotes = new Map<number, RemoteServer>();
@@ -131,35 +136,65 @@ export class DriveThread {
   constructor(machine: Machine, io: IoPart, host: DriveThreadHost) {
     this.#machine = machine;
     this.#host = host;
-    const { control, shared } = machine;
-    const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
-    const { bell } = io.state;
+    this.#io = io;
     try {
-      for (const part of io.drives) {
-        const { index, config } = part;
-        const drive = host.openDrive(config, {
-          job: (job) => host.send({ type: 'job', drive: index, job: reportOf(job) }),
-          sleep(milliseconds) {
-            const until = performance.now() + milliseconds;
-            for (let left = milliseconds; left > 0 && !ending(); left = until - performance.now())
-              Atomics.wait(bell, 0, Atomics.load(bell, 0), Math.min(left, 1000));
-          },
-        });
-        if (config.limits !== undefined) drive.setLimits(config.limits);
-        const errors = new DriveErrors({
-          shared,
-          drive: part,
-          stop: () => machine.request(Request.IO_ERROR),
-          told: (failure) => host.send({ type: 'error', drive: index, ...failure }),
-          wait: part.putsBack ? undefined : () => this.#waitForGoingOn(io),
-        });
-        part.policy = errors.policy;
-        this.#drives.push({ part, drive, errors });
-      }
+      for (const part of io.drives) this.#open(part);
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  #open(part: DrivePart): Drive {
+    const { index, config, io } = part;
+    const machine = this.#machine;
+    const host = this.#host;
+    const { control, shared } = machine;
+    const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
+    const { bell } = io.state;
+    const drive = host.openDrive(config, {
+      job: (job) => host.send({ type: 'job', drive: index, job: reportOf(job) }),
+      sleep(milliseconds) {
+        const until = performance.now() + milliseconds;
+        for (let left = milliseconds; left > 0 && !ending(); left = until - performance.now())
+          Atomics.wait(bell, 0, Atomics.load(bell, 0), Math.min(left, 1000));
+      },
+    });
+    if (config.limits !== undefined) drive.setLimits(config.limits);
+    const errors = new DriveErrors({
+      shared,
+      drive: part,
+      stop: () => machine.request(Request.IO_ERROR),
+      told: (failure) => host.send({ type: 'error', drive: index, ...failure }),
+      wait: part.putsBack ? undefined : () => this.#waitForGoingOn(io),
+    });
+    part.policy = errors.policy;
+    this.#drives.push({ part, drive, errors });
+    return drive;
+  }
+
+  /** The image of a drive that was plugged in to the controller that this thread serves. */
+  #attach(index: number): void {
+    const { shared, pci } = this.#machine;
+    shared.lock.hold(() => pci.sync());
+    const part = this.#io.drives.find((each) => each.index === index);
+    if (part === undefined) throw new BlockError('not-found', 'there is no such drive');
+    const drive = this.#open(part);
+    const disk = drive.options === undefined ? undefined : drive.disk;
+    shared.lock.hold(() => {
+      part.setDisk(disk);
+      part.setFirstSize(disk?.size ?? 0);
+    });
+  }
+
+  #detach(index: number): void {
+    const { shared, pci } = this.#machine;
+    shared.lock.hold(() => pci.sync());
+    const at = this.#drives.findIndex(({ part }) => part.index === index);
+    if (at < 0) throw new BlockError('not-found', 'there is no such drive');
+    const [{ part, drive }] = this.#drives.splice(at, 1);
+    part.setDisk(undefined);
+    this.#close(part, drive);
   }
 
   /** What the front ends get, in the order of the I/O thread's drives; undefined where there is no medium. */
@@ -168,8 +203,11 @@ export class DriveThread {
   }
 
   close(): void {
-    for (const { drive, part } of this.#drives.splice(0))
-      drive.close((message) => this.#host.log(`vivarium: ${part.config.file}: ${message}`));
+    for (const { drive, part } of this.#drives.splice(0)) this.#close(part, drive);
+  }
+
+  #close(part: DrivePart, drive: Drive): void {
+    drive.close((message) => this.#host.log(`vivarium: ${part.config.file}: ${message}`));
   }
 
   /** In the middle of a request: until the machine was stopped and goes on. What is asked for meanwhile is done. */
@@ -229,6 +267,8 @@ export class DriveThread {
   }
 
   #carryOut(request: DriveRequest): unknown {
+    if (request.ask === 'attach') return this.#attach(request.drive);
+    if (request.ask === 'detach') return this.#detach(request.drive);
     const own = this.#drives.find(({ part }) => part.index === request.drive);
     if (own === undefined) throw new BlockError('not-found', 'there is no such drive');
     const { drive } = own;

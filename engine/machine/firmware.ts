@@ -1,11 +1,13 @@
 /** What the machine tells a firmware: ACPI tables, SMBIOS, the memory map, the order of boot devices; by fw_cfg. */
 import type { DriveConfig, MachineConfig } from '../contract/machine-config.ts';
+import { ACPI_GPE_OFFSET, ACPI_GPE_PORTS } from '../devices/acpi-pm.ts';
 import { FW_CFG_PORT, type FwCfg, FwCfgKey } from '../devices/fw-cfg.ts';
 import { HPET_DEFAULT_BASE } from '../devices/hpet.ts';
 import { IOAPIC_DEFAULT_BASE } from '../devices/ioapic.ts';
+import { PCI_HOTPLUG_EVENT } from '../devices/pci-hotplug.ts';
 import { type AcpiTables, buildAcpi } from './acpi/tables.ts';
 import { DIRECT_ECAM, isQ35 } from './chipset.ts';
-import { HIGH_RAM_BASE, type MachineLayout, PM_BASE, SCI, SERIAL_PORTS } from './layout.ts';
+import { HIGH_RAM_BASE, type MachineLayout, PCI_HOTPLUG_PORT, PM_BASE, SCI, SERIAL_PORTS } from './layout.ts';
 import { buildSmbios } from './smbios.ts';
 
 /** Images that lie outside the guest's memory, the same on every thread. */
@@ -61,15 +63,22 @@ function pciTables(config: MachineConfig, layout: MachineLayout, ecamBase: numbe
   };
 }
 
+/** Slots of bus 0 that devices may come into and go from: those that the chipset and the display leave. */
+export const hotplugSlots = (config: MachineConfig): number[] => Array.from({ length: isQ35(config) ? 28 : 29 }, (_, n) => n + 3);
+
 /** `ecamBase`: where a q35 has its configuration window; SeaBIOS's choice unless given. */
 export function acpiTables(config: MachineConfig, layout: MachineLayout, ecamBase?: number): AcpiTables {
   const ecam = ecamBase ?? (config.boot.kind === 'kernel' ? DIRECT_ECAM : SEABIOS_ECAM);
   return buildAcpi({
     apicIds: Array.from({ length: layout.cpus }, (_, n) => n),
     ioapic: { id: layout.cpus, base: IOAPIC_DEFAULT_BASE },
-    pm: { base: PM_BASE, sci: SCI, timer32: false, sleepType5: 0 },
+    pm: {
+      ...{ base: PM_BASE, sci: SCI, timer32: false, sleepType5: 0 },
+      gpe0: { port: PM_BASE + ACPI_GPE_OFFSET, length: ACPI_GPE_PORTS },
+    },
     reset: { port: 0xcf9, value: 6 },
     pci: pciTables(config, layout, ecam),
+    hotplug: { port: PCI_HOTPLUG_PORT, event: PCI_HOTPLUG_EVENT, slots: hotplugSlots(config) },
     hpet: hasHpet(config) ? HPET_DEFAULT_BASE : undefined,
     fwCfg: FW_CFG_PORT,
     serial: config.serial.map((_, n) => SERIAL_PORTS[n]),

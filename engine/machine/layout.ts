@@ -27,6 +27,8 @@ export const SERIAL_PORTS: readonly { port: number; irq: number }[] = [
   { port: 0x3e8, irq: 4 },
   { port: 0x2e8, irq: 3 },
 ];
+/** Ports of the registers for PCI devices that come and go: those of QEMU's `pc`. */
+export const PCI_HOTPLUG_PORT = 0xae00;
 /** Where the ACPI ports are without firmware, and the SCI. */
 export const PM_BASE = 0x600;
 export const SCI = 9;

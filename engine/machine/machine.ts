@@ -21,6 +21,7 @@ import { type ApicSignal, LocalApic, lapicState } from '../devices/lapic.ts';
 import { ApicBus } from '../devices/lapic-bus.ts';
 import { PcTestdev, pcTestdevState, TESTDEV_FLUSH, TESTDEV_LATCH, TESTDEV_LINES, TESTDEV_MEMORY } from '../devices/pc-testdev.ts';
 import { PAM_RANGES } from '../devices/pci-host.ts';
+import { PCI_HOTPLUG_EVENT, PCI_HOTPLUG_PORTS, PciHotplug, pciHotplugState } from '../devices/pci-hotplug.ts';
 import { Pflash, pflashDirty, pflashState } from '../devices/pflash.ts';
 import { Port92, port92State } from '../devices/port92.ts';
 import { Ps2Keyboard, ps2KeyboardState } from '../devices/ps2-keyboard.ts';
@@ -29,7 +30,7 @@ import { Uart16550, uart16550State } from '../devices/uart16550.ts';
 import { VGA_WINDOW, Vga, vgaState } from '../devices/vga.ts';
 import { buildEdid } from '../devices/vga-edid.ts';
 import { PhysicalMemory, type Region } from '../memory/physical.ts';
-import { SharedState } from '../memory/shared-state.ts';
+import { SharedState, type StateEntry } from '../memory/shared-state.ts';
 import { struct, u32, type View } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
@@ -41,10 +42,11 @@ import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
 import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
 import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
-import { HIGH_RAM_BASE, type MachineLayout, SCI, SERIAL_PORTS } from './layout.ts';
+import { HotplugTable } from './hotplug.ts';
+import { HIGH_RAM_BASE, type MachineLayout, PCI_HOTPLUG_PORT, SCI, SERIAL_PORTS } from './layout.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
 import { StorageParts } from './storage-parts.ts';
-import { VirtioParts } from './virtio-parts.ts';
+import { plugName, VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
 
@@ -87,6 +89,8 @@ export class Machine {
   /** What the flash of the variables holds. */
   readonly variables: Uint8Array | undefined;
   readonly pm: AcpiPm;
+  readonly pciHotplug: PciHotplug;
+  readonly hotplug: HotplugTable;
   readonly keyboard: Ps2Keyboard;
   readonly mouse: Ps2Mouse;
   readonly i8042: I8042;
@@ -226,6 +230,7 @@ export class Machine {
       intxLine: isQ35(config) ? ich9Line : undefined,
       deliverMsi: (address, data) => this.apics.deliverMsi(address, data),
       mappingChanged: () => this.remapAll(),
+      arrange: () => this.#arrange(),
       synced: () => this.#remap(),
     });
     const pciState = (name: string): View<typeof pciFunctionState.fields> => shared.struct(pciFunctionState, `pci:${name}`);
@@ -246,6 +251,13 @@ export class Machine {
     intx.push(...this.chipset.pirqs);
     mapConfigPorts(this.ports, this.pci, this.chipset);
     this.ports.map(0xb2, 2, this.pm.apm, 'apm');
+    this.hotplug = new HotplugTable(shared);
+    this.pciHotplug = new PciHotplug(shared.struct(pciHotplugState), {
+      removable: () => this.virtio.plugged.reduce((all, { slot }) => (slot === undefined ? all : all | (1 << slot)), 0),
+      ejected: () => this.ringControl(),
+      raise: () => this.pm.raiseEvent(PCI_HOTPLUG_EVENT),
+    });
+    this.ports.map(PCI_HOTPLUG_PORT, PCI_HOTPLUG_PORTS, this.pciHotplug, 'pci-hotplug');
 
     const { variablesBytes = 0 } = roms;
     if (variablesBytes > 0) {
@@ -393,6 +405,24 @@ export class Machine {
   /** A new input of ISA interrupt `n`: the PIC's input and the IOAPIC's pin (IRQ 0 is on pin 2). */
   irq(n: number): IrqLine {
     return this.#isa.input(n);
+  }
+
+  /** Takes over what was plugged in and taken away since this thread looked last; see `HotplugTable`. */
+  #arrange(): void {
+    const { left, gone, come } = this.hotplug.changes();
+    const { virtio } = this;
+    const remove = (device: (typeof virtio.plugged)[number] | undefined): void => {
+      if (device !== undefined) virtio.unplug(device);
+    };
+    for (const place of left) remove(virtio.plugged.find((device) => device.place === place));
+    for (const id of gone) remove(virtio.plugged.find((device) => device.place === undefined && plugName(device) === id));
+    for (const { place, plug } of come) virtio.plug(place, plug);
+  }
+
+  /** The state structs that are part of the machine as it is now. The machine lock is held. */
+  guestStructs(): StateEntry[] {
+    this.pci.sync();
+    return this.shared.entries().filter(({ id, scope }) => scope === 'guest' && !this.virtio.absent.has(id));
   }
 
   // --- memory map -------------------------------------------------------------------------------------------------
@@ -543,6 +573,7 @@ export class Machine {
     this.chipset.reset();
     this.pflash?.reset();
     this.pm.reset();
+    this.pciHotplug.reset();
     this.keyboard.reset();
     this.mouse.reset();
     this.i8042.reset();

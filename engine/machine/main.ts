@@ -8,6 +8,7 @@ import { initrdProblem } from '../host/initrd-check.ts';
 import {
   fillRandom,
   findVgaBios,
+  type HostThread,
   hostMemory,
   type KeptFile,
   openKept,
@@ -168,9 +169,11 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     regions: config.machine.options?.tier !== 'baseline',
   };
   const data = { config, layout, roms, memory };
-  const started = machine.drives.threads.map((io, index) => {
+  const startIo = (index: number): HostThread => startThread({ ...data, role: 'io', index, baseline: undefined });
+  controller.canPlug(startIo);
+  const started = machine.drives.threads.map((io) => {
     const { drives } = io;
-    const thread = startThread({ ...data, role: 'io', index, baseline: undefined });
+    const thread = startIo(io.index);
     controller.adopt(thread, true);
     controller.linkDrives(io, thread);
     return { thread, field: drives.length === 1 ? `drives.${config.drives.indexOf(drives[0].config)}.file` : 'drives' };

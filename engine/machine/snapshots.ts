@@ -60,7 +60,7 @@ export class MachineSnapshots {
   /** The drives that take part, the one that holds the machine's state first. */
   async #choose({ vmState, drives }: SnapshotOptions): Promise<Chosen[]> {
     const all = await this.#block.drives();
-    const pair = (part: DrivePart): Chosen => ({ part, drive: all[part.index] });
+    const pair = (part: DrivePart): Chosen => ({ part, drive: all.find(({ id }) => id === part.config.id) as BlockDrive });
     const named = (name: string): Chosen => pair(this.#block.find(name));
     const chosen =
       drives === undefined

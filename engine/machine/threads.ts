@@ -70,7 +70,10 @@ export function runClock(data: ThreadData, host: ThreadHost): void {
 /** Opens the images of the drives that an I/O thread has, and serves them until the machine ends; then all is flushed and closed. */
 export function runIo(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, FIRST_IO_OWNER + data.index, -1, host));
-  const io = machine.drives.threads[data.index];
+  // What was plugged in and taken away since the machine was started.
+  machine.shared.lock.hold(() => machine.pci.sync());
+  const io = machine.drives.threads.find(({ index }) => index === data.index);
+  if (io === undefined) throw new Error(`there is no I/O thread ${data.index}`);
   const thread = new DriveThread(machine, io, host);
   try {
     serveDrives(

@@ -1,4 +1,4 @@
-/** The virtio devices that a configuration asks for, on the PCI bus. */
+/** The virtio devices that a configuration asks for, on the PCI bus, and those that are plugged in while the machine runs. */
 import type { PciBus, pciFunctionState } from '../bus/pci.ts';
 import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machine-config.ts';
 import { VirtioBlk, virtioBlkState } from '../devices/virtio/blk.ts';
@@ -13,9 +13,10 @@ import { virtioState } from '../devices/virtio/state.ts';
 import { VirtioPci } from '../devices/virtio/transport-pci.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { SharedState } from '../memory/shared-state.ts';
-import type { View } from '../memory/struct.ts';
+import type { StructType, View } from '../memory/struct.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
-import type { DriveList, DrivePart } from './drive-list.ts';
+import type { DriveList, DrivePart, IoPart } from './drive-list.ts';
+import type { Plug } from './hotplug.ts';
 import { BootError } from './linux-boot.ts';
 import { cdSlot, driveOfDevice, wwnOf } from './storage-parts.ts';
 
@@ -39,16 +40,50 @@ const UNITS = ['scsi-hd', 'scsi-cd'];
 const BUDGET = 64;
 const PORTS = ['virtconsole', 'virtserialport'];
 
+/** What a device that can be unplugged is called: its id, or its drive's where the machine made the device by itself. */
+export const plugName = ({ id, part }: PluggedDevice): string | undefined => id ?? part?.device;
+
+/** Where a device that came while the machine ran has its place. */
+interface Placed {
+  readonly place: number;
+  readonly driveIndex: number;
+  readonly ioIndex: number;
+}
+
 const bad = (field: string, message: string): never => {
   throw new BootError('bad-config', field, message);
 };
 
+/** A device that can be unplugged. */
+export interface PluggedDevice {
+  /** As monitors name it. */
+  readonly id: string | undefined;
+  readonly driver: string;
+  /** The place of the table that it came by; undefined where the machine was started with it. */
+  readonly place: number | undefined;
+  /** On the PCI bus. */
+  readonly slot: number | undefined;
+  readonly pci: VirtioPci | undefined;
+  /** On the bus of an adapter. */
+  readonly unit: { readonly adapter: PluggedDevice; readonly target: number; readonly lun: number } | undefined;
+  readonly scsi: VirtioScsi | undefined;
+  /** Its own I/O thread. */
+  readonly io: IoPart | undefined;
+  /** Its drive. */
+  part: DrivePart | undefined;
+  /** Ids of its state structs. */
+  readonly structs: readonly string[];
+}
+
 export class VirtioParts {
   readonly functions: VirtioPci[] = [];
+  /** What can be unplugged, on this thread. */
+  readonly plugged: PluggedDevice[] = [];
+  /** State structs of devices that were taken away: they are no part of the machine any more. */
+  readonly absent = new Set<string>();
   readonly lines: CharLine[] = [];
   /** Open Firmware paths of drives, as firmware names them in `bootorder`. */
   readonly bootPaths = new Map<DrivePart, string>();
-  readonly #slots: number[] = [];
   readonly #wires: VirtioWires;
 
   /** Throws a `BootError` for what cannot be put together. */
@@ -58,7 +93,7 @@ export class VirtioParts {
     const buses = config.devices.filter(({ driver }) => driver === SERIAL);
     if (ports.length > 0 && buses.length === 0) bad('devices', `${ports[0].driver}: there is no ${SERIAL} to put it on`);
     for (const device of config.devices) {
-      if (device.driver === RNG) this.#add(device, new VirtioRng(wires.fillRandom));
+      if (device.driver === RNG) this.#rng(device);
       else if (device.driver === SERIAL) this.#serial(device, buses, ports);
       else if (device.driver === BLK) this.#drive(driveOfDevice(config, device), device);
     }
@@ -66,23 +101,90 @@ export class VirtioParts {
     this.#scsiAdapters(config);
   }
 
-  #add(device: DeviceConfig | undefined, part: VirtioDevice): void {
-    const { shared, memory, bus, pciState, trace } = this.#wires;
-    const name = `virtio${this.functions.length}`;
+  /** The slot that a device asks for, or the first that is free. */
+  #slot(device: DeviceConfig | undefined, name: string): number {
+    const { bus } = this.#wires;
     const address = device?.properties.addr;
     const slot = address === undefined ? bus.freeSlot(3) : Number.parseInt(address, 16);
     if (!(slot >= 3 && slot < 32) || bus.functions.some((other) => other.slot === slot))
-      bad('devices', `${part.name}: ${address === undefined ? 'no PCI slot is free' : `PCI slot ${address} is not free`}`);
-    const state = shared.struct(virtioState, name);
-    this.#slots.push(slot);
-    this.functions.push(
-      new VirtioPci(state, pciState(name), part, {
-        bus,
-        slot,
-        memory,
-        trace: (message) => trace(`${device?.id ?? part.name}: ${message}`),
-      }),
+      bad('devices', `${name}: ${address === undefined ? 'no PCI slot is free' : `PCI slot ${address} is not free`}`);
+    return slot;
+  }
+
+  /** State of a device whose ids `structs` gathers; named by its place, so that it is found again however it came there. */
+  #struct<T extends StructType>(structs: string[], type: T, id: string): ReturnType<T['at']> {
+    structs.push(id);
+    this.absent.delete(id);
+    return this.#wires.shared.struct(type, id);
+  }
+
+  #add(device: DeviceConfig | undefined, slot: number, part: VirtioDevice, structs: string[]): VirtioPci {
+    const { memory, bus, pciState, trace } = this.#wires;
+    const name = `virtio@${slot}`;
+    structs.push(`pci:${name}`);
+    this.absent.delete(`pci:${name}`);
+    const made = new VirtioPci(this.#struct(structs, virtioState, name), pciState(name), part, {
+      bus,
+      slot,
+      memory,
+      trace: (message) => trace(`${device?.id ?? part.name}: ${message}`),
+    });
+    this.functions.push(made);
+    return made;
+  }
+
+  #keep(device: DeviceConfig | undefined, driver: string, more: Partial<PluggedDevice>): PluggedDevice {
+    const none = { place: undefined, slot: undefined, pci: undefined, unit: undefined, scsi: undefined };
+    const kept = { ...none, io: undefined, part: undefined, structs: [], id: device?.id, driver, ...more };
+    this.plugged.push(kept);
+    return kept;
+  }
+
+  #rng(device: DeviceConfig, place?: number): PluggedDevice {
+    const structs: string[] = [];
+    const slot = this.#slot(device, RNG);
+    const pci = this.#add(device, slot, new VirtioRng(this.#wires.fillRandom), structs);
+    return this.#keep(device, RNG, { place, slot, pci, structs });
+  }
+
+  // --- devices that come and go -----------------------------------------------------------------------------------------
+
+  /** Makes a device that came by a place of the table. Throws a `BootError` for what cannot be put together, with nothing left. */
+  plug(place: number, { device, drive, driveIndex, ioIndex }: Plug): PluggedDevice {
+    const at = { place, driveIndex, ioIndex };
+    if (device.driver === RNG) return this.#rng(device, place);
+    if (device.driver === SCSI) return this.#scsi(device, [], at);
+    if (drive === undefined) return bad('devices', `${device.driver}: there is no drive`);
+    if (device.driver === BLK) return this.#drive(drive, device, at);
+    const adapter = this.adapterOf(device);
+    if (adapter === undefined) return bad('devices', `${device.driver}: there is no bus '${device.properties.bus}'`);
+    return this.#scsiUnit(adapter, drive, device, undefined, at);
+  }
+
+  /** The adapter on whose bus a SCSI unit is to be: the one that it names, or the first. */
+  adapterOf({ properties: { bus } }: DeviceConfig): PluggedDevice | undefined {
+    return this.plugged.find(
+      ({ scsi, unit, id }) => scsi !== undefined && unit === undefined && (bus === undefined || bus === `${id ?? 'scsi'}.0`),
     );
+  }
+
+  /** Takes a device away on this thread, with all that hangs on it. */
+  unplug(device: PluggedDevice): void {
+    const { bus, drives } = this.#wires;
+    if (device.unit === undefined)
+      for (const each of this.plugged.filter(({ unit }) => unit?.adapter === device)) this.unplug(each);
+    this.plugged.splice(this.plugged.indexOf(device), 1);
+    for (const id of device.structs) this.absent.add(id);
+    if (device.unit !== undefined) device.unit.adapter.scsi?.detachUnit(device.unit.target, device.unit.lun);
+    if (device.part !== undefined) {
+      this.bootPaths.delete(device.part);
+      drives.removeDrive(device.part);
+    }
+    if (device.pci !== undefined) {
+      this.functions.splice(this.functions.indexOf(device.pci), 1);
+      bus.detach(device.pci.function);
+    }
+    if (device.io !== undefined) drives.removeThread(device.io);
   }
 
   /** A bus of ports: virtconsoles from 0 on, virtserialports from 1 on, unless they say which number they have. */
@@ -117,7 +219,8 @@ export class VirtioParts {
       });
     }
     const maxPorts = Math.max(1, Math.min(31, Number(device.properties.max_ports ?? 31)));
-    const state = shared.struct(virtioConsoleState, `virtio-console${this.functions.length}`);
+    const slot = this.#slot(device, SERIAL);
+    const state = shared.struct(virtioConsoleState, `virtio-console@${slot}`);
     try {
       console = new VirtioConsole(
         state,
@@ -127,19 +230,14 @@ export class VirtioParts {
     } catch (error) {
       return bad('devices', (error as Error).message);
     }
-    this.#add(device, console);
+    this.#add(device, slot, console, []);
     this.lines.push(...made.map(({ line }) => line));
   }
 
-  #drive(config: DriveConfig, device: DeviceConfig | undefined): void {
-    const { shared, drives } = this.#wires;
-    const io = drives.thread((locked) => {
-      let more = false;
-      const { disk } = part;
-      if (disk === undefined) return false;
-      for (let queue = 0; queue < blk.queueSizes.length; queue++) more = blk.process(queue, BUDGET, disk, locked) || more;
-      return more;
-    });
+  #drive(config: DriveConfig, device: DeviceConfig | undefined, at?: Placed): PluggedDevice {
+    const { drives } = this.#wires;
+    const structs: string[] = [];
+    const slot = this.#slot(device, BLK);
     const size = (name: string): number | undefined => {
       const value = device?.properties[name];
       return value === undefined ? undefined : Number(value);
@@ -163,14 +261,19 @@ export class VirtioParts {
       readOnly: config.readOnly,
       errorPolicy: (error: unknown, operation: 'read' | 'write') => part.failed(error, operation),
     };
-    const blk: VirtioBlk = new VirtioBlk(shared.struct(virtioBlkState, `virtio-blk${io.index}`), options, io);
-    this.#add(device, blk);
-    const part = drives.drive(config, io, {
-      device: device?.id ?? config.id,
-      putsBack: true,
-      setSize: (bytes) => blk.setSize(bytes),
-    });
-    this.bootPaths.set(part, `/pci@i0cf8/scsi@${this.#slots.at(-1)?.toString(16)}/disk@0,0`);
+    const io = drives.thread((locked) => {
+      let more = false;
+      const { disk } = part;
+      if (disk === undefined) return false;
+      for (let queue = 0; queue < blk.queueSizes.length; queue++) more = blk.process(queue, BUDGET, disk, locked) || more;
+      return more;
+    }, at?.ioIndex);
+    const blk: VirtioBlk = new VirtioBlk(this.#struct(structs, virtioBlkState, `virtio-blk@${slot}`), options, io);
+    const pci = this.#add(device, slot, blk, structs);
+    const front = { device: device?.id ?? config.id, putsBack: true, setSize: (bytes: number) => blk.setSize(bytes) };
+    const part: DrivePart = drives.drive(config, io, front, at?.driveIndex);
+    this.bootPaths.set(part, `/pci@i0cf8/scsi@${slot.toString(16)}/disk@0,0`);
+    return this.#keep(device, BLK, { place: at?.place, slot, pci, io, part, structs });
   }
 
   /** Adapters that are named, and one for `scsi` drives where there is none; each with its units. */
@@ -188,7 +291,7 @@ export class VirtioParts {
         return wanted === undefined ? n === 0 : wanted === `${bus}.0` || wanted === bus;
       });
       for (const unit of here) left.delete(unit);
-      this.#scsi(device, n, [
+      this.#scsi(device, [
         ...(n === 0 ? own.map((drive) => ({ drive, unit: undefined })) : []),
         ...here.map((unit) => ({ drive: driveOfDevice(config, unit), unit })),
       ]);
@@ -198,53 +301,62 @@ export class VirtioParts {
 
   #scsi(
     device: DeviceConfig | undefined,
-    n: number,
     units: readonly { readonly drive: DriveConfig; readonly unit: DeviceConfig | undefined }[],
-  ): void {
-    const { shared, drives } = this.#wires;
+    at?: Placed,
+  ): PluggedDevice {
+    const { drives } = this.#wires;
+    const structs: string[] = [];
     const number = (name: string, fallback: number): number => Number(device?.properties[name] ?? fallback);
     const queues = Math.min(64, Math.max(1, number('num_queues', 1)));
     const queueSize = number('virtqueue_size', 256);
     if (queueSize < 4 || queueSize > 1024 || (queueSize & (queueSize - 1)) !== 0)
       bad('devices', `${SCSI}: virtqueue_size ${queueSize} is no power of two from 4 to 1024`);
+    const slot = this.#slot(device, SCSI);
     const io = drives.thread((locked) => {
       let more = false;
       for (let queue = 0; queue < queues + 2; queue++) more = scsi.process(queue, BUDGET, locked) || more;
       return more;
-    });
+    }, at?.ioIndex);
     const options = { queues, queueSize, maxSectors: number('max_sectors', 0xffff), cmdPerLun: number('cmd_per_lun', 128) };
-    const scsi: VirtioScsi = new VirtioScsi(shared.struct(virtioScsiState, `virtio-scsi${n}`), options, io);
-    this.#add(device, scsi);
-    const slot = this.#slots.at(-1)?.toString(16);
-    /** The next target that nothing is at. */
-    let next = 0;
-    for (const { drive, unit } of units) {
-      const own = unit === undefined ? drive.index : undefined;
-      const lun = Number(unit?.properties.lun ?? 0);
-      const asked = unit?.properties['scsi-id'] ?? own;
-      if (Number(unit?.properties.channel ?? 0) !== 0) bad('devices', `${unit?.driver}: there is channel 0 only`);
-      while (asked === undefined && scsi.unit(next, lun) !== undefined) next++;
-      const target = Number(asked ?? next);
-      const part = this.#scsiUnit(scsi, io, drive, unit, target, lun, `scsi${n}-${target}-${lun}`);
-      this.bootPaths.set(part, `/pci@i0cf8/scsi@${slot}/channel@0/disk@${target.toString(16)},${lun.toString(16)}`);
-    }
+    const scsi: VirtioScsi = new VirtioScsi(this.#struct(structs, virtioScsiState, `virtio-scsi@${slot}`), options, io);
+    const pci = this.#add(device, slot, scsi, structs);
+    const adapter = this.#keep(device, SCSI, { place: at?.place, slot, pci, scsi, io, structs });
+    for (const { drive, unit } of units) this.#scsiUnit(adapter, drive, unit, unit === undefined ? drive.index : undefined);
+    return adapter;
+  }
+
+  /** Target and unit number that a device asks for; the next target that nothing is at, unless it or its drive names one. */
+  scsiAddress(
+    { scsi }: PluggedDevice,
+    device: DeviceConfig | undefined,
+    own?: number,
+  ): { readonly target: number; readonly lun: number } {
+    const { properties = {}, driver } = device ?? {};
+    if (Number(properties.channel ?? 0) !== 0) bad('devices', `${driver}: there is channel 0 only`);
+    const lun = Number(properties.lun ?? 0);
+    const asked = properties['scsi-id'] ?? own;
+    let target = Number(asked ?? 0);
+    while (asked === undefined && scsi?.unit(target, lun) !== undefined) target++;
+    return { target, lun };
   }
 
   #scsiUnit(
-    scsi: VirtioScsi,
-    io: DrivePart['io'],
+    adapter: PluggedDevice,
     drive: DriveConfig,
     device: DeviceConfig | undefined,
-    target: number,
-    lun: number,
-    name: string,
-  ): DrivePart {
-    const { shared, drives } = this.#wires;
+    own?: number,
+    at?: Placed,
+  ): PluggedDevice {
+    const { drives } = this.#wires;
+    const { scsi, io, slot = 0 } = adapter;
+    if (scsi === undefined || io === undefined) return bad('devices', `${device?.driver}: this is no adapter`);
+    const { target, lun } = this.scsiAddress(adapter, device, own);
+    const structs: string[] = [];
     const isCd = device === undefined ? drive.media === 'cdrom' : device.driver === 'scsi-cd';
     const { properties = {} } = device ?? {};
     const serial = drive.serial ?? properties.serial;
     const number = (key: string): number | undefined => (properties[key] === undefined ? undefined : Number(properties[key]));
-    const state = shared.struct(scsiUnitState, name);
+    const state = this.#struct(structs, scsiUnitState, `scsi@${slot}-${target}-${lun}`);
     const options = {
       ...{ vendor: properties.vendor, product: properties.product, revision: properties.ver, serial, wwn: wwnOf(device) },
       deviceId: properties.device_id ?? serial ?? drive.id,
@@ -271,17 +383,24 @@ export class VirtioParts {
       bad('devices', `${device?.driver ?? drive.id}: ${(error as Error).message}`);
     }
     const changed = (): void => scsi.changed(target, lun);
-    const part: DrivePart = drives.drive(drive, io, {
-      device: device?.id ?? drive.id,
-      putsBack: true,
+    const setFirstSize = (bytes: number): void => {
+      if (cdrom !== undefined && bytes > 0) cdrom.insert(bytes);
+      disk?.setSize(bytes);
+    };
+    const front = {
+      ...{ device: device?.id ?? drive.id, putsBack: true, setFirstSize },
       slot: cdrom === undefined ? undefined : cdSlot(cdrom, changed),
-      setSize: (bytes) => {
-        if (cdrom !== undefined && bytes > 0) cdrom.insert(bytes);
-        disk?.setSize(bytes);
+      setSize: (bytes: number) => {
+        setFirstSize(bytes);
         changed();
       },
+    };
+    const part: DrivePart = drives.drive(drive, io, front, at?.driveIndex);
+    const where = `/pci@i0cf8/scsi@${slot.toString(16)}/channel@0`;
+    this.bootPaths.set(part, `${where}/disk@${target.toString(16)},${lun.toString(16)}`);
+    return this.#keep(device, isCd ? 'scsi-cd' : 'scsi-hd', {
+      ...{ place: at?.place, part, structs, scsi, unit: { adapter, target, lun } },
     });
-    return part;
   }
 
   reset(): void {

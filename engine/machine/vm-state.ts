@@ -68,7 +68,7 @@ interface StateHeader {
 /** Words of a state block that are the process's own: counters, wake-up word, addresses of what is made anew. */
 const OWN_WORDS = [S.WAKE, S.INSTRUCTIONS, S.INSTRUCTIONS + 4, S.STOPPED_AT, S.CODE_HIT];
 /** Requests that belong to the machine's state; the others are between this process's threads. */
-const GUEST_PENDING = S.Pending.INTR | S.Pending.NMI | S.Pending.INIT | S.Pending.SIPI | S.Pending.SMI;
+const GUEST_PENDING = S.Pending.INTR | S.Pending.NMI | S.Pending.INIT | S.Pending.SIPI | S.Pending.SMI | S.Pending.MACHINE_CHECK;
 
 const fail = (message: string): never => {
   throw new StateError(message);
@@ -113,7 +113,7 @@ export function* saveState(machine: Machine, sink: StateSink): Generator<StatePr
   const out = new Gatherer(sink);
   const all = new Uint8Array(buffer);
   shared.lock.hold(() => {
-    const structs = shared.entries().filter(({ scope }) => scope === 'guest');
+    const structs = machine.guestStructs();
     const header: StateHeader = {
       machine: {
         type: machine.config.machine.type,
@@ -230,12 +230,7 @@ function checkMachine(machine: Machine, header: StateHeader): void {
   differs('memory in MiB:', ramBytes / MIB, layout.ramBytes / MIB);
   differs('video memory in MiB:', vramBytes / MIB, layout.vramBytes / MIB);
   if (header.cpus.length !== layout.cpus) fail('the saved state is damaged: it has not as many CPUs as it says');
-  const here = new Map(
-    shared
-      .entries()
-      .filter(({ scope }) => scope === 'guest')
-      .map((entry) => [entry.id, entry]),
-  );
+  const here = new Map(shared.lock.hold(() => machine.guestStructs()).map((entry) => [entry.id, entry]));
   for (const { id, version, bytes } of header.structs) {
     const entry = here.get(id);
     if (entry === undefined) return fail(`the saved state has a device that this machine has not: '${id.slice(0, 60)}'`);

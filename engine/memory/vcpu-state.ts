@@ -28,6 +28,8 @@ export const ITLB = 0x0a8;
 export const STOPPED_AT = 0x0ac;
 /** What a key of the code table has above a page and an offset: MODE << 44. Negative where RIPs are not linear addresses. */
 export const CODE_KEY = 0x0b0;
+/** What entries of the jump cache must have to hold: a number of the address space, privilege and mode; -1: none does. */
+export const JUMP_STAMP = 0x0e0;
 /** Instructions retired, 64 bits. */
 export const INSTRUCTIONS = 0x0b8;
 /** RIP to go on from, where translated code stops for a jump. */
@@ -75,6 +77,8 @@ export const SHADOW = 0x2c4;
 export const FPU_BLOCK = 0x2c8;
 /** Which of the spaces have entries, a bit each; set before the first entry is made. */
 export const SPACES_USED = 0x3c8;
+/** Rights of protection keys, two bits each, for user pages. */
+export const PKRU = 0x3cc;
 /** Set to 1 when code that this vCPU has translated was written; cleared by the dispatcher. */
 export const CODE_HIT = 0x2d0;
 /** Low half of the RIP that SHADOW is about. */
@@ -112,6 +116,8 @@ export const VECTOR_X = 0xa00;
 export const VECTOR_Y = 0xa20;
 export const VECTOR_Z = 0xa40;
 export const VECTOR_RESULT = 0xa60;
+/** Machine-check banks, 32 bytes each: control, status, address, miscellaneous; see x86/system/machine-check. */
+export const MCA = 0xa80;
 /** Model-specific registers kept as values: 64 bits each; see x86/system/msr. */
 export const MSRS = 0xe00;
 /** Counters of exits by cause, 64 doubles. */
@@ -154,8 +160,15 @@ export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
 export const CODE_ENTRIES = 131072;
 export const CODE_ENTRY_BYTES = 16;
 export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
+/**
+ * Jump cache: where jumps to a RIP go, in front of the instruction TLB and the code table. RIP (64 bits), stamp, record
+ * address; found by the low bits of RIP ^ RIP >> 12.
+ */
+export const JUMPS_AT = CODE_TABLE_AT + CODE_TABLE_BYTES;
+export const JUMPS = 4096;
+export const JUMP_BYTES = 16;
 /** Bytes from one vCPU's block to the next. */
-export const VCPU_BYTES = CODE_TABLE_AT + CODE_TABLE_BYTES;
+export const VCPU_BYTES = JUMPS_AT + JUMPS * JUMP_BYTES;
 
 /** Bits of `PENDING`. */
 export const Pending = {
@@ -175,6 +188,8 @@ export const Pending = {
   CALL: 512,
   /** TF was set: leave translated code, the next instruction runs alone. */
   DEBUG: 1024,
+  /** A machine check was put into a bank. */
+  MACHINE_CHECK: 2048,
 } as const;
 
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */

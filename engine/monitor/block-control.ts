@@ -144,6 +144,10 @@ export interface MigrationInfo {
 }
 
 export interface BlockControl {
+  /** Plugs a device in: the arguments of `device_add`. */
+  addDevice(args: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Asks a device to go; the event DEVICE_DELETED says when it is gone. */
+  removeDevice(id: string): Promise<void>;
   drives(): Promise<readonly BlockDrive[]>;
   resize(drive: string, size: number): Promise<void>;
   setLimits(drive: string, limits: BlockLimits): Promise<void>;

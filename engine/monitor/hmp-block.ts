@@ -137,6 +137,20 @@ function registerDrives(monitor: HumanMonitor, block: BlockControl): void {
     await block.jobAction(ofDrive(rest[0]), { do: 'cancel', force: flags.has('f') });
     return '';
   });
+  monitor.register('device_add', 'driver[,prop=value][,...]', 'plug a device in', async (text) => {
+    const [driver = '', ...rest] = text.trim().split(',');
+    const given = rest.map((part) => {
+      const at = part.indexOf('=');
+      return at < 0 ? [part, 'on'] : [part.slice(0, at), part.slice(at + 1)];
+    });
+    if (driver === '') throw new UsageError('device_add: a driver expected');
+    await block.addDevice({ driver, ...Object.fromEntries(given) });
+    return '';
+  });
+  monitor.register('device_del', 'device', 'ask a device to go', async (text) => {
+    await block.removeDevice(words(text, 'device_del', 1, 1).rest[0]);
+    return '';
+  });
   monitor.register('eject', '[-f] device', 'take a medium out (-f: even where the guest prevents it)', async (text) => {
     const { rest, flags } = words(text, 'eject', 1, 1, 'f');
     await block.eject(rest[0], flags.has('f'));

@@ -157,6 +157,7 @@ function registerEvents(server: QmpServer): void {
   });
   server.registerEvent('JOB_STATUS_CHANGE', { id: 'str', status: 'str' });
   server.registerEvent('DEVICE_TRAY_MOVED', { device: 'str', id: 'str', 'tray-open': 'bool' });
+  server.registerEvent('DEVICE_DELETED', { '*device': 'str', path: 'str' });
   server.registerEvent('BLOCK_EXPORT_DELETED', { id: 'str' });
 }
 
@@ -523,12 +524,8 @@ function registerNodes(server: QmpServer, block: BlockControl): void {
   server.register('blockdev-del', { 'node-name': 'str' }, async (args) => {
     if (!files.delete(args['node-name'])) await block.removeNode(args['node-name']);
   });
-  server.registerOpen('device_add', () => {
-    throw new MonitorError('This machine has no hot-pluggable slots: devices are given when it is started');
-  });
-  server.register('device_del', { id: 'str' }, ({ id }) => {
-    throw new MonitorError(`Device '${id}' can be taken away only while the machine is off: it has no hot-pluggable slots`);
-  });
+  server.registerOpen('device_add', (args) => block.addDevice(args));
+  server.register('device_del', { id: 'str' }, ({ id }) => block.removeDevice(id));
 }
 
 // --- exports ------------------------------------------------------------------------------------------------------

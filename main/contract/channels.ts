@@ -119,15 +119,21 @@ export const requests = {
   'vm.changeMedium': request<VmDetails>()(
     z.strictObject({ id: vmIdSchema, drive: z.string().max(40), file: path.nullable(), force: z.boolean().optional() }),
   ),
-  /** Makes a new disk image in the VM's folder and adds it as a drive; the VM must be off. */
+  /**
+   * Adds a drive: a new disk image of `size` in the VM's folder, or the image `file` that is there. A VM that runs gets it
+   * at once, on virtio or an adapter for SCSI that it has.
+   */
   'vm.addDisk': request<VmDetails>()(
     z.strictObject({
       id: vmIdSchema,
-      size: diskSizeSchema,
+      size: diskSizeSchema.optional(),
+      file: path.optional(),
       format: volumeFormatSchema,
       bus: z.enum(['virtio', 'ide', 'sata', 'scsi']),
     }),
   ),
+  /** Takes a disk from a VM; one that runs is asked to let it go first. Its image stays. */
+  'vm.removeDisk': request<VmDetails>()(z.strictObject({ id: vmIdSchema, drive: z.string().max(40) })),
 
   'snapshot.tree': request<SnapshotTree>()(vm),
   /** With the machine's state where it runs. */

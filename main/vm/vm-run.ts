@@ -12,7 +12,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type { MachineConfig, MachineStats, ProcessMessage, QmpEventMessage } from '../../engine/contract/index.ts';
+import type { DriveConfig, MachineConfig, MachineStats, ProcessMessage, QmpEventMessage } from '../../engine/contract/index.ts';
 import { AppError, type ErrorCode, type VmState } from '../contract/index.ts';
 import type { TaskReport } from '../tasks/tasks.ts';
 import type { Launcher, PortMessage, VmProcess } from './launcher.ts';
@@ -23,6 +23,8 @@ import { QmpClient } from './qmp-client.ts';
 const startTimeout = 60_000;
 /** A guest that goes on for this long after its power button was pressed is running, not shutting down. */
 const powerdownTimeout = 60_000;
+/** A guest that does not let a device go for this long keeps it. */
+const unplugTimeout = 15_000;
 /** A machine that does not end for this long after `quit` is killed. */
 const quitTimeout = 3000;
 
@@ -47,7 +49,7 @@ const codes: Readonly<Record<string, ErrorCode>> = {
 };
 
 export class VmRun {
-  readonly config: MachineConfig;
+  #config: MachineConfig;
   readonly startedAt = Date.now();
   accelerator: 'jit' | 'kvm' | null = null;
   readonly #log: LogFile;
@@ -61,9 +63,11 @@ export class VmRun {
   #ending = false;
   #powerdownTimer: NodeJS.Timeout | undefined;
   #stopReason: string | null = null;
+  /** Told of devices that are gone, by their id. */
+  readonly #unplugged = new Map<string, () => void>();
 
   constructor(launcher: Launcher, config: MachineConfig, log: LogFile, events: RunEvents) {
-    this.config = config;
+    this.#config = config;
     this.#log = log;
     this.#events = events;
     this.#started.promise.catch(() => {});
@@ -78,6 +82,11 @@ export class VmRun {
     );
     log.write(`start: process ${this.#process.pid ?? 'unknown'}, ${config.memoryMiB} MiB, ${config.cpus.count} CPUs`);
     this.#process.send({ type: 'start', config });
+  }
+
+  /** What the machine was started with, and what was plugged in and taken away since. */
+  get config(): MachineConfig {
+    return this.#config;
   }
 
   get state(): VmState {
@@ -221,6 +230,65 @@ export class VmRun {
     else await this.#qmp.command('blockdev-change-medium', { device: drive, filename: file, force });
   }
 
+  /** Plugs a disk in; its id is the drive's. */
+  async plugDisk(drive: DriveConfig): Promise<void> {
+    const { id, file, format, readOnly, cache, discard, serial } = drive;
+    const adapter = drive.interface === 'scsi' && this.#config.drives.some((each) => each.interface === 'scsi');
+    if (drive.interface !== 'virtio' && !adapter)
+      throw new AppError(
+        'wrong-state',
+        'The machine runs: it takes a disk on virtio, or on SCSI where it was started with a drive on that. Choose virtio, or add the disk when it is off.',
+        { field: 'bus' },
+      );
+    await this.#qmp.command('blockdev-add', {
+      driver: format,
+      'node-name': id,
+      'read-only': readOnly,
+      discard: discard === 'unmap' ? 'unmap' : 'ignore',
+      cache: { direct: cache === 'none', 'no-flush': cache === 'unsafe' },
+      file: { driver: 'file', filename: file },
+    });
+    try {
+      await this.#qmp.command('device_add', {
+        ...(adapter ? { driver: 'scsi-hd', bus: 'scsi.0' } : { driver: 'virtio-blk-pci' }),
+        ...{ id, drive: id, rerror: 'stop', werror: 'stop' },
+        ...(serial === undefined ? {} : { serial }),
+      });
+    } catch (error) {
+      await this.#qmp.command('blockdev-del', { 'node-name': id }).catch(() => {});
+      throw error;
+    }
+    this.#config = { ...this.#config, drives: [...this.#config.drives, drive] };
+  }
+
+  /** Asks the guest to let a disk go; rejects where it does not. */
+  async unplugDisk(id: string): Promise<void> {
+    const gone = new Promise<boolean>((resolve) => {
+      const timer = setTimeout(() => resolve(false), unplugTimeout);
+      this.#unplugged.set(id, () => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+    try {
+      await this.#qmp.command('device_del', { id }).catch((error: Error) => {
+        // It was asked before, and may go now.
+        if (!/already in the process/.test(error.message)) throw error;
+      });
+      if (!(await gone))
+        throw new AppError(
+          'wrong-state',
+          'The guest has not let the disk go. It may have no support for that, or not have started yet. Try again, or remove the disk when the machine is off.',
+        );
+    } finally {
+      this.#unplugged.get(id)?.();
+      this.#unplugged.delete(id);
+    }
+    // Where the image was opened as a node of its own, that is left.
+    await this.#qmp.command('blockdev-del', { 'node-name': id }).catch(() => {});
+    this.#config = { ...this.#config, drives: this.#config.drives.filter((drive) => drive.id !== id) };
+  }
+
   statistics(): Promise<MachineStats> {
     return this.#qmp.execute('x-query-stats', {}, 5000);
   }
@@ -302,6 +370,8 @@ export class VmRun {
         this.#stopReason = `${nospace === true ? `There is no room left for the drive "${device}"` : `The drive "${device}" has a problem`}: ${reason}`;
         this.#events.changed();
       }
+    } else if (event.event === 'DEVICE_DELETED') {
+      this.#unplugged.get(String(event.data?.device))?.();
     } else if (['JOB_STATUS_CHANGE', 'MIGRATION'].includes(event.event)) {
       // Whoever started the work asks how far it is.
     } else this.#log.write(`event: ${event.event}${event.data === undefined ? '' : ` ${JSON.stringify(event.data)}`}`);

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { readFile, rename, rm, stat } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { isAbsolute, join } from 'node:path';
-import type { MachineConfig } from '../../engine/contract/index.ts';
+import type { DriveConfig, MachineConfig } from '../../engine/contract/index.ts';
 import {
   AppError,
   envelopeOf,
@@ -328,14 +328,13 @@ export class VmService {
     });
   }
 
-  /** Adds a drive whose image `make` makes in the VM's folder. */
+  /** Adds a drive whose image `make` makes in the VM's folder, or is; the machine gets it at once where it runs. */
   addDisk(
     id: string,
     { format, bus }: { readonly format: VmDrive['format']; readonly bus: VmDrive['bus'] },
-    make: (path: string) => Promise<void>,
+    make: string | ((path: string) => Promise<void>),
   ): Promise<VmDetails> {
     return this.#inTurn(id, async () => {
-      this.#mustBeOff(id, 'give a disk to');
       if (this.#entry(id).saved)
         throw new AppError('wrong-state', 'The VM was saved: start it, or discard what was saved, first');
       const definition = this.#library.get(id);
@@ -343,8 +342,10 @@ export class VmService {
       const extension = format === 'qcow2' ? 'qcow2' : 'img';
       let n = 0;
       while (definition.drives.some((each) => each.id === `disk${n}`) || existsSync(join(folder, `disk${n}.${extension}`))) n++;
-      const file = `disk${n}.${extension}`;
-      await make(join(folder, file));
+      const file = typeof make === 'string' ? make : `disk${n}.${extension}`;
+      const remove = async (): Promise<void> => {
+        if (typeof make !== 'string') await rm(join(folder, file), { force: true });
+      };
       const drive: VmDrive = {
         id: `disk${n}`,
         media: 'disk',
@@ -356,14 +357,66 @@ export class VmService {
         discard: 'unmap',
       };
       try {
-        await this.#library.update({ ...definition, drives: [...definition.drives, drive] });
+        if (typeof make === 'string') await checkMedium(make);
+        else await make(join(folder, file));
+        await this.#changeDrives(
+          id,
+          [...definition.drives, drive],
+          (run, drives) => run.plugDisk(drives.find((each) => each.id === drive.id) as DriveConfig),
+          (run) => run.unplugDisk(drive.id),
+        );
       } catch (error) {
-        await rm(join(folder, file), { force: true });
+        await remove();
         throw error;
       }
       this.#changed(id);
       return this.details(id);
     });
+  }
+
+  /** Takes a disk away; a machine that runs is asked to let it go. Its image stays. */
+  removeDisk(id: string, drive: string): Promise<VmDetails> {
+    return this.#inTurn(id, async () => {
+      const { drives } = this.#library.get(id);
+      if (!drives.some((each) => each.id === drive && each.media === 'disk'))
+        throw new AppError('invalid', `"${drive}" is no disk of this VM`, { field: 'drive' });
+      if (this.#entry(id).saved)
+        throw new AppError('wrong-state', 'The VM was saved: start it, or discard what was saved, first');
+      await this.#changeDrives(
+        id,
+        drives.filter((each) => each.id !== drive),
+        async (run) => {
+          if (run.config.drives.some((each) => each.id === drive)) await run.unplugDisk(drive);
+        },
+      );
+      this.#changed(id);
+      return this.details(id);
+    });
+  }
+
+  /** Stores other drives once the machine, where it runs, has taken them over; `back` undoes that. */
+  async #changeDrives(
+    id: string,
+    drives: readonly VmDrive[],
+    live: (run: VmRun, drives: MachineConfig['drives']) => Promise<void>,
+    back?: (run: VmRun) => Promise<void>,
+  ): Promise<void> {
+    const entry = this.#entry(id);
+    const { run, startedWith } = entry;
+    const before = this.#library.get(id);
+    const definition = { ...before, drives: [...drives] };
+    if (run !== undefined) {
+      const options = { folder: this.#library.folder(id), paused: false, firmware: this.#options.firmware ?? {} };
+      await live(this.running(id), machineConfig(definition, options).drives);
+    }
+    try {
+      await this.#library.update(definition);
+    } catch (error) {
+      if (run !== undefined) await back?.(run);
+      throw error;
+    }
+    // What the machine has now is what the definition says: nothing waits for its next start.
+    if (run !== undefined && startedWith === runtimePart(before)) entry.startedWith = runtimePart(this.#library.get(id));
   }
 
   pause(id: string): Promise<VmSummary> {

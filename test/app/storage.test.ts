@@ -180,7 +180,22 @@ test('disks and media of a VM: added, changed while it runs, refused in words', 
   );
   await assert.rejects(ask('vm.changeMedium', { id, drive: 'disk0', file: null }), appError('invalid', 'drive'));
   assert.equal((await ask('vm.changeMedium', { id, drive: 'cd0', file: null })).definition.drives[2].file, '');
-  await assert.rejects(ask('vm.addDisk', { id, size: 8 << 20, format: 'raw', bus: 'ide' }), appError('wrong-state'));
+  // A running machine takes disks on virtio, and lets them go.
+  await assert.rejects(ask('vm.addDisk', { id, size: 8 << 20, format: 'raw', bus: 'ide' }), appError('wrong-state', 'bus'));
+  const names = async (): Promise<string[]> => (await ask('vm.get', { id })).definition.drives.map((drive) => drive.id);
+  assert.deepEqual(await names(), ['disk0', 'disk1', 'cd0']);
+  const plugged = await ask('vm.addDisk', { id, size: 8 << 20, format: 'raw', bus: 'virtio' });
+  assert.deepEqual([plugged.definition.drives.at(-1)?.id, plugged.changedSinceStart], ['disk2', false]);
+  writeFileSync(join(folder, 'locked.img'), new Uint8Array(4096));
+  const busy = { id, file: join(folder, 'locked.img'), format: 'raw', bus: 'virtio' } as const;
+  await assert.rejects(ask('vm.addDisk', busy), /Failed to get "write" lock/);
+  const none = { id, file: join(folder, 'none.img'), format: 'raw', bus: 'virtio' } as const;
+  await assert.rejects(ask('vm.addDisk', none), appError('file-missing', 'file'));
+  assert.deepEqual(await names(), ['disk0', 'disk1', 'cd0', 'disk2']);
+  await assert.rejects(ask('vm.removeDisk', { id, drive: 'disk0' }), /does not support hotplugging/);
+  assert.equal((await ask('vm.removeDisk', { id, drive: 'disk2' })).changedSinceStart, false);
+  assert.deepEqual(await names(), ['disk0', 'disk1', 'cd0']);
+  await assert.rejects(ask('vm.removeDisk', { id, drive: 'cd0' }), appError('invalid', 'drive'));
 });
 
 const descriptor = (disk: string): string => `<?xml version="1.0"?>

@@ -114,6 +114,14 @@ function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
       return {};
     case 'query-migrate':
       return migration;
+    case 'blockdev-add':
+      if (String((args.file as { filename: string }).filename).includes('locked')) throw new Error('Failed to get "write" lock');
+      return {};
+    case 'device_del':
+      if (args.id !== 'disk0')
+        setTimeout(() => event('DEVICE_DELETED', { device: args.id, path: `/machine/peripheral/${args.id}` }), 20);
+      else throw new Error("Bus 'ide.0' does not support hotplugging");
+      return {};
     case 'blockdev-change-medium':
       if (String(args.filename).includes('locked')) throw new Error('the tray is locked');
       return {};

@@ -322,3 +322,88 @@ fault:
 ; { "mode": 64, "q": { "0x3010": "0x5003", "0x5008": "0x401003" }, "expect": { "q": { "0x3010": "0x5023", "0x5008": "0x401023" } } }
     mov eax, [0x401000]
     END
+
+;; protection keys: PKRU denies all access to a key's pages, also to the supervisor
+; { "mode": 64, "q": { "0x3010": "0x0800000000400087" }, "regs": { "cr4": "0x400020" }, "expect": { "exception": "#PF 0x21", "at": "fault", "regs": { "rbx": "0x5555", "rax": 4 } } }
+    mov ebx, 0x5555
+    mov [0x400000], bx
+    mov eax, 4
+    wrpkru
+    xor ebx, ebx
+    mov ecx, 0
+    rdpkru
+    mov ebx, 0x5555
+fault:
+    mov cl, [0x400000]
+
+;; protection keys: PKRU denies writes alone
+; { "mode": 64, "cpl": 3, "q": { "0x3010": "0x1800000000400087" }, "regs": { "cr4": "0x400020" }, "expect": { "exception": "#PF 0x27", "at": "fault", "regs": { "rbx": 0 } } }
+    mov eax, 0x80
+    wrpkru
+    mov ebx, [0x400000]
+fault:
+    mov [0x400000], ebx
+
+;; protection keys: without WP the supervisor may write
+; { "mode": 64, "q": { "0x3010": "0x0800000000400087" }, "regs": { "cr0": "0x80000031", "cr4": "0x400020" }, "expect": { "b": { "0x400000": 8 } } }
+    mov eax, 8
+    wrpkru
+    mov [0x400000], al
+    END
+
+;; protection keys: code is fetched in spite of them, and a key of another page does not count
+; { "mode": 64, "cpl": 3, "q": { "0x3010": "0x0800000000400087" }, "regs": { "cr4": "0x400020" }, "b": { "0x400000": "0xc3" }, "expect": { "regs": { "rbx": 0 } } }
+    mov eax, 0x5555557c
+    wrpkru
+    mov eax, 0x400000
+    call rax
+    END
+
+;; protection keys: PKRU may be written where its value lies in the way of nothing, and only with ECX zero
+; { "mode": 64, "regs": { "cr4": "0x400020" }, "expect": { "exception": "#GP", "at": "fault" } }
+    mov ecx, 1
+fault:
+    wrpkru
+
+;; protection keys: without CR4.PKE there is no RDPKRU
+; { "mode": 64, "expect": { "exception": "#UD" } }
+    rdpkru
+
+;; protection keys: PKRS is for the supervisor's pages
+; { "mode": 64, "q": { "0x3010": "0x0800000000400083" }, "regs": { "cr4": "0x1000020" }, "expect": { "exception": "#PF 0x23", "at": "fault" } }
+    mov ecx, 0x6e1
+    mov eax, 8
+    wrmsr
+    mov al, [0x400000]
+fault:
+    mov [0x400000], al
+
+;; protection keys: XSAVE and XRSTOR carry PKRU, in both formats
+; { "mode": 64, "regs": { "cr4": "0x440020" }, "expect": { "d": { "0x200a80": "0x50", "0x300240": "0x50" }, "q": { "0x200200": "0x200", "0x300208": "0x8000000000000200" }, "regs": { "rax": "0x50", "rbx": "0x50", "rsi": 0, "rdi": "0x2688" } } }
+    mov ecx, 0
+    mov eax, 0x207
+    xsetbv
+    mov eax, 0x50
+    wrpkru
+    mov edi, 0x200000
+    mov eax, 0x200
+    xsave [edi]
+    mov esi, 0x300000
+    xsavec [esi]
+    xor eax, eax
+    wrpkru
+    mov eax, 0x200
+    xrstor [esi]
+    rdpkru
+    mov ebx, eax
+    mov eax, 0x200
+    mov dword [edi + 512], 0
+    xrstor [edi]
+    rdpkru
+    mov esi, eax
+    mov dword [edi + 512], 0x200
+    mov eax, 0x200
+    xrstor [edi]
+    rdpkru
+    mov edi, 0x2688
+    END

@@ -133,5 +133,25 @@ test('an ISO image and an existing disk become VMs that start from them', { skip
   await page.getByText('Running', { exact: true }).waitFor({ timeout: bootMs });
   await says('started from the CD');
 
+  // The machine runs: it gets a disk at once; this guest has no ACPI, and does not let it go.
+  await app.tab('Details');
+  await page.getByRole('button', { name: 'Add a device' }).click();
+  await page.getByRole('menuitem', { name: 'New disk…' }).click();
+  const added = page.getByRole('dialog', { name: 'New disk' });
+  await added.getByLabel('Size (GiB)').fill('0.0625');
+  await added.getByRole('button', { name: 'Add', exact: true }).click();
+  await page.getByText('The disk was added to the running machine').waitFor();
+  await page.getByRole('heading', { name: 'Drive disk1' }).waitFor();
+  await pages.getByRole('button', { name: 'Monitor', exact: true }).click();
+  await page.getByLabel('Monitor', { exact: true }).fill('info block');
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await page
+    .getByText(/disk1.*\.qcow2/)
+    .first()
+    .waitFor();
+  await pages.getByRole('button', { name: 'Drive disk1' }).click();
+  await app.picture('drive-plugged');
+  await page.getByRole('button', { name: 'Take it from the running machine' }).click();
+  await page.getByText('The guest has not let the disk go').waitFor();
   assert.deepEqual(app.complaints, []);
 });

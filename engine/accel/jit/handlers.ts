@@ -173,7 +173,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   indices.set('$jump', module.nextIndex);
   const jump = new Special(target);
   jump.jumpFunction();
-  module.define({ params: ['i32', 'i64'], results: ['i32'] }, jump.locals, jump.code.view());
+  module.define({ params: ['i32', 'i64'], results: ['i32'] }, jump.locals, jump.code.view(), jump.hints);
   const elements: number[] = [];
   for (const [n, body] of bodies.entries()) {
     const lowering = new Special(target);
@@ -190,7 +190,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   const run = new Special(target);
   run.enter();
   module.export('jump', indices.get('$jump') as number);
-  module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view()));
+  module.export('run', module.define(HANDLER_TYPE, run.locals, run.code.view(), run.hints));
   return {
     bytes: module.build(),
     handlers: bodies.length,
@@ -280,6 +280,7 @@ class Special extends Lowering {
   /** Leaves when something is pending, else goes on. */
   check(): void {
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.hint(false);
     this.open(W.if);
     this.storeState(S.NEXT_RIP, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -292,8 +293,8 @@ class Special extends Lowering {
   }
 
   /**
-   * (cpu, rip): goes on at a RIP that may lie anywhere: the instruction TLB gives the page, the code table the record.
-   * Leaves where either has no entry, and where RIPs are no linear addresses.
+   * (cpu, rip): goes on at a RIP that may lie anywhere: where the jump cache says, or else the instruction TLB gives the
+   * page and the code table the record. Leaves where these have no entry, and where RIPs are no linear addresses.
    */
   jumpFunction(): void {
     const rip = 1;
@@ -301,8 +302,10 @@ class Special extends Lowering {
     const rec = this.newLocal('i32');
     const key = this.newLocal('i64');
     const page = this.newLocal('i32');
+    this.jumpCached(rip);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.hint(false);
     this.brIf(0);
     this.loadAt(CPU, 'i32', 32, S.ITLB);
     this.get(rip);
@@ -367,14 +370,28 @@ class Special extends Lowering {
       this.i64(-4096n);
       this.op(W.i64And);
     });
-    this.get(CPU);
     this.loadAt(entry, 'i32', 32, S.CODE_TABLE_AT + 8);
-    this.tee(rec);
+    this.set(rec);
+    // The next time the jump cache knows.
+    this.jumpEntry(rip);
+    this.set(entry);
+    const store = (bits: 32 | 64, offset: number, push: () => void): void => {
+      this.get(entry);
+      this.toAddress();
+      push();
+      this.storeOp(bits === 64 ? 'i64' : 'i32', bits, offset);
+    };
+    store(64, S.JUMPS_AT, () => this.get(rip));
+    store(32, S.JUMPS_AT + 8, () => this.loadAt(CPU, 'i32', 32, S.JUMP_STAMP));
+    store(32, S.JUMPS_AT + 12, () => this.get(rec));
+    this.get(CPU);
+    this.get(rec);
     this.loadAt(rec, 'i32', 32, S.RECORD.handler);
     this.tailCall();
     this.end();
     this.storeState(S.NEXT_RIP, 64, () => this.get(rip));
     this.loadAt(CPU, 'i32', 32, S.PENDING);
+    this.hint(false);
     this.open(W.if);
     this.leave(Exit.PENDING);
     this.end();

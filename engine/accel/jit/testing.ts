@@ -34,8 +34,8 @@ export class BareMachine {
   a20 = true;
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
-  /** `both`: hot code goes to the region tier, as in a machine; `region`: all code does, at once. */
-  constructor(tier: 'baseline' | 'region' | 'both' = 'both') {
+  /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once. */
+  constructor(tier: 'baseline' | 'region' | 'both' = 'both', hotEntries = tier === 'region' ? 1 : HOT_ENTRIES) {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
     this.ram = new PhysicalMemory(
@@ -103,7 +103,6 @@ export class BareMachine {
       Atomics.store(this.ram.code, page, 0);
       this.vcpu.invalidate(page);
     };
-    const hotEntries = tier === 'region' ? 1 : HOT_ENTRIES;
     let baseline = compiled.get(hotEntries);
     if (baseline === undefined) {
       const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES, hotEntries });

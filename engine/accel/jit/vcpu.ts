@@ -81,8 +81,9 @@ export class JitVcpu {
   readonly #host: VcpuHost;
   readonly #u8: Uint8Array;
   readonly #data: DataView;
-  /** The code table. */
+  /** The code table, and the jump cache. */
   readonly #table: Int32Array;
+  readonly #jumps: Int32Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   #baseline: LinkedBaseline | undefined;
@@ -108,6 +109,7 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
+    this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4);
   }
 
   /** Makes the baseline module's instance. */
@@ -244,7 +246,12 @@ export class JitVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI);
+    if ((pending & S.Pending.MACHINE_CHECK) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.MACHINE_CHECK);
+      this.system.interrupts.exception(18, 0, cpu.getNumber(S.NEXT_RIP));
+      state[S.HALTED >> 2] = 0;
+    }
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK);
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.
@@ -331,9 +338,12 @@ export class JitVcpu {
     // No entry of the code table has such a key: branches come back here.
     const key = state[(S.CODE_KEY >> 2) + 1];
     state[(S.CODE_KEY >> 2) + 1] = key | ALONE_KEY;
+    const stamp = state[S.JUMP_STAMP >> 2];
+    state[S.JUMP_STAMP >> 2] = -1;
     const code = this.#run(cpu.at, record);
-    // A change of mode has set another.
+    // A change of mode has set others.
     if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;
+    if (state[S.JUMP_STAMP >> 2] === -1) state[S.JUMP_STAMP >> 2] = stamp;
     if (code === Exit.FAULT) {
       debug.abandon();
       this.#deliverFault();
@@ -402,7 +412,8 @@ export class JitVcpu {
         this.cache.note(record, page);
       }
       if (this.#alone) {
-        // Neither linked nor cached: it is entered from here only.
+        // Neither linked nor cached, and its page neither: it is entered from here only.
+        this.system.paging.forgetFetch(address);
         state[S.STOPPED_AT >> 2] = 0;
         cpu.setNumber(S.RIP_BASE, rip - offset);
         return record;
@@ -425,6 +436,9 @@ export class JitVcpu {
       this.#table[at] = page;
       this.#table[at + 1] = (mode << 12) | offset;
       this.#table[at + 2] = record;
+      // What stands there may be of an instruction that was overwritten.
+      const jump = (((lowOf(rip) ^ Math.floor(rip / 4096)) & (S.JUMPS - 1)) * S.JUMP_BYTES) / 4;
+      this.#jumps[jump + 2] = 0;
       return record;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
@@ -456,6 +470,7 @@ export class JitVcpu {
     for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
     this.#regions = 0;
     this.#table.fill(-1);
+    this.system.paging.newStamps();
   }
 
   /** Drops everything that was translated; outside of translated code only. */

@@ -425,7 +425,8 @@ export function connectDrives(draft: StorageDraft): void {
   });
 }
 
-function withProperties(
+/** A drive with what its device's properties say of it. Throws an OptionError. */
+export function withProperties(
   drive: DriveOptions,
   properties: DeviceOptions['properties'],
   option: string,

@@ -15,6 +15,7 @@ const config: AcpiConfig = {
     routing: 'pirq',
     ecam: { base: 0xb0000000, buses: 256 },
   },
+  hotplug: { port: 0xae00, event: 1, slots: [3, 4, 31] },
   hpet: 0xfed00000,
   fwCfg: 0x510,
   serial: [{ port: 0x3f8, irq: 4 }],

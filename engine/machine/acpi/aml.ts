@@ -106,6 +106,12 @@ export const byteField = (region: string, ...fields: readonly (readonly [string,
   0x81,
   ...withLength([...path(region), 0x01, ...concat(fields.map(([field, bits]) => [...path(field), ...bitLength(bits)]))]),
 ];
+/** As `byteField`, with accesses of four bytes; what is not written is written as zeros. */
+export const dwordFields = (region: string, ...fields: readonly (readonly [string, number])[]): Aml => [
+  0x5b,
+  0x81,
+  ...withLength([...path(region), 0x43, ...concat(fields.map(([field, bits]) => [...path(field), ...bitLength(bits)]))]),
+];
 function bitLength(bits: number): Aml {
   return bits < 0x40 ? [bits] : [0x40 | (bits & 15), bits >> 4];
 }
@@ -124,6 +130,7 @@ export const dwordField = (source: Aml, offset: number, where: string): Aml => [
 ];
 export const when = (condition: Aml, ...terms: readonly Aml[]): Aml => [0xa0, ...withLength([...condition, ...concat(terms)])];
 export const otherwise = (...terms: readonly Aml[]): Aml => [0xa1, ...withLength(concat(terms))];
+export const notify = (target: string, value: Aml): Aml => [0x86, ...path(target), ...value];
 export const giveBack = (value: Aml): Aml => [0xa4, ...value];
 
 // Resource descriptors. ACPI 6.4, 6.4.2 and 6.4.3.

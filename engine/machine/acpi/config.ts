@@ -34,6 +34,8 @@ export interface AcpiConfig {
     /** The enhanced configuration window (MCFG), for chipsets that have one. */
     readonly ecam?: { readonly base: number; readonly buses: number };
   };
+  /** Where PCI devices come and go while the system runs: the registers' port, their event, the slots. */
+  readonly hotplug?: { readonly port: number; readonly event: number; readonly slots: readonly number[] };
   /** Base address, where there is an HPET. */
   readonly hpet?: number;
   /** Port, where there is a fw_cfg. */

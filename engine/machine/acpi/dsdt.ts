@@ -8,6 +8,7 @@ import {
   byteField,
   device,
   dwordField,
+  dwordFields,
   eisaId,
   equal,
   giveBack,
@@ -15,11 +16,13 @@ import {
   ioPorts,
   ioWindow,
   irq,
+  local,
   memory32,
   memoryWindow32,
   memoryWindow64,
   method,
   name,
+  notify,
   operationRegion,
   or,
   otherwise,
@@ -114,6 +117,40 @@ function isaDevices(config: AcpiConfig): Aml[] {
   return out;
 }
 
+const slotName = (slot: number): string => `S${(slot * 8).toString(16).toUpperCase().padStart(2, '0')}`;
+
+/** Slots whose device may come and go: an eject method each, and the event's method that tells of them. ACPI 6.4, 5.6.4, 6.3.3. */
+function hotplug({ port, event, slots }: NonNullable<AcpiConfig['hotplug']>): Aml[] {
+  const where = '\\_SB.PCI0';
+  return [
+    scope(
+      where,
+      operationRegion('HPR', Space.io, port, 12),
+      dwordFields('HPR', ['HPUP', 32], ['HPDN', 32], ['HPEJ', 32]),
+      ...slots.map((slot) =>
+        device(
+          slotName(slot),
+          name('_ADR', integer(slot * 0x10000)),
+          name('_SUN', integer(slot)),
+          method('_EJ0', 1, store(integer(2 ** slot), path('HPEJ'))),
+        ),
+      ),
+      serialized(
+        'HPEV',
+        0,
+        // Reading takes the news away: once for all slots.
+        store(path('HPUP'), local(0)),
+        store(path('HPDN'), local(1)),
+        ...slots.flatMap((slot) => [
+          when(and(local(0), integer(2 ** slot)), notify(slotName(slot), integer(1))),
+          when(and(local(1), integer(2 ** slot)), notify(slotName(slot), integer(3))),
+        ]),
+      ),
+    ),
+    scope('\\_GPE', method(`_E${event.toString(16).toUpperCase().padStart(2, '0')}`, 0, path(`${where}.HPEV`))),
+  ];
+}
+
 /** The table's body, without its header. */
 export function dsdtBody(config: AcpiConfig): Uint8Array {
   const { pci, pm } = config;
@@ -145,6 +182,7 @@ export function dsdtBody(config: AcpiConfig): Uint8Array {
   const reserved = [
     ioPorts(pm.base, isIch9 ? 128 : 64),
     ...(pm.smi === undefined ? [] : [ioPorts(pm.smi.port, 2)]),
+    ...(config.hotplug === undefined ? [] : [ioPorts(config.hotplug.port, 0x14)]),
     ...(pci.ecam === undefined ? [] : [memory32(pci.ecam.base, pci.ecam.buses * 2 ** 20)]),
   ];
   const terms: Aml[] = [
@@ -179,6 +217,7 @@ export function dsdtBody(config: AcpiConfig): Uint8Array {
     ),
   ];
   terms.push(scope('\\_SB', ...LINKS.slice(0, isIch9 ? 8 : 4).map((_, line) => link(line))));
+  if (config.hotplug !== undefined) terms.push(...hotplug(config.hotplug));
   if (config.fwCfg !== undefined) {
     terms.push(
       scope(

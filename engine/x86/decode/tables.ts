@@ -297,6 +297,8 @@ NP.0F.01:D0 XGETBV - @xsave
 NP.0F.01:D1 XSETBV - cpl0 check @xsave
 NP.0F.01:C1 VMCALL -
 0F.01:D9 VMCALL -
+NP.0F.01:EE RDPKRU - @pku
+NP.0F.01:EF WRPKRU - @pku
 0F.01:F8 SWAPGS - o64 cpl0
 0F.01:F9 RDTSCP - @rdtscp
 0F.01:CA CLAC - cpl0 @smap

@@ -238,6 +238,8 @@ export const control: Record<string, Emitter> = {
   XGETBV: whole('xgetbv'),
   XSETBV: whole('xsetbv'),
   VMCALL: whole('vmcall'),
+  RDPKRU: whole('rdpkru'),
+  WRPKRU: whole('wrpkru'),
   SWAPGS: whole('swapgs'),
   RDTSCP(i) {
     timestamp(i);

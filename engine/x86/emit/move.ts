@@ -1,6 +1,6 @@
 /** Data movement, stack, conversion, flags (SDM 1, 7.3.1, 7.3.8, 7.3.13). */
 import type { Builder, Size, Value } from '../../ir/builder.ts';
-import { EFLAGS, SEG_SELECTOR } from '../../memory/vcpu-state.ts';
+import { EFLAGS, SEG_SELECTOR, TEMP } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RBP, RCX, RDI, RDX, RSI, Vector } from './context.ts';
 
 function byteSwap(b: Builder, bits: Size, x: Value): Value {
@@ -178,17 +178,22 @@ export const moves: Record<string, Emitter> = {
   },
   PUSHF(i) {
     const { b, form } = i;
-    checkVirtual8086(b);
-    const flags = b.or(b.and(b.state(EFLAGS, 32), b.i32(~0x30000)), b.allFlags());
+    const image = b.variable('i32');
+    b.set(image, b.state(EFLAGS, 32));
+    inVirtual8086(b, () => {
+      b.leave('pushf_virtual', b.i32(form.size));
+      b.set(image, b.state(TEMP, 32));
+    });
+    const flags = b.or(b.and(b.get(image), b.i32(~0x30000)), b.allFlags());
     i.push(form.size, form.size === 64 ? b.zext(flags) : flags);
   },
   POPF(i) {
     const { b, form } = i;
     const bits = form.size;
-    checkVirtual8086(b);
     const value = i.peek(bits);
-    i.release(b.i64(bits / 8));
     const low = b.wrap(value);
+    inVirtual8086(b, () => b.leave('popf_virtual', low, b.i32(bits)));
+    i.release(b.i64(bits / 8));
     b.putFlags(low);
     b.call('popf', 'i32', low, b.i32(bits));
   },
@@ -297,7 +302,7 @@ function stackValue(i: Instruction, n: number): Value {
   return i.form.size === 64 ? b.sext(b.field('imm')) : b.field('imm');
 }
 
-/** PUSHF and POPF in virtual-8086 mode need IOPL 3 or VME. */
-function checkVirtual8086(b: Builder): void {
-  b.if(b.and(b.state(EFLAGS, 32), b.i32(0x20000)), () => b.leave('check_pushf'));
+/** What PUSHF and POPF do besides in virtual-8086 mode, where they need IOPL 3 or VME. */
+function inVirtual8086(b: Builder, body: () => void): void {
+  b.if(b.and(b.state(EFLAGS, 32), b.i32(0x20000)), body);
 }

@@ -1,15 +1,16 @@
 /**
  * XSAVE and its kin (SDM 1, chapter 13): x87, SSE and AVX state to and from memory, XCR0.
  *
- * There is one extended component, AVX; it lies at byte 576 in the standard and in the compacted format. Images are
- * put together in a buffer: all of what is written is probed first, so that a fault leaves memory and registers alone.
+ * There are two extended components: AVX, which lies at byte 576 in the standard and in the compacted format, and PKRU,
+ * which the compacted format has right behind. Images are put together in a buffer: all of what is written is probed
+ * first, so that a fault leaves memory and registers alone.
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, CR4, isCanonical, linear, raise } from '../system/cpu.ts';
 import type { FpuState } from './fpu-state.ts';
 import { isInitial, resetX87, restoreX87, saveX87 } from './fxsave.ts';
 
-export const Component = { X87: 1, SSE: 2, AVX: 4 } as const;
+export const Component = { X87: 1, SSE: 2, AVX: 4, PKRU: 0x200 } as const;
 const LEGACY_BYTES = 512;
 const HEADER_END = 576;
 const AVX_AT = 576;
@@ -20,8 +21,21 @@ const COMPACTED_HIGH = 0x80000000 | 0;
 const MXCSR_MASK = 0xffff;
 const INITIAL_MXCSR = 0x1f80;
 
-/** Bytes that an area for these components has, in either format. */
-export const areaBytes = (components: number): number => ((components & Component.AVX) !== 0 ? AVX_AT + AVX_BYTES : HEADER_END);
+/** Where extended components lie in the standard format, as CPUID 0DH tells. */
+export const AVX_AREA = { at: AVX_AT, bytes: AVX_BYTES } as const;
+export const PKRU_AREA = { at: 2688, bytes: 8 } as const;
+
+/** Where PKRU lies in the compacted format of an area for these components. */
+const compactedPkru = (components: number): number => ((components & Component.AVX) !== 0 ? AVX_AT + AVX_BYTES : HEADER_END);
+/** Bytes that an area for these components has in the standard format. */
+export const areaBytes = (components: number): number =>
+  (components & Component.PKRU) !== 0 ? PKRU_AREA.at + PKRU_AREA.bytes : compactedPkru(components);
+/** The same in the compacted format. */
+export const compactedBytes = (components: number): number =>
+  compactedPkru(components) + ((components & Component.PKRU) !== 0 ? PKRU_AREA.bytes : 0);
+/** Components of a CPU with these features. */
+export const supportedComponents = (has: (feature: string) => boolean): number =>
+  Component.X87 | Component.SSE | (has('avx') ? Component.AVX : 0) | (has('pku') ? Component.PKRU : 0);
 
 /** Where an area lies: a linear address as two words; `stack`: its segment is SS. */
 export interface Area {
@@ -44,7 +58,7 @@ export class Xsave {
 
   /** Components that XCR0 can enable. */
   get supported(): number {
-    return Component.X87 | Component.SSE | (this.#has('avx') ? Component.AVX : 0);
+    return supportedComponents(this.#has);
   }
   get #xcr0(): number {
     return this.#cpu.i32[S.XCR0 >> 2];
@@ -73,6 +87,7 @@ export class Xsave {
   #inUse(): number {
     const { i32 } = this.#cpu;
     let used = isInitial(this.#state) ? 0 : Component.X87;
+    if (this.#cpu.pkru !== 0) used |= Component.PKRU & this.supported;
     for (let n = 0; n < this.#registers; n++) {
       const at = (S.VECTOR + n * S.VECTOR_STRIDE) >> 2;
       if ((i32[at] | i32[at + 1] | i32[at + 2] | i32[at + 3]) !== 0) used |= Component.SSE;
@@ -107,8 +122,8 @@ export class Xsave {
     const address = this.#check(area);
     const requested = this.#requested;
     const used = this.#inUse();
-    this.#probe(address, requested);
-    this.#write(address, requested, optimize ? requested & used : requested, (requested & 6) !== 0, wide);
+    this.#probe(address, areaBytes(requested));
+    this.#write(address, requested, optimize ? requested & used : requested, (requested & 6) !== 0, wide, PKRU_AREA.at);
     const user = this.#cpu.cpl === 3;
     const old = this.#cpu.read32(address + LEGACY_BYTES, user);
     this.#cpu.write32(address + LEGACY_BYTES, (old & ~requested) | (used & requested), user);
@@ -122,21 +137,21 @@ export class Xsave {
     let used = this.#inUse() & requested;
     // Here MXCSR belongs to the SSE component.
     if (cpu.i32[S.MXCSR >> 2] !== INITIAL_MXCSR) used |= requested & Component.SSE;
-    this.#probe(address, requested);
-    this.#write(address, requested, used, (used & Component.SSE) !== 0, wide);
+    this.#probe(address, compactedBytes(requested));
+    this.#write(address, requested, used, (used & Component.SSE) !== 0, wide, compactedPkru(requested));
     const user = cpu.cpl === 3;
     const header = [used, 0, requested, COMPACTED_HIGH];
     for (const [word, value] of header.entries()) cpu.write32(address + LEGACY_BYTES + 4 * word, value, user);
   }
 
   /** Looks whether all of an area can be written: its first and its last byte, as silicon does. */
-  #probe(address: number, components: number): void {
+  #probe(address: number, bytes: number): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    for (const at of [0, areaBytes(components) - 1]) cpu.translate(cpu.wrap(address + at), true, user);
+    for (const at of [0, bytes - 1]) cpu.translate(cpu.wrap(address + at), true, user);
   }
 
-  #write(address: number, requested: number, components: number, mxcsr: boolean, wide: boolean): void {
+  #write(address: number, requested: number, components: number, mxcsr: boolean, wide: boolean, pkruAt: number): void {
     const cpu = this.#cpu;
     const image = this.#image;
     const user = cpu.cpl === 3;
@@ -152,6 +167,10 @@ export class Xsave {
       image.setInt32(MXCSR_AT, cpu.i32[S.MXCSR >> 2], true);
       image.setInt32(MXCSR_AT + 4, MXCSR_MASK, true);
       copy(MXCSR_AT, 32);
+    }
+    if ((components & requested & Component.PKRU) !== 0) {
+      cpu.write32(cpu.wrap(address + pkruAt), cpu.pkru, user);
+      cpu.write32(cpu.wrap(address + pkruAt + 4), 0, user);
     }
     for (const [component, at, offset] of [
       [Component.SSE, XMM_AT, 0],
@@ -203,7 +222,11 @@ export class Xsave {
     const bytes = 16 * this.#registers;
     if ((loads & Component.SSE) !== 0) read(XMM_AT, XMM_AT + bytes);
     if ((loads & Component.AVX) !== 0) read(AVX_AT, AVX_AT + bytes);
+    let pkru = 0;
+    if ((loads & Component.PKRU) !== 0)
+      pkru = cpu.read32(cpu.wrap(address + (compacted ? compactedPkru(format) : PKRU_AREA.at)), user);
     // From here on nothing faults.
+    if ((requested & Component.PKRU) !== 0) cpu.pkru = pkru;
     if ((requested & Component.X87) !== 0) {
       if ((loads & Component.X87) !== 0) restoreX87(this.#state, image, wide);
       else resetX87(this.#state);

@@ -81,7 +81,7 @@ export const FEATURE_BITS: Readonly<Record<FeatureWord, Readonly<Record<string, 
     clwb: 24,
     'sha-ni': 29,
   },
-  '7.ecx': { umip: 2, vaes: 9, vpclmulqdq: 10, rdpid: 22 },
+  '7.ecx': { umip: 2, pku: 3, vaes: 9, vpclmulqdq: 10, rdpid: 22, pks: 31 },
   '7.edx': { 'spec-ctrl': 26, stibp: 27, 'arch-capabilities': 29, ssbd: 31 },
   '7.2.edx': { 'bhi-ctrl': 4 },
   'd1.eax': { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 },
@@ -114,7 +114,7 @@ export const featureName = (given: string): string => ALIASES[given] ?? given;
 const words = (text: string): string[] => text.trim().split(/\s+/);
 
 const X86_64 = words(
-  `fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm
+  `fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall nx lm
    hypervisor`,
 );
 const V2 = [...X86_64, ...words('sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf_lm')];
@@ -133,7 +133,7 @@ export const IMPLEMENTED: readonly string[] = [
   ...PLATFORM,
   ...words(
     `pclmulqdq fma pcid movbe aes xsave avx f16c rdrand fsgsbase bmi1 avx2 smep bmi2 erms invpcid rdseed adx smap
-     clflushopt clwb sha-ni umip vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch`,
+     clflushopt clwb sha-ni umip pku pks vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch`,
   ),
 ];
 

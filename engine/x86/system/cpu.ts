@@ -108,6 +108,8 @@ export const CR4 = {
   OSXSAVE: 1 << 18,
   SMEP: 1 << 20,
   SMAP: 1 << 21,
+  PKE: 1 << 22,
+  PKS: 1 << 24,
 } as const;
 export const EFER = { SCE: 1, LME: 0x100, LMA: 0x400, NXE: 0x800 } as const;
 
@@ -246,6 +248,16 @@ export class Cpu {
     this.i32[S.FLAG_RES >> 2] = notZero;
     this.i32[(S.FLAG_RES >> 2) + 1] = 0;
     this.i32[S.FLAG_AUX >> 2] = (cf << 31) | ((cf ^ of) << 30) | (delta << 8) | (((flags >> 4) & 1) << 3) | ((flags >> 7) & 1);
+  }
+
+  /** Rights of protection keys for user pages; translations that were made under others go. */
+  get pkru(): number {
+    return this.i32[S.PKRU >> 2];
+  }
+  set pkru(value: number) {
+    if (value === this.pkru) return;
+    this.i32[S.PKRU >> 2] = value;
+    if ((this.cr4 & CR4.PKE) !== 0) this.flushAll();
   }
 
   // --- segments ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
  * CPUID (SDM 2, CPUID; AMD APM 3 appendix E for 8000_xxxx). Says what this CPU does, nothing else.
  */
 import * as S from '../../memory/vcpu-state.ts';
-import { areaBytes } from '../fpu/xsave.ts';
+import { AVX_AREA, areaBytes, compactedBytes, PKRU_AREA, supportedComponents } from '../fpu/xsave.ts';
 import type { Cpu } from './cpu.ts';
 import { CR4 } from './cpu.ts';
 import { chooseCpu, FEATURE_BITS } from './cpu-models.ts';
@@ -32,6 +32,8 @@ export interface CpuidResult {
 
 /** TSC ticks a second, and so what CPUID 15H and the hypervisor leaf say. */
 export const TSC_HZ = 1_000_000_000;
+/** Crystal that the TSC is a multiple of, and that the timer of the local APIC counts. */
+const CRYSTAL_HZ = 25_000_000;
 
 const text = (value: string, at: number): number => {
   let word = 0;
@@ -115,21 +117,25 @@ export class Cpuid {
           r.eax = bits('7.2.edx') === 0 ? 0 : 2;
           r.ebx = bits('7.ebx');
           r.ecx = bits('7.ecx');
+          if ((cpu.cr4 & CR4.PKE) !== 0) r.ecx |= 1 << 4;
           r.edx = bits('7.edx');
         }
         return r;
       case 0xd: {
-        // SDM 2, CPUID; SDM 1, 13.2: x87 and SSE, and AVX at 576.
+        // SDM 2, CPUID; SDM 1, 13.2: x87 and SSE, AVX at 576, PKRU where silicon has it.
         if (!this.has('xsave')) return r;
-        const all = this.has('avx') ? 7 : 3;
-        const enabled = areaBytes(cpu.i32[S.XCR0 >> 2]);
-        if (subleaf === 0) return { eax: all, ebx: enabled, ecx: areaBytes(all), edx: 0 };
+        const all = supportedComponents((feature) => this.has(feature));
+        const enabled = cpu.i32[S.XCR0 >> 2];
+        if (subleaf === 0) return { eax: all, ebx: areaBytes(enabled), ecx: areaBytes(all), edx: 0 };
         if (subleaf === 1) {
           r.eax = bits('d1.eax');
-          r.ebx = enabled;
+          r.ebx = compactedBytes(enabled);
         } else if (subleaf === 2 && this.has('avx')) {
-          r.eax = 256;
-          r.ebx = 576;
+          r.eax = AVX_AREA.bytes;
+          r.ebx = AVX_AREA.at;
+        } else if (subleaf === 9 && this.has('pku')) {
+          r.eax = PKRU_AREA.bytes;
+          r.ebx = PKRU_AREA.at;
         }
         return r;
       }
@@ -146,8 +152,7 @@ export class Cpuid {
         }
         return r;
       case 0x15:
-        // Crystal of 1 GHz, TSC at the same rate.
-        return { eax: 1, ebx: 1, ecx: TSC_HZ, edx: 0 };
+        return { eax: 1, ebx: TSC_HZ / CRYSTAL_HZ, ecx: CRYSTAL_HZ, edx: 0 };
       case 0x40000000:
         if (!this.has('kvm')) return r;
         return {
@@ -161,7 +166,7 @@ export class Cpuid {
         return r;
       case 0x40000010:
         if (!this.has('kvm')) return r;
-        return { eax: TSC_HZ / 1000, ebx: TSC_HZ / 1000, ecx: 0, edx: 0 };
+        return { eax: TSC_HZ / 1000, ebx: CRYSTAL_HZ / 1000, ecx: 0, edx: 0 };
       case 0x80000000:
         // AMD names itself here too.
         if (this.isAmd) return { eax: 0x80000008 | 0, ebx: text(vendor, 0), edx: text(vendor, 4), ecx: text(vendor, 8) };

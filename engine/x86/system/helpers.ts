@@ -19,6 +19,7 @@ import { Registers } from './registers.ts';
 import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments.ts';
 import { Strings } from './strings.ts';
 import { Transfers } from './transfers.ts';
+import { VirtualInterrupts } from './virtual-interrupts.ts';
 
 /** PAUSEs after which the host's core is offered to others; a power of two. */
 const RELAX_AFTER = 4096;
@@ -41,6 +42,7 @@ export class System {
   readonly registers: Registers;
   readonly debug: Debug;
   readonly transfers: Transfers;
+  readonly virtual: VirtualInterrupts;
   readonly strings: Strings;
   readonly cpuid: Cpuid;
   readonly fpu: FpuUnit;
@@ -55,7 +57,8 @@ export class System {
     this.segments = new Segments(cpu);
     this.interrupts = new Interrupts(cpu, this.segments);
     this.registers = new Registers(cpu, this.paging, this.segments, cpuid);
-    this.transfers = new Transfers(cpu, this.segments, this.interrupts);
+    this.virtual = new VirtualInterrupts(cpu);
+    this.transfers = new Transfers(cpu, this.segments, this.interrupts, this.virtual);
     this.debug = new Debug(
       cpu,
       (rip) => this.interrupts.exception(1, 0, rip),
@@ -215,7 +218,7 @@ export class System {
   // --- the table --------------------------------------------------------------------------------------------------
 
   #make(): Record<string, Helper> {
-    const { cpu, paging, segments, registers, transfers, interrupts } = this;
+    const { cpu, paging, segments, registers, transfers, interrupts, virtual } = this;
     /** A helper that may fault and otherwise lets translated code go on. */
     const on =
       (body: (record: number, ...operands: number[]) => void): Helper =>
@@ -316,16 +319,12 @@ export class System {
         this.#unblockNmi();
         transfers.iret(size);
       }),
-      int: (record, vector) => {
-        try {
-          if (cpu.isVirtual8086 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
+      int: away((record, vector) => {
+        if (!cpu.isVirtual8086 || virtual.redirect(vector & 0xff))
           interrupts.deliver(vector & 0xff, 0, 'software', this.nextOf(record));
-          cpu.trapRule = 'none';
-          return this.#jumped();
-        } catch (problem) {
-          return this.#fault(problem, record);
-        }
-      },
+        else interrupts.inside8086(vector & 0xff, virtual.image(), virtual.masks(), this.nextOf(record));
+        cpu.trapRule = 'none';
+      }),
       int3: software(3),
       into: software(4),
       int1: away((record) => {
@@ -360,17 +359,19 @@ export class System {
         }
       },
       // Flags.
-      check_pushf: on(() => {
-        if (cpu.isVirtual8086 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
+      pushf_virtual: on((_record, bits) => {
+        virtual.check(bits);
+        cpu.i32[S.TEMP >> 2] = virtual.image();
       }),
+      popf_virtual: on((_record, image, bits) => virtual.checkImage(image, bits)),
       popf: (_record, image, bits) => {
         transfers.popf(image, bits);
         this.unmask();
         if ((cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0) Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.DEBUG);
         return 0;
       },
-      cli: on(() => raise(13, 0)),
-      sti: on(() => raise(13, 0)),
+      cli: on(() => virtual.setFlag(false)),
+      sti: on(() => virtual.setFlag(true)),
       unmask_interrupts: () => {
         this.unmask();
         return 0;
@@ -501,6 +502,16 @@ export class System {
       rdmsr: on(privileged(() => registers.rdmsr())),
       wrmsr: on(privileged(() => registers.wrmsr())),
       vmcall: on(() => this.#hypercall()),
+      rdpkru: on(() => {
+        this.#keysEnabled();
+        cpu.setNumber(RAX, cpu.pkru >>> 0);
+        cpu.setNumber(RDX, 0);
+      }),
+      wrpkru: on(() => {
+        this.#keysEnabled();
+        if (cpu.i32[RDX >> 2] !== 0) raise(13, 0);
+        cpu.pkru = cpu.i32[RAX >> 2];
+      }),
       swapgs: on(privileged(() => registers.swapgs())),
       write_segment_base: on((_record, index, low, high) => {
         const at = S.segment(index) >> 2;
@@ -588,6 +599,12 @@ export class System {
     else if (type === 1) this.paging.flushPcid(low & 0xfff);
     else if (type === 2) this.paging.flush();
     else this.paging.flushPcid(undefined);
+  }
+
+  /** RDPKRU and WRPKRU: #UD without CR4.PKE, #GP(0) for an ECX other than zero. */
+  #keysEnabled(): void {
+    if ((this.cpu.cr4 & CR4.PKE) === 0) raise(6);
+    if (this.cpu.i32[RCX >> 2] !== 0) raise(13, 0);
   }
 
   #checkSse(): void {

@@ -3,7 +3,7 @@
  * from virtual-8086 mode too. Task gates are in tasks.ts.
  */
 import * as S from '../../memory/vcpu-state.ts';
-import { type Cpu, CR4, FLAG, GuestFault, linear, raise } from './cpu.ts';
+import { ARITHMETIC, type Cpu, FLAG, GuestFault, linear, raise } from './cpu.ts';
 import { ATTR, type decode, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
 
@@ -138,6 +138,25 @@ export class Interrupts {
     cpu.setNumber(S.NEXT_RIP, offset);
   }
 
+  /**
+   * INT n of a virtual-8086 program that its own table serves (SDM 3B, 21.3.3): `image` is what is pushed for the flags,
+   * `masks` what is cleared besides TF.
+   */
+  inside8086(vector: number, image: number, masks: number, rip: number): void {
+    const cpu = this.#cpu;
+    const offset = cpu.read16(vector * 4, true);
+    const selector = cpu.read16(vector * 4 + 2, true);
+    const frame = new Frame(cpu, cpu.segmentBase(S.SS), cpu.u32[RSP >> 2] & 0xffff, 0xffff, true, 2);
+    frame.push((image & ~ARITHMETIC) | (cpu.eflags & ARITHMETIC));
+    frame.push(cpu.selector(S.CS));
+    frame.push(rip);
+    cpu.u16[RSP >> 1] = frame.pointer;
+    cpu.i32[S.EFLAGS >> 2] &= ~(FLAG.TF | masks);
+    this.#segments.setReal(S.CS, selector);
+    this.#segments.updateMode();
+    cpu.setNumber(S.NEXT_RIP, offset);
+  }
+
   #long(vector: number, code: number, source: Source, rip: number): void {
     const cpu = this.#cpu;
     const ext = source === 'software' ? 0 : 1;
@@ -193,7 +212,6 @@ export class Interrupts {
     const ext = source === 'software' ? 0 : 1;
     const gateCode = vector * 8 + 2 + ext;
     const virtual = cpu.isVirtual8086;
-    if (virtual && source === 'software' && (cpu.cr4 & CR4.VME) === 0 && ((cpu.i32[S.EFLAGS >> 2] >> 12) & 3) < 3) raise(13, 0);
     if (vector * 8 + 7 > cpu.segmentLimit(S.IDTR)) raise(13, gateCode);
     const at = cpu.segmentBase(S.IDTR) + vector * 8;
     const w0 = cpu.read32(at, false);

@@ -23,13 +23,17 @@ export const MSR = {
   DEBUGCTL: 0x1d9,
   MCG_CTL: 0x17b,
   MCG_STATUS: 0x17a,
+  PKRS: 0x6e1,
 } as const;
 
 const MTRR_FIXED = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+/** Those that came later lie last: saved states keep their places. */
+const LATER: readonly number[] = [MSR.PKRS];
 const KEPT: readonly number[] = [
-  ...Object.values(MSR),
+  ...Object.values(MSR).filter((msr) => !LATER.includes(msr)),
   ...MTRR_FIXED,
   ...Array.from({ length: 16 }, (_, n) => 0x200 + n), // variable-range MTRRs
+  ...LATER,
 ];
 
 const slots = new Map<number, number>(KEPT.map((msr, n) => [msr, MSRS + n * 8]));

@@ -1,13 +1,14 @@
 /**
  * Paging and the software TLB (SDM 3A, chapter 4): 32-bit, PAE and 4-level paging, with large and global pages,
- * NX, WP, SMEP, SMAP, accessed and dirty bits; and the slow path of memory accesses from translated code.
+ * NX, WP, SMEP, SMAP, protection keys, accessed and dirty bits; and the slow path of memory accesses from translated code.
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
+import { MSR, readMsr64 } from './msr-numbers.ts';
 
 const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
 /** Error code bits of #PF. */
-const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16 } as const;
+const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16, PK: 32 } as const;
 
 export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 
@@ -21,6 +22,12 @@ const positive = (piece: number): number => (piece < 0 ? piece + 2 ** 36 : piece
 const gigabyteOf = (piece: number): number => Math.floor(positive(piece) / 512);
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
+
+/** Stamps of one space: by mode, for supervisor and user. */
+const STAMPS_OF_SPACE = 128;
+/** Buckets of pages that were fetched from, and the one of a page. */
+const FETCHED = 16384;
+const fetchedAt = (low: number, high: number): number => ((low >>> 12) ^ Math.imul(high, 0x9e5)) & (FETCHED - 1);
 
 /** What others than its own thread need of a vCPU's TLBs: the words of its state block and of its spaces. */
 export interface VcpuTlbs {
@@ -165,7 +172,15 @@ export class Paging {
       }
     }
     if (execute && noExecute) allowed = false;
-    if (!allowed) return missing(PF.P);
+    // Protection keys (SDM 3A, 4.6.2): bits 62:59 of the last entry, for data.
+    let keyed = 0;
+    if (!execute && (cr4 & (userPage ? CR4.PKE : CR4.PKS)) !== 0 && (cpu.efer & EFER.LMA) !== 0) {
+      const rights = (userPage ? cpu.pkru : readMsr64(cpu, MSR.PKRS).low) >>> ((entryHigh >>> 26) & 30);
+      const noWrite = (rights & 2) !== 0 && (user || (cr0 & CR0.WP) !== 0);
+      if ((rights & 1) !== 0 || (write && noWrite)) keyed = PF.PK;
+      if (noWrite) writable = false;
+    }
+    if (!allowed || keyed !== 0) return missing(PF.P | keyed);
 
     while (upper > 0) this.#setBits(this.#upper[--upper], 0, PTE.A);
     const wanted = write ? PTE.A | PTE.D : PTE.A;
@@ -262,8 +277,40 @@ export class Paging {
   readonly #fillLogs = Array.from({ length: S.SPACES }, () => new Int32Array(FILL_LOG));
   readonly #fills = new Int32Array(S.SPACES).fill(FILL_LOG + 1);
 
+  // --- stamps of the jump cache -----------------------------------------------------------------------------------
+
+  /** Stamps by space, privilege and mode; 0: none yet. What has another stamp no longer holds. */
+  readonly #stamps = new Int32Array(S.SPACES * STAMPS_OF_SPACE);
+  #lastStamp = 0;
+  /** Pages, by a hash, that an instruction TLB has had since all was flushed: INVLPG of others leaves the stamps alone. */
+  readonly #fetched = new Uint8Array(FETCHED);
+  #fetchedCount = 0;
+
+  /** Makes all entries of the jump cache void. */
+  newStamps(): void {
+    this.#stamps.fill(0);
+    this.selectTlb();
+  }
+  #stamp(): number {
+    const cpu = this.#cpu;
+    if (cpu.i32[(S.CODE_KEY >> 2) + 1] < 0) return -1;
+    const space = (this.#space * 4) / S.SPACE_BYTES;
+    const at = space * STAMPS_OF_SPACE + (cpu.cpl === 3 ? STAMPS_OF_SPACE / 2 : 0) + (cpu.i32[S.MODE >> 2] & 63);
+    if (this.#stamps[at] === 0) {
+      if (this.#lastStamp === 0x7fffffff) {
+        this.#stamps.fill(0);
+        new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4).fill(0);
+        this.#lastStamp = 0;
+      }
+      this.#stamps[at] = ++this.#lastStamp;
+    }
+    return this.#stamps[at];
+  }
+
   /** Drops everything, in all address spaces. */
   flush(): void {
+    this.#fetched.fill(0);
+    this.#fetchedCount = 0;
     for (let space = 0; space < S.SPACES; space++) {
       this.#flushSpace(space);
       this.#pcids[space] = -1;
@@ -291,6 +338,7 @@ export class Paging {
     } else tlb.fill(-1, start, start + S.SPACE_BYTES / 4);
     this.#fills[space] = 0;
     this.#large[space].clear();
+    this.#stamps.fill(0, space * STAMPS_OF_SPACE, (space + 1) * STAMPS_OF_SPACE);
   }
 
   /**
@@ -330,6 +378,7 @@ export class Paging {
   flushPage(address: number): void {
     const { tlb } = this.#cpu;
     const low = lowOf(address);
+    if (this.#fetched[fetchedAt(low, highOf(address))] !== 0) this.#stamps.fill(0);
     const entry = ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
     const itlb = ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
     for (let space = 0; space < S.SPACES; space++) {
@@ -348,11 +397,13 @@ export class Paging {
       tlb[start + S.ITLB_SUPERVISOR / 4 + itlb] = -1;
       tlb[start + S.ITLB_USER / 4 + itlb] = -1;
     }
+    this.selectTlb();
   }
 
   /** INVPCID of one address space, or of all but global entries (SDM 2A, INVPCID). */
   flushPcid(pcid: number | undefined): void {
     for (let space = 0; space < S.SPACES; space++) if (pcid === undefined || this.#pcids[space] === pcid) this.#flushSpace(space);
+    this.selectTlb();
   }
 
   /** Chooses the TLBs for the current privilege and EFLAGS.AC. */
@@ -363,6 +414,7 @@ export class Paging {
     const space = cpu.at + S.SPACES_AT + this.#space * 4;
     cpu.i32[S.TLB >> 2] = space + at;
     cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
+    cpu.i32[S.JUMP_STAMP >> 2] = this.#stamp();
   }
 
   #itlbEntry(low: number, user: boolean): number {
@@ -378,12 +430,23 @@ export class Paging {
     const host = this.frame(address, Access.EXECUTE, cpl === 3);
     if (host < 0) return host;
     const page = memory.pageOf(host);
+    const fetched = fetchedAt(low, highOf(address));
+    if (this.#fetched[fetched] === 0) {
+      // Before it says yes to every page it starts anew, and all else with it.
+      if (++this.#fetchedCount > FETCHED / 4) this.flush();
+      this.#fetched[fetched] = 1;
+    }
     this.#noteFill(~at);
     if (this.#pageBits !== 12) this.#noteLarge(address);
     tlb[at] = low & ~0xfff;
     tlb[at + 1] = highOf(address);
     tlb[at + 2] = page;
     return host;
+  }
+
+  /** Takes a page out of the instruction TLB: each entry into it must lead past the dispatcher. */
+  forgetFetch(address: number): void {
+    this.#cpu.tlb[this.#itlbEntry(lowOf(address), this.#cpu.cpl === 3)] = -1;
   }
 
   /** Counts an entry of the current space: the index of its first word, inverted for instruction TLBs. */

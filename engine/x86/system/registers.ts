@@ -3,6 +3,8 @@ import * as S from '../../memory/vcpu-state.ts';
 import { fpuStruct, powerUp } from '../fpu/fpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, isCanonical, linear, raise } from './cpu.ts';
 import { type Cpuid, PHYSICAL_BITS } from './cpuid.ts';
+import { readMachineCheck, resetMachineCheck, writeMachineCheck } from './machine-check.ts';
+import { checkMemoryType } from './memory-types.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
 import type { Segments } from './segments.ts';
@@ -69,6 +71,7 @@ export class Registers {
       writeMsr64(cpu, MSR.PAT, 0x00070406, 0x00070406);
       writeMsr64(cpu, MSR.MISC_ENABLE, 1, 0);
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
+      resetMachineCheck(cpu);
       powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
     cpu.breakpointsChanged();
@@ -180,6 +183,8 @@ export class Registers {
     if (this.#cpuid.has('smep')) allowed |= CR4.SMEP;
     if (this.#cpuid.has('smap')) allowed |= CR4.SMAP;
     if (this.#cpuid.has('xsave')) allowed |= CR4.OSXSAVE;
+    if (this.#cpuid.has('pku')) allowed |= CR4.PKE;
+    if (this.#cpuid.has('pks')) allowed |= CR4.PKS;
     if (!this.#cpuid.has('vme')) allowed &= ~(CR4.VME | CR4.PVI);
     if (this.#cpuid.has('pcid')) allowed |= CR4.PCIDE;
     if (high !== 0 || (low & ~allowed) !== 0) raise(13, 0);
@@ -246,8 +251,11 @@ export class Registers {
   #read(index: number): { low: number; high: number } {
     const cpu = this.#cpu;
     if (index === MSR.SPEC_CTRL && !this.#cpuid.has('spec-ctrl')) raise(13, 0);
+    if (index === MSR.PKRS && !this.#cpuid.has('pks')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
+    const check = readMachineCheck(cpu, index);
+    if (check !== undefined) return check;
     const apic = cpu.bus.readApicMsr(index);
     if (apic === false) raise(13, 0);
     if (apic !== undefined) return apic;
@@ -274,8 +282,6 @@ export class Registers {
         return base(S.GS);
       case 0xfe: // MTRRcap: 8 variable ranges, fixed ranges, write combining
         return { low: 0x508, high: 0 };
-      case 0x179: // MCG_CAP: no banks
-        return { low: 0, high: 0 };
       case 0x8b: // microcode revision, in the upper half
         return { low: 0, high: 1 };
       case 0x17:
@@ -326,6 +332,8 @@ export class Registers {
     const canonical = (): void => {
       if (!isCanonical(low, high)) raise(13, 0);
     };
+    checkMemoryType(index, low, high);
+    if (writeMachineCheck(cpu, index, low, high)) return;
     switch (index) {
       case MSR.LSTAR:
       case MSR.CSTAR:
@@ -333,13 +341,6 @@ export class Registers {
       case MSR.SYSENTER_ESP:
       case MSR.SYSENTER_EIP:
         canonical();
-        break;
-      case MSR.PAT:
-        for (const word of [low, high])
-          for (let n = 0; n < 4; n++) {
-            const type = (word >>> (n * 8)) & 0xff;
-            if (type > 7 || type === 2 || type === 3) raise(13, 0);
-          }
         break;
       case MSR.TSC_ADJUST: {
         const slot = msrSlot(MSR.TSC_ADJUST) as number;
@@ -358,6 +359,10 @@ export class Registers {
       case MSR.DEBUGCTL:
         // LBR is taken and records nothing; BTF is what single step looks at.
         if (high !== 0 || (low & ~3) !== 0) raise(13, 0);
+        break;
+      case MSR.PKRS:
+        if (!this.#cpuid.has('pks') || high !== 0) raise(13, 0);
+        this.#paging.flush();
         break;
       case MSR.SMBASE:
         raise(13, 0);
@@ -416,7 +421,6 @@ export class Registers {
       case 0x8b: // microcode: a revision probe writes zero
       case 0x79:
       case 0x140:
-      case 0x17a:
         return;
       default:
         raise(13, 0);

@@ -1,10 +1,11 @@
 /** Far transfers, IRET, fast system calls (SDM 2 for each; SDM 3A 5.8). Each sets NEXT_RIP and gives `true` when it has moved on. */
 import * as S from '../../memory/vcpu-state.ts';
-import { ARITHMETIC, type Cpu, CR4, EFER, FLAG, highOf, isCanonical, lowOf, raise } from './cpu.ts';
+import { ARITHMETIC, type Cpu, EFER, FLAG, highOf, isCanonical, lowOf, raise } from './cpu.ts';
 import type { Interrupts } from './interrupts.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
 import { ATTR, type Descriptor, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
+import type { VirtualInterrupts } from './virtual-interrupts.ts';
 
 const RSP = S.GPR + 32;
 const RCX = S.GPR + 8;
@@ -14,11 +15,13 @@ export class Transfers {
   readonly #cpu: Cpu;
   readonly #segments: Segments;
   readonly #interrupts: Interrupts;
+  readonly #virtual: VirtualInterrupts;
 
-  constructor(cpu: Cpu, segments: Segments, interrupts: Interrupts) {
+  constructor(cpu: Cpu, segments: Segments, interrupts: Interrupts, virtual: VirtualInterrupts) {
     this.#cpu = cpu;
     this.#segments = segments;
     this.#interrupts = interrupts;
+    this.#virtual = virtual;
   }
 
   // --- stack of the current privilege -----------------------------------------------------------------------------
@@ -322,16 +325,18 @@ export class Transfers {
       switchTask(cpu, this.#segments, link, 'iret', cpu.getNumber(S.NEXT_RIP), undefined);
       return;
     }
-    if (cpu.isVirtual8086 && ((eflags >> 12) & 3) < 3) raise(13, 0);
+    if (cpu.isVirtual8086) this.#virtual.check(size);
     const rip = this.#peek(0, bytes);
     const selector = this.#peek(bytes, bytes) & 0xffff;
     const image = this.#peek(2 * bytes, bytes) | 0;
     if (!cpu.isProtected || cpu.isVirtual8086) {
+      if (cpu.isVirtual8086) this.#virtual.checkImage(image, size);
       this.#release(3 * bytes);
       const mask = size === 16 ? 0x7fd5 : 0x257fd5;
       const allowed = cpu.isVirtual8086 ? mask & ~FLAG.IOPL : mask;
       const keep = cpu.eflags;
-      cpu.eflags = (image & allowed) | (keep & ~allowed);
+      const virtual = cpu.isVirtual8086 ? this.#virtual.take(image, allowed) : undefined;
+      cpu.eflags = virtual ?? (image & allowed) | (keep & ~allowed);
       this.#segments.setReal(S.CS, selector);
       this.#segments.updateMode();
       cpu.setNumber(S.NEXT_RIP, rip);
@@ -515,7 +520,7 @@ export class Transfers {
     }
   }
 
-  /** POPF outside virtual-8086 mode and in it with IOPL 3. */
+  /** POPF; in virtual-8086 mode after `VirtualInterrupts.checkImage`. */
   popf(image: number, bits: number): void {
     const cpu = this.#cpu;
     const cpl = cpu.cpl;
@@ -526,12 +531,9 @@ export class Transfers {
     if (!cpu.isProtected || cpl === 0) mask |= FLAG.IF | FLAG.IOPL;
     else if (cpl <= iopl) mask |= FLAG.IF;
     let flags = (old & ~mask) | (image & mask);
+    if (cpu.isVirtual8086 && iopl < 3) flags = this.#virtual.withFlag(flags, (image & FLAG.IF) !== 0);
     flags &= ~FLAG.RF;
     cpu.i32[S.EFLAGS >> 2] = flags;
     if (((old ^ flags) & FLAG.AC) !== 0) this.#segments.updateMode();
-  }
-
-  get usesVme(): boolean {
-    return (this.#cpu.cr4 & CR4.VME) !== 0;
   }
 }

@@ -24,7 +24,6 @@ const OTHER_EXTENSIONS: readonly (readonly [string, RegExp])[] = [
     'waiting and tracing: WAITPKG, MONITORX, PTWRITE, SERIALIZE, UINTR, PCONFIG',
     /^(tpause|u?mwaitx?|umonitor|monitorx|ptwrite|serialize|hreset|senduipi|uiret|testui|clui|stui|pconfig|wbnoinvd|clzero|rdpru|mcommit|(inv|tlb)\w*sync|invlpgb|prefetchit\d)$/,
   ],
-  ['protection keys', /^(rd|wr)pkru$/],
   ['PadLock (VIA)', /^(x(store|crypt|sha)[\w-]*|montmul)$/],
   ['AVX-512 and its masks', /^(k(mov|and|andn|not|or|xnor|xor|add|unpck|ortest|test|shift[lr])[bwdq]+)$/],
   ['AVX-VNNI, AVX-IFMA, AVX-NE-CONVERT', /^(\{vex\}|vpdp\w+|vcvtne\w+|vbcstne\w+|vpmadd52\w+)$/],
