@@ -127,6 +127,157 @@ export class TameFacts {
     const facts = this.#variables.get(variable);
     if (facts !== undefined && facts !== 0) this.#values.set(value, facts);
   }
+
+  /** At the start of a block: what is known of registers. */
+  enter(registers: ReadonlyMap<number, number>): void {
+    this.#registers = new Map(registers);
+    this.begin();
+  }
+  get registers(): ReadonlyMap<number, number> {
+    return this.#registers;
+  }
+}
+
+/** A block, for the question what is known where it starts. */
+export interface FactBlock {
+  readonly bodies: readonly Body[];
+  readonly predecessors: readonly FactBlock[];
+  /** It is entered from elsewhere too. */
+  readonly isEntry: boolean;
+}
+
+/** What a block does: facts at its end whatever was before, and whether those about a register go through it. */
+class Transfer {
+  readonly #tame = new TameFacts();
+  readonly #written = new Set<number>();
+  #clears = false;
+  readonly #registerAt: (at: number) => number | undefined;
+  readonly #isStateless: (name: string) => boolean;
+
+  constructor(bodies: readonly Body[], registerAt: (at: number) => number | undefined, isStateless: (name: string) => boolean) {
+    this.#registerAt = registerAt;
+    this.#isStateless = isStateless;
+    for (const body of bodies) {
+      this.#tame.begin();
+      this.#walk(body);
+    }
+  }
+
+  /** Facts at the end where `before` are those at the start. */
+  after(before: ReadonlyMap<number, number>): Map<number, number> {
+    const facts = new Map(this.#tame.registers);
+    if (!this.#clears)
+      for (const [register, known] of before)
+        if (!this.#written.has(register)) facts.set(register, known | (facts.get(register) ?? 0));
+    return facts;
+  }
+
+  #at({ slot, offset }: { slot: Value; offset: number }): { register: number; at: number } | undefined {
+    if (slot.by.op !== 'const') return undefined;
+    const at = Number(slot.by.bits) + offset;
+    const register = this.#registerAt(at);
+    return register === undefined || register < 16 ? undefined : { register, at: at & 15 };
+  }
+  #clear(): void {
+    this.#tame.clear();
+    this.#clears = true;
+  }
+
+  /** As `RegionLowering` keeps its facts while it writes code. */
+  #walk(body: Body): void {
+    for (const statement of body)
+      switch (statement.op) {
+        case 'get': {
+          const place = this.#at(statement);
+          if (place?.at === 0) this.#tame.read(place.register, statement.value);
+          break;
+        }
+        case 'put': {
+          const place = this.#at(statement);
+          if (place === undefined) break;
+          this.#tame.write(place.register, place.at, statement.bits, statement.args[0]);
+          this.#written.add(place.register);
+          break;
+        }
+        case 'var.set':
+          this.#tame.assign(statement.variable, statement.args[0]);
+          break;
+        case 'var.get':
+          this.#tame.take(statement.variable, statement.value);
+          break;
+        case 'call':
+          if (statement.leaves || !this.#isStateless(statement.name)) this.#clear();
+          break;
+        case 'loop':
+          this.#clear();
+          this.#walk(statement.body);
+          this.#clear();
+          break;
+        case 'if': {
+          const before = this.#tame.save();
+          this.#pass(statement.args[0]);
+          this.#walk(statement.then);
+          const then = this.#tame.save();
+          this.#tame.restore(before);
+          this.#walk(statement.else);
+          if (leavesUnlessTame(statement.else)) this.#tame.restore(then);
+          else if (!leavesFlow(statement.then)) this.#tame.meet(then);
+          break;
+        }
+        default:
+      }
+  }
+  #pass(condition: Value): void {
+    this.#tame.passed(condition);
+    if (condition.by.op === 'pure' && condition.by.pure.name === 'i32.and')
+      for (const term of condition.by.args) this.#pass(term);
+  }
+}
+
+/** What is known of registers where each block starts. */
+export function factsAtStarts(
+  blocks: readonly FactBlock[],
+  registerAt: (at: number) => number | undefined,
+  isStateless: (name: string) => boolean,
+): Map<FactBlock, ReadonlyMap<number, number>> {
+  const transfers = new Map(blocks.map((block) => [block, new Transfer(block.bodies, registerAt, isStateless)]));
+  const none: ReadonlyMap<number, number> = new Map();
+  const starts = new Map<FactBlock, ReadonlyMap<number, number>>();
+  for (const block of blocks) if (block.isEntry) starts.set(block, none);
+  // Blocks without an entry here were not reached yet: all is known of them.
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const block of blocks) {
+      if (block.isEntry) continue;
+      let facts: Map<number, number> | undefined;
+      for (const each of block.predecessors) {
+        const start = starts.get(each);
+        const transfer = transfers.get(each);
+        if (start === undefined || transfer === undefined) continue;
+        const after = transfer.after(start);
+        if (facts === undefined) facts = after;
+        else both(facts, after);
+      }
+      if (facts === undefined || same(facts, starts.get(block))) continue;
+      starts.set(block, facts);
+      changed = true;
+    }
+  }
+  return starts;
+}
+
+/** Whether two maps say the same; no fact is as none. */
+function same(facts: ReadonlyMap<number, number>, other: ReadonlyMap<number, number> | undefined): boolean {
+  if (other === undefined) return false;
+  for (const [register, known] of facts) if (known !== (other.get(register) ?? 0)) return false;
+  for (const [register, known] of other) if (known !== (facts.get(register) ?? 0)) return false;
+  return true;
+}
+
+/** True where a body never comes to its end. */
+export function leavesFlow(body: Body): boolean {
+  const last = body[body.length - 1];
+  return last !== undefined && (last.op === 'branch' || last.op === 'jump' || last.op === 'raise' || last.op === 'next');
 }
 
 /** The masks whose lanes' signs a test looks at, where it is one that none is set: `eqz(bitmask(a | b | ...))`. */

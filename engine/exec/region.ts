@@ -14,7 +14,7 @@ import type { Type } from '../ir/ops.ts';
 import { isPlainTest } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
-import { leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
+import { type FactBlock, factsAtStarts, leavesFlow, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
 
 /** One guest instruction of a region. */
 export interface RegionInstruction {
@@ -104,7 +104,10 @@ export class RegionLowering extends Lowering {
   #dispatchDepth = 0;
   /** Nonzero: MXCSR is as arithmetic is done without looking at flags. Undefined where nothing asks. */
   readonly #plain: number | undefined;
+  /** `FPU_BLOCK`, which only helpers change. Undefined where nothing asks. */
+  #blocked: number | undefined;
   readonly #tame = new TameFacts();
+  #facts: ReadonlyMap<Node, ReadonlyMap<number, number>> = new Map();
   /** Locals of vector constants that are used more than once. */
   readonly #constants = new Map<bigint, number>();
   readonly #find: (offset: number) => number;
@@ -146,6 +149,7 @@ export class RegionLowering extends Lowering {
       : undefined;
     this.#scan(blocks);
     const root = this.#graph(blocks, entries);
+    if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#nodes.values()]);
     this.#reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
     this.open(W.block);
@@ -189,6 +193,7 @@ export class RegionLowering extends Lowering {
       // A slot that is computed lies in the temporaries: only fields name registers, and those are constant here.
       if (slot.by.op !== 'const') return;
       const at = Number(slot.by.bits) + offset;
+      if (at === S.FPU_BLOCK) this.#blocked ??= this.newLocal('i32');
       const register = registerAt(at);
       if (register === undefined) return;
       this.#registers[register] ??= this.newLocal(register < 16 ? 'i64' : 'v128');
@@ -270,6 +275,10 @@ export class RegionLowering extends Lowering {
     this.set(this.#flagRes);
     this.loadAt(CPU, 'i32', 32, S.FLAG_AUX);
     this.set(this.#flagAux);
+    if (this.#blocked !== undefined) {
+      this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+      this.set(this.#blocked);
+    }
     if (this.#plain === undefined) return;
     this.loadAt(CPU, 'i32', 32, S.MXCSR);
     this.i32(PLAIN_MASK);
@@ -333,7 +342,6 @@ export class RegionLowering extends Lowering {
       this.set(this.#flagAux);
       return;
     }
-    if (at === S.FPU_BLOCK) this.#unblocked = 0;
     const register = registerAt(at);
     const local = register === undefined ? undefined : this.#registers[register];
     if (register === undefined || local === undefined) {
@@ -518,7 +526,7 @@ export class RegionLowering extends Lowering {
   }
 
   protected override value(value: Value): void {
-    if (value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+    if (this.#blocked !== undefined && value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.get(this.#blocked);
     else if (this.#plain !== undefined && value.by.op === 'pure' && isPlainTest(value)) this.get(this.#plain);
     else super.value(value);
   }
@@ -848,6 +856,18 @@ export class RegionLowering extends Lowering {
     return undefined;
   }
 
+  /** What is known of floating-point numbers where each block starts. */
+  #factsOf(nodes: readonly Node[]): ReadonlyMap<Node, ReadonlyMap<number, number>> {
+    const blocks = new Map<Node, { bodies: readonly Body[]; predecessors: readonly FactBlock[]; isEntry: boolean }>();
+    for (const node of nodes) {
+      const bodies = node.block?.instructions.map(({ body }) => body) ?? [];
+      blocks.set(node, { bodies, predecessors: [], isEntry: node.entry >= 0 });
+    }
+    for (const [node, block] of blocks) block.predecessors = node.predecessors.flatMap((each) => blocks.get(each) ?? []);
+    const starts = factsAtStarts([...blocks.values()], registerAt, (name) => STATELESS.has(name));
+    return new Map([...blocks].map(([node, block]) => [node, starts.get(block) ?? new Map()]));
+  }
+
   /** Lowers a node and all that it dominates. `flags`: those that are pending where it is entered. */
   #tree(node: Node, flags?: PendingFlags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
@@ -897,7 +917,7 @@ export class RegionLowering extends Lowering {
     this.#from = node;
     this.#pending = flags;
     this.#unblocked = 0;
-    this.#tame.clear();
+    this.#tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
@@ -936,9 +956,6 @@ function blockMask({ by }: Value): number {
   const [x, y] = by.args;
   return x.by.op === 'get' && offsetOf(x.by) === S.FPU_BLOCK && y.by.op === 'const' ? Number(y.by.bits) : 0;
 }
-
-/** True where a body never comes to its end. */
-const leavesFlow = (body: Body): boolean => endsFlow(body) || body[body.length - 1]?.op === 'next';
 
 /** True where a body may call the helper for floating-point operations. */
 const callsFloat = (body: Body): boolean =>

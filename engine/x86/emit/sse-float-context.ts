@@ -116,7 +116,7 @@ export class Numbers {
   }
   /** Lane by lane where packed. */
   isZero(x: Value): Value {
-    return this.#packed ? this.op('eq', x, this.constant(0n)) : this.#b.eqz(this.#magnitude(x));
+    return this.op('eq', x, this.constant(0n));
   }
   // The tests below are i32 values of 0 or 1, about all lanes where packed. What one computes no other uses, so that it
   // is computed where the test is made, and only if it is.
@@ -180,8 +180,8 @@ export class Numbers {
     const bits = asBits(b, x);
     let usual: Value;
     if (this.#bits === 64) {
-      const exponent = b.and(b.wrap(b.shrU(bits, b.i64(52))), b.i32(0x7ff));
-      usual = b.ltU(b.sub(exponent, b.i32(2)), b.i32(0x7fd));
+      const exponent = b.and(b.shrU(bits, b.i64(52)), b.i64(0x7ff));
+      usual = b.ltU(b.sub(exponent, b.i64(2)), b.i64(0x7fd));
     } else {
       const from = 2n * LEAST[32] + 2n;
       usual = b.ltU(b.sub(b.shl(bits, b.i32(1)), this.#int(from)), this.#int(2n * INFINITE[32] - from));
