@@ -453,3 +453,60 @@ gdt:
 gdtr:
     dw gdtr - gdt - 1
     dd gdt
+
+;; LGDT of a base that is not canonical
+; { "mode": 64, "w": { "0x200000": "0x7f" }, "q": { "0x200002": "0x800000000000" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    lgdt [0x200000]
+
+;; LIDT from an address that is not canonical
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, 0x800000000000
+fault:
+    lidt [rax]
+
+;; SGDT through the stack segment at an address that is not canonical
+; { "mode": 64, "expect": { "exception": "#SS", "at": "fault" } }
+    mov rbp, 0x800000000000
+fault:
+    sgdt [rbp]
+
+;; LLDT of a descriptor whose base is not canonical
+; { "mode": 64, "expect": { "exception": "#GP 8", "at": "fault" } }
+    lgdt [gdtr]
+    mov eax, 8
+fault:
+    lldt ax
+gdt:
+    dq 0
+    desc 0, 0x27, 0x82, 0
+    dq 0x8000
+gdtr:
+    dw 23
+    dq gdt
+
+;; LTR of a descriptor whose base is not canonical leaves it available
+; { "mode": 64, "expect": { "exception": "#GP 8", "at": "fault", "b": { "0x200005": "0x89" } } }
+    mov rax, 0x0000890000000067
+    mov [0x200000], rax
+    mov dword [0x200008], 0x00008000
+    mov dword [0x20000c], 0
+    lgdt [gdtr]
+    mov eax, 8
+fault:
+    ltr ax
+gdtr:
+    dw 23
+    dq 0x200000 - 8
+
+;; x87 and FXSAVE at addresses that are not canonical
+; { "mode": 64, "regs": { "cr4": "0x220" }, "expect": { "exception": "#SS", "at": "fault" } }
+    mov rbp, 0x800000000000
+fault:
+    fld qword [rbp]
+
+;; FXSAVE at an address that is not canonical
+; { "mode": 64, "regs": { "cr4": "0x220" }, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, 0x800000000000
+fault:
+    fxsave [rax]

@@ -155,6 +155,8 @@ export class Cpu {
   flushAll: () => void = () => {};
   /** Debug registers were written, or CR4.DE. */
   breakpointsChanged: () => void = () => {};
+  /** A task whose TSS asks for a debug trap was switched to. */
+  taskTrap: () => void = () => {};
   /** Accesses of helpers to linear addresses are told to `touched`. */
   watching = false;
   touched: (address: number, bytes: number, write: boolean) => void = () => {};

@@ -20,6 +20,8 @@ const MAX_LARGE = 4096;
 /** A piece's number without the sign that upper addresses have. */
 const positive = (piece: number): number => (piece < 0 ? piece + 2 ** 36 : piece);
 const gigabyteOf = (piece: number): number => Math.floor(positive(piece) / 512);
+/** Canonical addresses are below, and from its negative on. */
+const CANONICAL_END = 2 ** 47;
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
 
@@ -250,6 +252,8 @@ export class Paging {
   /** As `translate`, always by the page tables: `cpu.physical` holds the address. */
   frame(address: number, access: number, user: boolean): number {
     const cpu = this.#cpu;
+    // Helpers that know of the stack segment have looked before, and raised #SS.
+    if (address >= CANONICAL_END || address < -CANONICAL_END) raise(13, 0);
     if (!this.#walk(address, access, user)) {
       cpu.setNumber(S.CR2, address);
       raise(14, this.#faultCode);
