@@ -284,8 +284,9 @@ export class Cpu {
   /** Physical address that the last `translate` found. */
   physical = 0;
 
+  /** Tables and stacks of the supervisor lie anywhere in IA-32e mode, also while compatibility mode runs. */
   #one(address: number, write: boolean, user: boolean): number {
-    return this.translate(this.wrap(address), write, user);
+    return this.translate(user || !this.isLongActive ? this.wrap(address) : address, write, user);
   }
   /** Looks whether both pages of a write that straddles them may be written, in order. */
   #both(address: number, user: boolean): void {
