@@ -116,14 +116,14 @@ export const REC = 1;
 /** Whether a body raises an exception or calls a helper, which is the rarer way. */
 const rarely = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
 
-const setsFlags = (body: Body): boolean =>
+/** Whether a body may do something to the flags that are put off, which a helper or a test of them puts into their place. */
+const touchesFlags = (body: Body): boolean =>
   body.some(
     (statement) =>
-      statement.op === 'flags' ||
-      statement.op === 'flags.cf' ||
-      statement.op === 'flags.cfof' ||
-      statement.op === 'flags.put' ||
-      (statement.op === 'if' && (setsFlags(statement.then) || setsFlags(statement.else))),
+      statement.op.startsWith('flags') ||
+      statement.op === 'call' ||
+      statement.op === 'loop' ||
+      (statement.op === 'if' && (touchesFlags(statement.then) || touchesFlags(statement.else))),
   );
 
 const TEST = /\.(eqz|eq|ne|[lg][te](_[su])?|any_true|all_true)$/;
@@ -459,7 +459,7 @@ export class Lowering {
    */
   protected openIf(statement: Extract<Statement, { op: 'if' }>): (otherwise: () => void) => void {
     const [condition] = statement.args;
-    const hasElse = statement.else.length > 0 || setsFlags(statement.then);
+    const hasElse = statement.else.length > 0 || touchesFlags(statement.then);
     const terms = rarely(statement.then) ? [condition] : this.terms(condition, 'i32.and');
     if (terms.length < 2) {
       this.value(condition);

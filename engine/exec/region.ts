@@ -346,6 +346,11 @@ export class RegionLowering extends Lowering {
     const local = register === undefined ? undefined : this.#registers[register];
     if (register === undefined || local === undefined) {
       super.putState(statement);
+      if (at === S.FPU_BLOCK && this.#blocked !== undefined) {
+        this.#unblocked = 0;
+        this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+        this.set(this.#blocked);
+      }
       return;
     }
     const { bits } = statement;

@@ -12,6 +12,7 @@ import { BareMachine } from './testing.ts';
 const PROGRAMS = Number(process.env.FLOAT_PROGRAMS ?? 60);
 const DATA = 0x400000;
 const DATA_BYTES = 0x200;
+const STACK = 0x380000;
 const CODE = 0x100000;
 
 let seed = Number(process.env.FLOAT_SEED ?? 1);
@@ -128,6 +129,8 @@ function program(avx: boolean): Uint8Array {
   const count = 3 + below(14);
   for (let n = 0; n < count; n++) {
     const next = instruction(avx);
+    // UCOMISD XMM, XMM; PUSHFQ; POP RDX
+    if (below(12) === 0) code.push(...legacy('pd', 0x2e, operand(below(8))), 0x9c, 0x5a);
     if (below(5) === 0) {
       // UCOMISD or COMISD, then a jump over the instruction.
       code.push(...legacy(pick(['ps', 'pd']), pick([0x2e, 0x2f]), operand(below(8))));
@@ -172,6 +175,7 @@ function outcome(
   cpu.set32(S.MXCSR, mxcsr);
   on.setRegister(0, 12345n);
   on.setRegister(2, 0n);
+  on.setRegister(4, BigInt(STACK));
   on.setRegister(6, BigInt(DATA));
   const before = cpu.u64[S.INSTRUCTIONS >> 3];
   on.execute(code, address);
