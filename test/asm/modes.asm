@@ -510,3 +510,66 @@ fault:
     mov rax, 0x800000000000
 fault:
     fxsave [rax]
+
+;; compatibility mode of the user: segments, gates and stacks of the kernel lie in the upper half
+; { "mode": 64, "deliver": true, "q": { "0x1ff8": "0x2007" },
+;   "expect": { "regs": { "rax": "0x10203040", "rbx": "0xffff", "cs": 8, "cpl": 0, "rsp": "0xffffff80000fffd8" }, "q": { "0xfffd8": "back", "0xfffe0": "0x3b", "0xffff0": "0x60000", "0xffff8": "0x23" } } }
+    lgdt [gdtr]
+    lidt [idtr]
+    mov eax, 0x28
+    ltr ax
+    mov eax, 0x40
+    lldt ax
+    mov dword [0x123456], 0x10203040
+    push 0x23
+    push 0x60000
+    push 2
+    push 0x3b
+    mov eax, user
+    push rax
+    iretq
+    bits 32
+user:
+    mov eax, 0x23
+    mov ds, eax
+    mov eax, 7
+    mov fs, eax
+    mov eax, [fs:0x3456]
+    lsl ebx, [selector]
+    int 0x30
+back:
+    nop
+    bits 64
+handler:
+    END
+selector:
+    dw 7
+    align 16
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xa
+    desc 0, 0xfffff, 0x93, 0xc
+    dq 0
+    desc 0, 0xfffff, 0xf3, 0xc
+    desc ADDR(tss), 0x67, 0x89, 0
+    dq 0xffffff80
+    desc 0, 0xfffff, 0xfb, 0xc
+    desc ADDR(ldt), 0x7, 0x82, 0
+    dq 0xffffff80
+gdtr:
+    dw gdtr - gdt - 1
+    dq 0xffffff8000000000 + ADDR(gdt)
+ldt:
+    desc 0x120000, 0xffff, 0xf3, 0x4
+idtr:
+    dw 0x3ff
+    dq 0xffffff8000000000 + ADDR(idt)
+tss:
+    dd 0
+    dq 0xffffff8000100000
+    times 92 db 0
+    align 16
+idt:
+    times 0x30 * 16 db 0
+    gate64 handler, 8, 0xee, 0
+    times 0x0f * 16 db 0
