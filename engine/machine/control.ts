@@ -191,7 +191,7 @@ export class MachineController implements MachineControl {
       const { files } = this.#parts;
       if (files !== undefined) this.#bootKernel(files);
       // Without SMM a firmware must not wait for it: as if it were set up already.
-      else machine.chipset.withoutSmm();
+      else if (!machine.hasSmm) machine.chipset.withoutSmm();
     });
   }
 
