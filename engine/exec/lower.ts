@@ -696,6 +696,8 @@ export class Lowering {
     this.i64(12n);
     this.op(W.i64Shr, 0x85); // i64.xor
     this.op(W.wrap);
+    this.loadAt(CPU, 'i32', 32, S.JUMP_STAMP);
+    this.op(0x73); // i32.xor
     this.i32(S.JUMPS - 1);
     this.op(W.i32And);
     this.i32(Math.log2(S.JUMP_BYTES));

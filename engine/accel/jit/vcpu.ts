@@ -381,9 +381,10 @@ export class JitVcpu {
     if (state[S.STOPPED_AT >> 2] !== 0 || this.#once || !this.system.debug.isIdle()) return 0;
     const low = state[S.NEXT_RIP >> 2];
     const high = state[(S.NEXT_RIP >> 2) + 1];
-    const at = jumpIndex(low, high);
+    const stamp = state[S.JUMP_STAMP >> 2];
+    const at = jumpIndex(low, high, stamp);
     const jumps = this.#jumps;
-    if (jumps[at] !== low || jumps[at + 1] !== high || jumps[at + 2] !== state[S.JUMP_STAMP >> 2]) return 0;
+    if (jumps[at] !== low || jumps[at + 1] !== high || jumps[at + 2] !== stamp) return 0;
     const record = jumps[at + 3];
     if (this.#data.getInt32(record, true) === Handler.RESYNC) return 0;
     this.#alone = false;
@@ -456,10 +457,11 @@ export class JitVcpu {
       this.#table[at + 1] = (mode << 12) | offset;
       this.#table[at + 2] = record;
       if (state[(S.CODE_KEY >> 2) + 1] >= 0) {
-        const jump = jumpIndex(ripLow, ripHigh);
+        const stamp = state[S.JUMP_STAMP >> 2];
+        const jump = jumpIndex(ripLow, ripHigh, stamp);
         this.#jumps[jump] = ripLow;
         this.#jumps[jump + 1] = ripHigh;
-        this.#jumps[jump + 2] = state[S.JUMP_STAMP >> 2];
+        this.#jumps[jump + 2] = stamp;
         this.#jumps[jump + 3] = record;
       }
       return record;
@@ -684,8 +686,8 @@ export class JitVcpu {
 }
 
 /** Word index of a RIP's entry in the jump cache; as `Lowering.jumpEntry` computes it. */
-const jumpIndex = (low: number, high: number): number =>
-  ((low ^ ((low >>> 12) | (high << 20))) & (S.JUMPS - 1)) * (S.JUMP_BYTES / 4);
+const jumpIndex = (low: number, high: number, stamp: number): number =>
+  ((low ^ ((low >>> 12) | (high << 20)) ^ stamp) & (S.JUMPS - 1)) * (S.JUMP_BYTES / 4);
 
 /** Set in the key of the code table while an instruction runs alone: nothing has such a key. */
 const ALONE_KEY = 0x80000000 | 0;
