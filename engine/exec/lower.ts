@@ -475,8 +475,9 @@ export class Lowering {
   protected probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
     const entry = this.newLocal('i32');
     this.get(la);
-    this.i64(7n);
-    this.op(W.i64Shr, W.wrap);
+    this.op(W.wrap);
+    this.i32(12 - Math.log2(S.TLB_ENTRY_BYTES));
+    this.op(0x76); // i32.shr_u
     this.i32((S.TLB_ENTRIES - 1) * S.TLB_ENTRY_BYTES);
     this.op(W.i32And);
     this.tlbBase();

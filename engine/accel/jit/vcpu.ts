@@ -451,11 +451,13 @@ export class JitVcpu {
       const table = this.#table;
       const at = codeHash(page, offset) * (S.CODE_ENTRY_BYTES / 4);
       // What was there moves to the other way of the set.
-      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset))
-        table.copyWithin(at ^ (S.CODE_ENTRY_BYTES / 4), at, at + 3);
-      this.#table[at] = page;
-      this.#table[at + 1] = (mode << 12) | offset;
-      this.#table[at + 2] = record;
+      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset)) {
+        const other = at ^ (S.CODE_ENTRY_BYTES / 4);
+        for (let n = 0; n < 3; n++) table[other + n] = table[at + n];
+      }
+      table[at] = page;
+      table[at + 1] = (mode << 12) | offset;
+      table[at + 2] = record;
       if (state[(S.CODE_KEY >> 2) + 1] >= 0) {
         const stamp = state[S.JUMP_STAMP >> 2];
         const jump = jumpIndex(ripLow, ripHigh, stamp);

@@ -102,6 +102,8 @@ export class FpuUnit {
     this.#outcome(outcome);
   }
 
+  readonly #vectors = new Uint8Array(256);
+
   fxsave(address: number, wide: boolean): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
@@ -128,9 +130,12 @@ export class FpuUnit {
       cpu.write32(address + 44 + n * 16, 0, user);
     }
     const count = cpu.is64 ? 16 : 8;
-    for (let n = 0; n < count; n++)
-      for (let word = 0; word < 4; word++)
-        cpu.write32(address + 160 + n * 16 + word * 4, cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word], user);
+    const image = this.#vectors.subarray(0, count * 16);
+    for (let n = 0; n < count; n++) {
+      const from = S.VECTOR + n * S.VECTOR_STRIDE;
+      image.set(cpu.u8.subarray(from, from + 16), n * 16);
+    }
+    cpu.writeBlock(address + 160, image, user);
   }
 
   fxrstor(address: number, wide: boolean): void {
@@ -162,8 +167,8 @@ export class FpuUnit {
       cpu.i32[at + 2] = cpu.read32(address + 40 + n * 16, user) & 0xffff;
     }
     const count = cpu.is64 ? 16 : 8;
-    for (let n = 0; n < count; n++)
-      for (let word = 0; word < 4; word++)
-        cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word] = cpu.read32(address + 160 + n * 16 + word * 4, user);
+    const image = this.#vectors.subarray(0, count * 16);
+    cpu.readBlock(address + 160, image, user);
+    for (let n = 0; n < count; n++) cpu.u8.set(image.subarray(n * 16, n * 16 + 16), S.VECTOR + n * S.VECTOR_STRIDE);
   }
 }
