@@ -102,7 +102,9 @@ export class FpuUnit {
     this.#outcome(outcome);
   }
 
-  readonly #vectors = new Uint8Array(256);
+  /** XMM registers on their way: as words, and the bytes of 8 and of 16 of them. Hosts are little-endian. */
+  readonly #words = new Int32Array(64);
+  readonly #vectors = [new Uint8Array(this.#words.buffer, 0, 128), new Uint8Array(this.#words.buffer)];
 
   fxsave(address: number, wide: boolean): void {
     const cpu = this.#cpu;
@@ -130,12 +132,12 @@ export class FpuUnit {
       cpu.write32(address + 44 + n * 16, 0, user);
     }
     const count = cpu.is64 ? 16 : 8;
-    const image = this.#vectors.subarray(0, count * 16);
+    const words = this.#words;
     for (let n = 0; n < count; n++) {
-      const from = S.VECTOR + n * S.VECTOR_STRIDE;
-      image.set(cpu.u8.subarray(from, from + 16), n * 16);
+      const from = (S.VECTOR + n * S.VECTOR_STRIDE) >> 2;
+      for (let word = 0; word < 4; word++) words[n * 4 + word] = cpu.i32[from + word];
     }
-    cpu.writeBlock(address + 160, image, user);
+    cpu.writeBlock(address + 160, this.#vectors[count / 8 - 1], user);
   }
 
   fxrstor(address: number, wide: boolean): void {
@@ -167,8 +169,11 @@ export class FpuUnit {
       cpu.i32[at + 2] = cpu.read32(address + 40 + n * 16, user) & 0xffff;
     }
     const count = cpu.is64 ? 16 : 8;
-    const image = this.#vectors.subarray(0, count * 16);
-    cpu.readBlock(address + 160, image, user);
-    for (let n = 0; n < count; n++) cpu.u8.set(image.subarray(n * 16, n * 16 + 16), S.VECTOR + n * S.VECTOR_STRIDE);
+    cpu.readBlock(address + 160, this.#vectors[count / 8 - 1], user);
+    const words = this.#words;
+    for (let n = 0; n < count; n++) {
+      const to = (S.VECTOR + n * S.VECTOR_STRIDE) >> 2;
+      for (let word = 0; word < 4; word++) cpu.i32[to + word] = words[n * 4 + word];
+    }
   }
 }
