@@ -137,7 +137,12 @@ export class Cmos implements IoHandler {
     ram[0x5f] = Math.min(255, contents.cpus - 1);
     ram[0x3d] = (bootOrder[0] ?? 0) | ((bootOrder[1] ?? 0) << 4);
     ram[0x38] = ((bootOrder[2] ?? 0) << 4) | (contents.floppyBootUnchecked ? 1 : 0);
-    const [first, second] = contents.floppies ?? [0, 0];
+    this.setFloppies(contents.floppies ?? [0, 0]);
+  }
+
+  /** Types of the two floppy drives: 4 for 1.44 MB, 5 for 2.88 MB, 0 for none. */
+  setFloppies([first, second]: readonly [number, number]): void {
+    const { ram } = this.#s;
     ram[0x10] = (first << 4) | second;
     const drives = (first !== 0 ? 1 : 0) + (second !== 0 ? 1 : 0);
     // FPU, PS/2 mouse, and the number of drives.

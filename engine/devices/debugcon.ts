@@ -2,7 +2,8 @@
  * Debug console port, as firmware writes its log to (SeaBIOS and OVMF at 0x402, Bochs at 0xe9). Bochs documentation,
  * "port_e9_hack"; QEMU documentation, `-device isa-debugcon`. Reading gives 0xe9, by which firmware knows it is there.
  *
- * What the sink does not take waits in a ring; when that is full the newest bytes are lost.
+ * What the sink does not take waits in a ring. Writes must not come while it is full: whoever makes them for the guest
+ * waits while `congested`, for a log with holes in it misleads.
  */
 import type { CharSink } from '../bus/chardev.ts';
 import type { AccessSize, IoHandler } from '../bus/io.ts';
@@ -41,6 +42,11 @@ export class Debugcon implements IoHandler {
     const s = this.#s;
     for (let i = 0; i < size && s.count < RING; i++) s.ring[(s.head + s.count++) % RING] = value >>> (8 * i);
     this.drained();
+  }
+
+  /** So much waits that the writer should pause and call `drained` until this is false. */
+  get congested(): boolean {
+    return this.#s.count > RING / 2;
   }
 
   /** The sink has room again. */

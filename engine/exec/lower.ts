@@ -113,6 +113,28 @@ export interface LoweringTarget {
 export const CPU = 0;
 export const REC = 1;
 
+/** Whether a body raises an exception or calls a helper, which is the rarer way. */
+const rarely = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
+
+/** Whether a body may do something to the flags that are put off, which a helper or a test of them puts into their place. */
+const touchesFlags = (body: Body): boolean =>
+  body.some(
+    (statement) =>
+      statement.op.startsWith('flags') ||
+      statement.op === 'call' ||
+      statement.op === 'loop' ||
+      (statement.op === 'if' && (touchesFlags(statement.then) || touchesFlags(statement.else))),
+  );
+
+const TEST = /\.(eqz|eq|ne|[lg][te](_[su])?|any_true|all_true)$/;
+/** Whether a value is 0 or 1. */
+function isTest({ type, by }: Value): boolean {
+  if (by.op === 'const') return by.bits === 0n || by.bits === 1n;
+  if (by.op !== 'pure' || type !== 'i32') return false;
+  const { name } = by.pure;
+  return name === 'i32.and' || name === 'i32.or' ? by.args.every(isTest) : TEST.test(name);
+}
+
 const LANES = new BigUint64Array(2);
 const LANE_BYTES = new Uint8Array(LANES.buffer);
 
@@ -376,16 +398,9 @@ export class Lowering {
         this.rmwEnd(statement.args[0]);
         return;
       case 'if': {
-        const hasElse = statement.else.length > 0;
-        this.value(statement.args[0]);
-        this.hintIf(statement);
-        this.open(W.if);
+        const close = this.openIf(statement);
         this.statements(statement.then);
-        if (hasElse) {
-          this.op(W.else);
-          this.statements(statement.else);
-        }
-        this.end();
+        close(() => this.statements(statement.else));
         return;
       }
       case 'loop':
@@ -438,11 +453,80 @@ export class Lowering {
     }
   }
 
+  /**
+   * Opens an `if`; gives what closes it, with the code of its other side. A conjunction of tests becomes a branch for each:
+   * the processor takes a comparison and a branch as one, and sums of bits as many.
+   */
+  protected openIf(statement: Extract<Statement, { op: 'if' }>): (otherwise: () => void) => void {
+    const [condition] = statement.args;
+    const hasElse = statement.else.length > 0 || touchesFlags(statement.then);
+    const terms = rarely(statement.then) ? [condition] : this.terms(condition, 'i32.and');
+    if (terms.length < 2) {
+      this.value(condition);
+      this.hintIf(statement);
+      this.open(W.if);
+      return (otherwise) => {
+        if (hasElse) {
+          this.op(W.else);
+          otherwise();
+        }
+        this.end();
+      };
+    }
+    if (hasElse) this.open(W.block);
+    this.open(W.block);
+    const no = this.depth;
+    const likely = rarely(statement.else);
+    for (const term of terms) this.unless(term, no, likely);
+    return (otherwise) => {
+      if (hasElse) this.br(1);
+      this.end();
+      if (!hasElse) return;
+      otherwise();
+      this.end();
+    };
+  }
+
+  /** Branches to the block of that depth unless the condition holds. Of several ways that it may hold the first is the usual one. */
+  protected unless(condition: Value, no: number, likely: boolean): void {
+    const ways = this.terms(condition, 'i32.or');
+    if (likely && ways.length > 1) {
+      this.open(W.block);
+      for (const way of ways.slice(0, -1)) {
+        this.test(way);
+        this.hint(true);
+        this.brIf(0);
+      }
+      this.unless(ways[ways.length - 1], no, likely);
+      this.end();
+      return;
+    }
+    const terms = this.terms(condition, 'i32.and');
+    if (terms.length > 1) {
+      for (const term of terms) this.unless(term, no, likely);
+      return;
+    }
+    this.test(condition);
+    this.op(W.i32Eqz);
+    if (likely) this.hint(false);
+    this.brIf(this.depth - no);
+  }
+  /** Pushes a condition of a branch. */
+  protected test(condition: Value): void {
+    this.value(condition);
+  }
+
+  /** The tests that a value is the conjunction (or disjunction) of, as far as each is used here alone. */
+  protected terms(value: Value, name: 'i32.and' | 'i32.or'): readonly Value[] {
+    const { by } = value;
+    if (by.op !== 'pure' || by.pure.name !== name || (this.#uses.get(value) ?? 0) > 1 || !by.args.every(isTest)) return [value];
+    return by.args.flatMap((arg) => this.terms(arg, name));
+  }
+
   /** Raising an exception or calling a helper is the rarer way. */
   protected hintIf({ then, else: otherwise }: Extract<Statement, { op: 'if' }>): void {
-    const rare = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
-    const no = rare(then);
-    if (no !== rare(otherwise)) this.hint(!no);
+    const no = rarely(then);
+    if (no !== rarely(otherwise)) this.hint(!no);
   }
 
   /** A helper's argument: 64-bit integers go as two halves, low first. */
@@ -674,8 +758,10 @@ export class Lowering {
     this.leave(Exit.FAULT);
   }
   protected raise(vector: number, code: number): void {
-    this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
-    this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    if (vector >= 0) {
+      this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
+      this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    }
     this.fault();
   }
   protected next(): void {

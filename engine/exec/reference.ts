@@ -221,6 +221,12 @@ export class ReferenceExecutor {
         overflow = args[2] !== 0n;
         break;
     }
+    if (kind === 'compare') {
+      const order = new Float64Array(new BigUint64Array([args[0], args[1]]).buffer);
+      const unordered = Number.isNaN(order[0]) || Number.isNaN(order[1]);
+      this.#state.setArithmetic(unordered ? CF | PF | ZF : order[0] < order[1] ? CF : order[0] === order[1] ? ZF : 0);
+      return;
+    }
     let parity = 0n;
     for (let n = 0n; n < 8n; n++) parity ^= (result >> n) & 1n;
     this.#state.setArithmetic(
@@ -375,8 +381,10 @@ export class ReferenceExecutor {
         this.#call(statement);
         return;
       case 'raise':
-        this.#state32(S.EXCEPTION, statement.vector);
-        this.#state32(S.EXCEPTION_CODE, statement.code);
+        if (statement.vector >= 0) {
+          this.#state32(S.EXCEPTION, statement.vector);
+          this.#state32(S.EXCEPTION_CODE, statement.code);
+        }
         this.#fault();
         break;
       case 'jump':

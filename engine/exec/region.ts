@@ -11,8 +11,10 @@ import { Builder } from '../ir/builder.ts';
 import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import type { Type } from '../ir/ops.ts';
+import { isPlainTest } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
+import { type FactBlock, factsAtStarts, leavesFlow, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
 
 /** One guest instruction of a region. */
 export interface RegionInstruction {
@@ -28,6 +30,8 @@ export interface RegionInstruction {
   readonly check: boolean;
   /** A call: what follows is entered by a return. */
   readonly call: boolean;
+  /** Its number in its run, from 1: what the end of the run takes as retired if it is reached from here. */
+  readonly position: number;
 }
 
 export interface RegionBlock {
@@ -67,6 +71,9 @@ function registerAt(at: number): number | undefined {
   if (at >= S.VECTOR && at < VECTOR_END) return 16 + ((at - S.VECTOR) >> 4);
   return undefined;
 }
+/** All exceptions masked, rounding to nearest, the precision flag set. */
+const PLAIN_MASK = 0x7fa0;
+const PLAIN = 0x1fa0;
 /** Helpers that look at no register and change none: nothing is stored before them or loaded after. */
 const STATELESS = new Set(['sse_float', 'sse_crypto', 'sse_string']);
 
@@ -95,6 +102,14 @@ export class RegionLowering extends Lowering {
   /** Bits of `FPU_BLOCK` that were seen clear in this block. */
   #unblocked = 0;
   #dispatchDepth = 0;
+  /** Nonzero: MXCSR is as arithmetic is done without looking at flags. Undefined where nothing asks. */
+  readonly #plain: number | undefined;
+  /** `FPU_BLOCK`, which only helpers change. Undefined where nothing asks. */
+  #blocked: number | undefined;
+  readonly #tame = new TameFacts();
+  #facts: ReadonlyMap<Node, ReadonlyMap<number, number>> = new Map();
+  /** Locals of vector constants that are used more than once. */
+  readonly #constants = new Map<bigint, number>();
   readonly #find: (offset: number) => number;
   /** Blocks that the root chooses from. */
   #entries: Node[] = [];
@@ -129,8 +144,12 @@ export class RegionLowering extends Lowering {
     this.#exit = this.newLocal('i64');
     this.#choice = this.newLocal('i32');
     this.#tlb = this.newLocal('i32');
+    this.#plain = blocks.some(({ instructions }) => instructions.some(({ body }) => callsFloat(body)))
+      ? this.newLocal('i32')
+      : undefined;
     this.#scan(blocks);
     const root = this.#graph(blocks, entries);
+    if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#nodes.values()]);
     this.#reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
     this.open(W.block);
@@ -174,6 +193,7 @@ export class RegionLowering extends Lowering {
       // A slot that is computed lies in the temporaries: only fields name registers, and those are constant here.
       if (slot.by.op !== 'const') return;
       const at = Number(slot.by.bits) + offset;
+      if (at === S.FPU_BLOCK) this.#blocked ??= this.newLocal('i32');
       const register = registerAt(at);
       if (register === undefined) return;
       this.#registers[register] ??= this.newLocal(register < 16 ? 'i64' : 'v128');
@@ -181,7 +201,9 @@ export class RegionLowering extends Lowering {
     };
     const walk = (body: Body): void => {
       for (const statement of body) {
-        if (statement.op === 'get') touch(statement.slot, statement.offset, false);
+        if (statement.op === 'const' && statement.value.type === 'v128' && statement.bits !== 0n)
+          this.#constants.set(statement.bits, this.#constants.has(statement.bits) ? -1 : -2);
+        else if (statement.op === 'get') touch(statement.slot, statement.offset, false);
         else if (statement.op === 'put') touch(statement.slot, statement.offset, true);
         else if (statement.op === 'if') {
           walk(statement.then);
@@ -190,6 +212,21 @@ export class RegionLowering extends Lowering {
       }
     };
     for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
+    // V8 makes a constant anew, with several instructions, wherever the code has one.
+    for (const [bits, uses] of this.#constants) {
+      this.#constants.delete(bits);
+      if (uses !== -1) continue;
+      super.constant('v128', bits);
+      const local = this.newLocal('v128');
+      this.set(local);
+      this.#constants.set(bits, local);
+    }
+  }
+
+  protected override constant(type: Type, bits: bigint): void {
+    const local = type === 'v128' ? this.#constants.get(bits) : undefined;
+    if (local === undefined) super.constant(type, bits);
+    else this.get(local);
   }
 
   /** Stores what the locals hold to the state block. */
@@ -238,6 +275,17 @@ export class RegionLowering extends Lowering {
     this.set(this.#flagRes);
     this.loadAt(CPU, 'i32', 32, S.FLAG_AUX);
     this.set(this.#flagAux);
+    if (this.#blocked !== undefined) {
+      this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+      this.set(this.#blocked);
+    }
+    if (this.#plain === undefined) return;
+    this.loadAt(CPU, 'i32', 32, S.MXCSR);
+    this.i32(PLAIN_MASK);
+    this.op(W.i32And);
+    this.i32(PLAIN);
+    this.op(W.i32Eq);
+    this.set(this.#plain);
   }
 
   protected override getState(statement: Extract<Statement, { op: 'get' }>): void {
@@ -253,6 +301,7 @@ export class RegionLowering extends Lowering {
     }
     const { bits, signed } = statement;
     if (register >= 16) {
+      if ((at & 15) === 0) this.#tame.read(register, statement.value);
       this.#getLane(local, at & 15, bits, signed, type);
       return;
     }
@@ -293,16 +342,21 @@ export class RegionLowering extends Lowering {
       this.set(this.#flagAux);
       return;
     }
-    if (at === S.FPU_BLOCK) this.#unblocked = 0;
     const register = registerAt(at);
     const local = register === undefined ? undefined : this.#registers[register];
     if (register === undefined || local === undefined) {
       super.putState(statement);
+      if (at === S.FPU_BLOCK && this.#blocked !== undefined) {
+        this.#unblocked = 0;
+        this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+        this.set(this.#blocked);
+      }
       return;
     }
     const { bits } = statement;
     if (register >= 16) {
       this.#putLane(local, at & 15, bits, value);
+      this.#tame.write(register, at & 15, bits, value);
       return;
     }
     if (bits === 64) {
@@ -338,11 +392,13 @@ export class RegionLowering extends Lowering {
       this.op(0xfd, bits === 64 ? LANES[64].set : LANES[32].set, 0);
       return;
     }
+    if (type === 'f64' || type === 'f32') {
+      this.get(local);
+      this.op(0xfd, type === 'f64' ? 0x21 : 0x1f, at / (bits / 8)); // f64x2.extract_lane, f32x4.extract_lane
+      return;
+    }
     this.#extract(local, at, bits, signed);
     if (type === 'i64' && bits !== 64) this.op(signed ? 0xac : W.extend);
-    else if (type === 'f64')
-      this.op(0xbf); // f64.reinterpret_i64
-    else if (type === 'f32') this.op(0xbe);
   }
   #extract(local: number, at: number, bits: Size, signed: boolean): void {
     this.get(local);
@@ -354,11 +410,9 @@ export class RegionLowering extends Lowering {
       this.get(local);
       this.value(value);
       if (value.type === 'v128') this.op(0xfd, LANES[bits].get, 0);
-      else if (value.type === 'f64')
-        this.op(0xbd); // i64.reinterpret_f64
-      else if (value.type === 'f32') this.op(0xbc);
       else if (value.type === 'i64' && bits !== 64) this.op(W.wrap);
-      this.op(0xfd, LANES[bits].set, at / (bits / 8));
+      const float = value.type === 'f64' ? 0x22 : value.type === 'f32' ? 0x20 : undefined;
+      this.op(0xfd, float ?? LANES[bits].set, at / (bits / 8));
     }
     this.set(local);
   }
@@ -420,22 +474,26 @@ export class RegionLowering extends Lowering {
         if (mask !== 0 && (mask & ~this.#unblocked) === 0 && statement.else.length === 0) return;
         const unblocked = this.#unblocked;
         const pending = this.#pending;
-        this.value(statement.args[0]);
-        this.hintIf(statement);
-        this.open(W.if);
+        const before = this.#tame.save();
+        const close = this.openIf(statement);
         this.statements(statement.then);
+        // What goes on elsewhere does not matter here.
+        if (leavesFlow(statement.then)) this.#pending = pending;
         const changed = this.#pending !== pending;
         if (changed) this.#settle();
         const then = this.#unblocked;
         this.#unblocked = unblocked;
-        if (statement.else.length > 0 || changed) {
-          this.op(W.else);
+        const tame = this.#tame.save();
+        this.#tame.restore(before);
+        let after = this.#pending;
+        close(() => {
           this.#pending = pending;
           this.statements(statement.else);
           if (changed || this.#pending !== pending) this.#settle();
-        }
-        const after = this.#pending;
-        this.end();
+          after = this.#pending;
+        });
+        if (leavesUnlessTame(statement.else)) this.#tame.restore(tame);
+        else if (!leavesFlow(statement.then)) this.#tame.meet(tame);
         // Where one side changed the flags both have put them into the locals.
         this.#pending = changed || after !== pending ? undefined : pending;
         this.#unblocked &= then;
@@ -444,18 +502,28 @@ export class RegionLowering extends Lowering {
       }
       case 'loop': {
         const pending = this.#pending;
+        this.#tame.clear();
         super.statement(statement);
+        this.#tame.clear();
         if (this.#pending !== pending) throw new Error('region: flags set in a loop');
         return;
       }
       case 'pure':
-        if (blockMask(statement.value) !== 0) return;
+        if (blockMask(statement.value) !== 0 || isPlainTest(statement.value)) return;
         super.statement(statement);
         return;
       case 'get':
         // Read where it is wanted: the check that it is for may be left out.
-        if (offsetOf(statement) === S.FPU_BLOCK) return;
+        if (offsetOf(statement) === S.FPU_BLOCK || isPlainTest(statement.value)) return;
         super.statement(statement);
+        return;
+      case 'var.set':
+        super.statement(statement);
+        this.#tame.assign(statement.variable, statement.args[0]);
+        return;
+      case 'var.get':
+        super.statement(statement);
+        this.#tame.take(statement.variable, statement.value);
         return;
       default:
         super.statement(statement);
@@ -463,8 +531,33 @@ export class RegionLowering extends Lowering {
   }
 
   protected override value(value: Value): void {
-    if (value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
+    if (this.#blocked !== undefined && value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.get(this.#blocked);
+    else if (this.#plain !== undefined && value.by.op === 'pure' && isPlainTest(value)) this.get(this.#plain);
     else super.value(value);
+  }
+
+  protected override unless(condition: Value, no: number, likely: boolean): void {
+    if (this.#tame.holds(condition)) return;
+    super.unless(condition, no, likely);
+    this.#tame.passed(condition);
+  }
+  /** A test that no lane is bad looks only at what is not known yet. */
+  protected override test(condition: Value): void {
+    const { masks, code } = masksOf(condition) ?? { masks: [], code: [] };
+    const left = masks.filter((mask) => !this.#tame.holds(mask));
+    if (left.length === masks.length) {
+      this.value(condition);
+      return;
+    }
+    if (left.length === 0) {
+      this.i32(1);
+      return;
+    }
+    for (const [n, mask] of left.entries()) {
+      this.value(mask);
+      if (n > 0) this.op(0xfd, 0x50); // v128.or
+    }
+    this.op(...code, W.i32Eqz);
   }
 
   #settle(): void {
@@ -492,9 +585,17 @@ export class RegionLowering extends Lowering {
   protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
     if (!STATELESS.has(name) || leaves) this.#spill();
   }
-  protected override afterCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
+  protected override afterCall({ name, leaves, value }: Extract<Statement, { op: 'call' }>): void {
+    if (name === 'sse_float' && this.#plain !== undefined) {
+      // 0: MXCSR is plain, whatever it was.
+      this.get(this.#plain);
+      this.value(value);
+      this.op(W.i32Eqz, W.i32Or);
+      this.set(this.#plain);
+    }
     if (STATELESS.has(name) && !leaves) return;
     this.#unblocked = 0;
+    this.#tame.clear();
     this.#reload();
     this.#pending = undefined;
     this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
@@ -510,8 +611,10 @@ export class RegionLowering extends Lowering {
     this.br(this.depth - this.#faultDepth);
   }
   protected override raise(vector: number, code: number): void {
-    this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
-    this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    if (vector >= 0) {
+      this.storeState(S.EXCEPTION, 32, () => this.i32(vector));
+      this.storeState(S.EXCEPTION_CODE, 32, () => this.i32(code));
+    }
     this.fault();
   }
 
@@ -579,8 +682,17 @@ export class RegionLowering extends Lowering {
     this.tailCall();
   }
 
+  /** Goes on with the next record in the baseline. */
   protected override next(): void {
-    // What follows is lowered after the body.
+    const { record, position } = this.#instruction as RegionInstruction;
+    const pending = this.#pending;
+    this.#materialize();
+    // The end of the run will count what it has before this too.
+    this.#addCount(this.#retired - position);
+    this.i64(BigInt(record + S.RECORD_BYTES));
+    this.set(this.#exit);
+    this.br(this.depth - this.#chainDepth);
+    this.#pending = pending;
   }
 
   protected override jump(target: Value): void {
@@ -749,6 +861,18 @@ export class RegionLowering extends Lowering {
     return undefined;
   }
 
+  /** What is known of floating-point numbers where each block starts. */
+  #factsOf(nodes: readonly Node[]): ReadonlyMap<Node, ReadonlyMap<number, number>> {
+    const blocks = new Map<Node, { bodies: readonly Body[]; predecessors: readonly FactBlock[]; isEntry: boolean }>();
+    for (const node of nodes) {
+      const bodies = node.block?.instructions.map(({ body }) => body) ?? [];
+      blocks.set(node, { bodies, predecessors: [], isEntry: node.entry >= 0 });
+    }
+    for (const [node, block] of blocks) block.predecessors = node.predecessors.flatMap((each) => blocks.get(each) ?? []);
+    const starts = factsAtStarts([...blocks.values()], registerAt, (name) => STATELESS.has(name));
+    return new Map([...blocks].map(([node, block]) => [node, starts.get(block) ?? new Map()]));
+  }
+
   /** Lowers a node and all that it dominates. `flags`: those that are pending where it is entered. */
   #tree(node: Node, flags?: PendingFlags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
@@ -798,11 +922,13 @@ export class RegionLowering extends Lowering {
     this.#from = node;
     this.#pending = flags;
     this.#unblocked = 0;
+    this.#tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
       this.#retired++;
       this.#stored = false;
+      this.#tame.begin();
       this.lower(instruction.body);
       if (this.#stored && !endsFlow(instruction.body)) {
         const pending: PendingFlags | undefined = this.#pending;
@@ -835,6 +961,14 @@ function blockMask({ by }: Value): number {
   const [x, y] = by.args;
   return x.by.op === 'get' && offsetOf(x.by) === S.FPU_BLOCK && y.by.op === 'const' ? Number(y.by.bits) : 0;
 }
+
+/** True where a body may call the helper for floating-point operations. */
+const callsFloat = (body: Body): boolean =>
+  body.some(
+    (statement) =>
+      (statement.op === 'call' && statement.name === 'sse_float') ||
+      (statement.op === 'if' && (callsFloat(statement.then) || callsFloat(statement.else))),
+  );
 
 /** State offset of a register access; past all of them where it is computed at run time. */
 function offsetOf({ slot, offset }: { slot: Value; offset: number }): number {

@@ -34,7 +34,8 @@ export type FlagKind =
   | 'logic' // result: CF, OF, AF cleared
   | 'inc' // a, result: CF kept
   | 'dec' // a, result: CF kept
-  | 'result'; // result, cf, of (both 0 or 1): AF cleared
+  | 'result' // result, cf, of (both 0 or 1): AF cleared
+  | 'compare'; // two doubles: ZF, PF, CF by their order; the others cleared
 
 /** Condition codes in encoding order: O NO B NB Z NZ BE NBE S NS P NP L NL LE NLE (SDM 1 appendix B). */
 export type Condition = number;
@@ -91,7 +92,7 @@ export type Statement =
   | { readonly op: 'var.set'; readonly variable: Variable; readonly args: readonly [Value] }
   /** Calls a long helper. `leaves`: a nonzero result ends translated code at this instruction (fault or a new RIP). */
   | { readonly op: 'call'; readonly name: string; readonly leaves: boolean; readonly args: readonly Value[]; value: Value }
-  /** Raises an exception at this instruction. */
+  /** Raises an exception at this instruction; a negative vector: the one that a helper left in the state. */
   | { readonly op: 'raise'; readonly vector: number; readonly code: number }
   /** Ends the instruction: next is a RIP (i64), whatever page it is in. */
   | { readonly op: 'jump'; readonly args: readonly [Value] }

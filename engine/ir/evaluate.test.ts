@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bytes, ModuleBuilder } from '../exec/wasm.ts';
 import { evaluate } from './evaluate.ts';
-import { type PureOp, pureOps, type Type } from './ops.ts';
+import { fusesMultiplyAdd, type PureOp, pureOps, type Type } from './ops.ts';
 
 const BITS: Record<Type, number> = { i32: 32, i64: 64, f32: 32, f64: 64, v128: 128 };
 const LOAD: Record<Type, number[]> = { i32: [0x28], i64: [0x29], f32: [0x2a], f64: [0x2b], v128: [0xfd, 0] };
@@ -114,6 +114,8 @@ test('every operation agrees with the WebAssembly engine', () => {
   const words = new BigUint64Array(memory.buffer, 0, 8);
   const failures: string[] = [];
   for (const op of pureOps.values()) {
+    // What these do is the host's business.
+    if (op.name.includes('relaxed') && !fusesMultiplyAdd) continue;
     const limit = op.immediates === 16 ? 32 : ({ i8x16: 16, i16x8: 8, i64x2: 2, f64x2: 2 }[op.name.split('.')[0]] ?? 4);
     for (let round = 0; round < (op.immediates > 0 ? 4 : 1); round++) {
       const lanes = Array.from({ length: op.immediates }, () => random() % limit);

@@ -6,6 +6,7 @@
  * leaves a NaN's bits open, they are what x86 processors give: the first operand that is a NaN, made quiet, else the
  * default NaN, whose sign is set.
  */
+import { fusedMultiplyAdd } from './fused.ts';
 import type { PureOp } from './ops.ts';
 
 const MASK: Record<number, bigint> = { 8: 0xffn, 16: 0xffffn, 32: 0xffffffffn, 64: (1n << 64n) - 1n, 128: (1n << 128n) - 1n };
@@ -327,6 +328,15 @@ function vector(shape: string, verb: string, args: readonly bigint[], lanes: rea
       return join(
         8,
         split(8, y).map((at) => (at < 16n ? bytes[Number(at)] : 0n)),
+      );
+    }
+    case 'relaxed_madd':
+    case 'relaxed_nmadd': {
+      const [a, b, c] = args.map((arg) => split(bits, arg));
+      const width = bits as 32 | 64;
+      return join(
+        bits,
+        a.map((lane, n) => fusedMultiplyAdd(width, lane, b[n], c[n], verb === 'relaxed_nmadd')),
       );
     }
     case 'all_true':

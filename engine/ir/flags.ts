@@ -94,6 +94,17 @@ function setFlags(b: Builder, kind: FlagKind, bits: Size, args: readonly Value[]
       const partial = b.xor(b.and(b.shrU(old, b.i32(1)), b.i32(PARTIAL)), b.shl(of, b.i32(30)));
       return store(r, b.or(b.or(cf, partial), b.shl(af, b.i32(3))));
     }
+    case 'compare': {
+      const [x, y] = args;
+      const cf = b.eqz(b.op('f64.ge', [x, y]));
+      const differ = b.or(b.op('f64.lt', [x, y]), b.op('f64.gt', [x, y]));
+      const ordered = b.or(differ, b.op('f64.eq', [x, y]));
+      const carry = b.or(b.shl(cf, b.i32(31)), b.shl(cf, b.i32(30)));
+      b.setState(FLAG_RES, 64, b.zext(differ));
+      // The result is 0 or 1, so its own parity is even or odd; the delta corrects it.
+      b.setState(FLAG_AUX, 32, b.or(carry, b.shl(b.xor(ordered, differ), b.i32(8))));
+      return;
+    }
     case 'result': {
       const [r, cf, of] = args;
       return store(r, b.or(b.shl(cf, b.i32(31)), b.shl(b.xor(cf, of), b.i32(30))));
@@ -159,6 +170,7 @@ export function conditionOf(b: Builder, code: Condition, source: FlagSource): Va
   const { kind, bits, args } = source;
   const negate = (code & 1) !== 0;
   const finish = (value: Value): Value => (negate ? b.xor(value, b.i32(1)) : value);
+  if (kind === 'compare') return orderOf(b, code, args[0], args[1]);
   const zero = (value: Value): Value => b.eqz(bits < 32 ? b.unsigned(bits, value) : value);
   const negative = (value: Value): Value => b.ltS(b.signed(bits, value), b.int(bits, 0));
   const result = kind === 'sub' || kind === 'add' ? args[2] : kind === 'inc' || kind === 'dec' ? args[1] : args[0];
@@ -188,6 +200,29 @@ export function conditionOf(b: Builder, code: Condition, source: FlagSource): Va
     if (group === 7) return b.op(`${type}.${negate ? 'gt_s' : 'le_s'}`, [s(x), s(y)]);
   }
   return undefined;
+}
+
+/** A condition after a comparison of two doubles: ZF, PF and CF are all set where they are unordered. */
+function orderOf(b: Builder, code: Condition, x: Value, y: Value): Value {
+  const negate = (code & 1) !== 0;
+  const is = (verb: string): Value => b.op(`f64.${verb}`, [x, y]);
+  switch (code >> 1) {
+    case 1:
+      return negate ? is('ge') : b.eqz(is('ge'));
+    case 2:
+    case 7: {
+      const differ = b.or(is('lt'), is('gt'));
+      return negate ? differ : b.eqz(differ);
+    }
+    case 3:
+      return negate ? is('gt') : b.eqz(is('gt'));
+    case 5: {
+      const unordered = b.or(b.op('f64.ne', [x, x]), b.op('f64.ne', [y, y]));
+      return negate ? b.eqz(unordered) : unordered;
+    }
+    default:
+      return b.i32(negate ? 1 : 0);
+  }
 }
 
 /** True where the result is the plain difference of the two operands. */

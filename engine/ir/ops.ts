@@ -206,6 +206,25 @@ run(
   'i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u f32x4.convert_i32x4_s f32x4.convert_i32x4_u i32x4.trunc_sat_f64x2_s_zero i32x4.trunc_sat_f64x2_u_zero f64x2.convert_low_i32x4_s f64x2.convert_low_i32x4_u',
 );
 
+run(SIMD, 0x105, 'vvv:v', 'f32x4.relaxed_madd f32x4.relaxed_nmadd f64x2.relaxed_madd f64x2.relaxed_nmadd');
+
+/** (x, y, z: f64): x * y + z by `f64x2.relaxed_madd`. */
+const MULTIPLY_ADD = Uint8Array.of(
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 8, 1, 0x60, 3, 0x7c, 0x7c, 0x7c, 1, 0x7c, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0],
+  ...[10, 0x16, 1, 0x14, 0, 0x20, 0, 0xfd, 0x14, 0x20, 1, 0xfd, 0x14, 0x20, 2, 0xfd, 0x14, 0xfd, 0x87, 2, 0xfd, 0x21, 0, 0x0b],
+);
+
+/**
+ * Whether the `relaxed_madd` operations round once (WebAssembly Relaxed SIMD leaves it open): they do where the host's
+ * processor has an instruction for it. The evaluator always rounds once.
+ */
+export const fusesMultiplyAdd: boolean = (() => {
+  if (!WebAssembly.validate(MULTIPLY_ADD)) return false;
+  const { f } = new WebAssembly.Instance(new WebAssembly.Module(MULTIPLY_ADD)).exports;
+  const small = 2 ** -27;
+  return (f as (x: number, y: number, z: number) => number)(1 + small, 1 - small, -1) === -(2 ** -54);
+})();
+
 /** The pure operation of that name; an unknown name is a broken invariant of an emitter. */
 export function pureOp(name: string): PureOp {
   const op = table.get(name);

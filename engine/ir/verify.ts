@@ -47,8 +47,17 @@ const WRITES = new Set('i32/8 i32/16 i32/32 i64/8 i64/16 i64/32 i64/64 f32/32 f6
 
 const typeOf = (bits: MemorySize): Type => (bits === 128 ? 'v128' : bits === 64 ? 'i64' : 'i32');
 
-/** Operands of each flag producer: `v` of the operand size, `b` an i32 of 0 or 1. */
-const FLAG_OPERANDS: Record<FlagKind, string> = { add: 'vvv', sub: 'vvv', logic: 'v', inc: 'vv', dec: 'vv', result: 'vbb' };
+/** Operands of each flag producer: `v` of the operand size, `b` an i32 of 0 or 1, `d` a double. */
+const FLAG_OPERANDS: Record<FlagKind, string> = {
+  add: 'vvv',
+  sub: 'vvv',
+  logic: 'v',
+  inc: 'vv',
+  dec: 'vv',
+  result: 'vbb',
+  compare: 'dd',
+};
+const FLAG_TYPES: Record<string, Type> = { b: 'i32', d: 'f64' };
 
 const LANES: Record<string, number> = { i8x16: 16, i16x8: 8, i32x4: 4, i64x2: 2, f32x4: 4, f64x2: 2 };
 
@@ -214,7 +223,7 @@ class Verifier {
         const operands = FLAG_OPERANDS[statement.kind];
         if (this.#count(statement.args, operands.length))
           for (const [n, arg] of statement.args.entries())
-            this.#use(arg, scope, operands[n] === 'v' ? typeOf(statement.bits) : 'i32', `operand ${n}`);
+            this.#use(arg, scope, FLAG_TYPES[operands[n]] ?? typeOf(statement.bits), `operand ${n}`);
         break;
       }
       case 'flags.cfof':
@@ -272,7 +281,7 @@ class Verifier {
         this.#define(statement, scope, statement.leaves ? 'i32' : undefined);
         break;
       case 'raise':
-        if (!Number.isInteger(statement.vector) || statement.vector < 0 || statement.vector > 31)
+        if (!Number.isInteger(statement.vector) || statement.vector < -1 || statement.vector > 31)
           this.problem(`vector ${statement.vector}`);
         return undefined;
       case 'jump':

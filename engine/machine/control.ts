@@ -179,6 +179,7 @@ export class MachineController implements MachineControl {
         ramAbove4G: layout.ramBytes - layout.lowRamBytes,
         cpus: layout.cpus,
         bootOrder: bootOrder(config, !this.#wasOn),
+        floppies: machine.storage.fdc?.kinds,
       });
       this.#wasOn = true;
       for (const [n, system] of this.#systems.entries()) {

@@ -83,6 +83,7 @@ export function acpiTables(config: MachineConfig, layout: MachineLayout, ecamBas
     fwCfg: FW_CFG_PORT,
     serial: config.serial.map((_, n) => SERIAL_PORTS[n]),
     ps2: true,
+    floppy: config.drives.some((drive) => drive.interface === 'floppy'),
     vga: config.display.adapter !== 'none',
   });
 }

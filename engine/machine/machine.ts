@@ -13,6 +13,7 @@ import { Debugcon, debugconState } from '../devices/debugcon.ts';
 import { FW_CFG_PORT, FW_CFG_PORTS, FwCfg, fwCfgState } from '../devices/fw-cfg.ts';
 import { HPET_DEFAULT_BASE, HPET_WINDOW, Hpet, hpetState } from '../devices/hpet.ts';
 import { I8042, i8042State } from '../devices/i8042.ts';
+import { DMA_PORTS, I8237, i8237State } from '../devices/i8237.ts';
 import { I8254, i8254State } from '../devices/i8254.ts';
 import { I8259, i8259State } from '../devices/i8259.ts';
 import { ich9Line } from '../devices/ich9.ts';
@@ -81,6 +82,7 @@ export class Machine {
   readonly pic: I8259;
   readonly pit: I8254;
   readonly cmos: Cmos;
+  readonly dma: I8237;
   readonly ioapic: IoApic;
   readonly apics = new ApicBus();
   readonly pci: PciBus;
@@ -101,6 +103,7 @@ export class Machine {
   readonly fwCfg: FwCfg;
   readonly port92: Port92;
   readonly testdev: PcTestdev | undefined;
+  readonly debugcons: Debugcon[] = [];
   readonly virtio: VirtioParts;
   readonly storage: StorageParts;
   /** Drives of all controllers, and their I/O threads. */
@@ -195,6 +198,11 @@ export class Machine {
     this.ports.map(0x20, 2, this.pic.master, 'pic-master');
     this.ports.map(0xa0, 2, this.pic.slave, 'pic-slave');
     this.ports.map(0x4d0, 2, this.pic.elcr, 'elcr');
+
+    this.dma = new I8237(shared.struct(i8237State), this.memory);
+    this.ports.map(DMA_PORTS.first.base, DMA_PORTS.first.length, this.dma.first, 'dma1');
+    this.ports.map(DMA_PORTS.second.base, DMA_PORTS.second.length, this.dma.second, 'dma2');
+    this.ports.map(DMA_PORTS.pages.base, DMA_PORTS.pages.length, this.dma.pages, 'dma-pages');
 
     // Timers and clock chips.
     const pitLine = new LineGate(shared.struct(gateState, 'gate:pit'), this.irq(0));
@@ -367,12 +375,9 @@ export class Machine {
         const name = `debugcon${this.lines.length}`;
         const ring = charRing(shared, name, rung);
         this.lines.push({ name, ring, chardev: device.properties.chardev });
-        this.ports.map(
-          number('iobase', 0xe9),
-          1,
-          new Debugcon(shared.struct(debugconState, name), { sink: ring }),
-          'isa-debugcon',
-        );
+        const debugcon = new Debugcon(shared.struct(debugconState, name), { sink: ring });
+        this.debugcons.push(debugcon);
+        this.ports.map(number('iobase', 0xe9), 1, debugcon, 'isa-debugcon');
       }
     }
 
@@ -391,6 +396,8 @@ export class Machine {
     this.storage = new StorageParts(config, {
       ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
       irq: (n) => this.irq(n),
+      dma: this.dma,
+      floppyKinds: (kinds) => this.cmos.setFloppies(kinds),
     });
     const paths = new Map([...this.virtio.bootPaths, ...this.storage.bootPaths]);
     const bootable = this.drives.drives.map((part) => ({ config: part.config, path: paths.get(part) ?? '' }));
@@ -565,6 +572,7 @@ export class Machine {
     this.#isa.reset();
     this.#pins.reset();
     this.pic.reset();
+    this.dma.reset();
     this.pit.reset();
     this.cmos.reset();
     this.ioapic.reset();

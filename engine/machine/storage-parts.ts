@@ -7,6 +7,8 @@ import { AHCI_PORTS, ahciPortState, ahciState } from '../devices/ahci.ts';
 import { AhciPci } from '../devices/ahci-pci.ts';
 import { ataDriveState } from '../devices/ata.ts';
 import { AtaDrive } from '../devices/ata-drive.ts';
+import { FDC_DRIVES, FDC_IRQ, FDC_PORTS, Fdc, type FloppyMedium, fdcState } from '../devices/fdc.ts';
+import type { I8237 } from '../devices/i8237.ts';
 import { IdeChannel, ideChannelState } from '../devices/ide.ts';
 import { IDE_PORTS, Piix3Ide } from '../devices/ide-piix3.ts';
 import {
@@ -18,6 +20,7 @@ import {
   Nvme,
   nvmeState,
 } from '../devices/nvme.ts';
+import { type DiskErrorPolicy, underPolicy } from '../devices/virtio/disk.ts';
 import { ScsiCdrom } from '../devices/virtio/scsi-cdrom.ts';
 import { scsiUnitState } from '../devices/virtio/scsi-unit.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
@@ -34,6 +37,9 @@ export interface StorageWires {
   readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
   readonly drives: DriveList;
   readonly irq: (n: number) => IrqLine;
+  readonly dma: I8237;
+  /** The kinds of the floppy drives are known now; see `Cmos.setFloppies`. */
+  readonly floppyKinds: (kinds: readonly [number, number]) => void;
 }
 
 /** Commands of a queue that are carried out before the next queue's turn. */
@@ -85,10 +91,47 @@ export function cdSlot(cdrom: ScsiCdrom, told: () => void = () => {}): MediumSlo
   };
 }
 
+/** The medium of a floppy drive, with errors of the host decided on. */
+function floppyMedium(part: DrivePart): FloppyMedium | undefined {
+  const { disk } = part;
+  if (disk === undefined) return undefined;
+  const policy: DiskErrorPolicy = (error, operation) => part.failed(error, operation);
+  return {
+    readOnly: disk.readOnly,
+    read: (offset, data) => underPolicy(policy, 'read', () => disk.read(offset, data)),
+    write: (offset, data) => underPolicy(policy, 'write', () => disk.write(offset, data)),
+  };
+}
+
+/** The slot of a floppy drive: nothing holds the medium. */
+function floppySlot(fdc: Fdc, unit: number): MediumSlot {
+  return {
+    get trayOpen() {
+      return fdc.tray(unit).open;
+    },
+    locked: false,
+    get loaded() {
+      return fdc.tray(unit).loaded;
+    },
+    eject() {
+      fdc.setTray(unit, true);
+      return true;
+    },
+    remove() {
+      fdc.setMedium(unit, 0);
+    },
+    insert(bytes) {
+      fdc.setMedium(unit, bytes);
+      fdc.setTray(unit, false);
+    },
+  };
+}
+
 export class StorageParts {
   readonly ide: Piix3Ide | undefined;
   readonly ahci: AhciPci[] = [];
   readonly nvme: Nvme[] = [];
+  readonly fdc: Fdc | undefined;
   /** Open Firmware paths of drives, as firmware names them in `bootorder`. */
   readonly bootPaths = new Map<DrivePart, string>();
   readonly #wires: StorageWires;
@@ -99,6 +142,7 @@ export class StorageParts {
   constructor(config: MachineConfig, wires: StorageWires) {
     this.#wires = wires;
     const isPc = config.machine.type === 'pc';
+    this.fdc = this.#floppies(config);
     if (isPc) this.ide = this.#piix3(this.#placeIde(config));
     this.#adapters(config, isPc);
     for (const device of config.devices) if (device.driver === 'nvme') this.#nvme(driveOfDevice(config, device), device);
@@ -251,6 +295,50 @@ export class StorageParts {
     this.bootPaths.set(part, `/pci@i0cf8/pci1b36,10@${slot.toString(16)}/namespace@1,0`);
   }
 
+  /** A floppy controller, where there are drives for it. */
+  #floppies(config: MachineConfig): Fdc | undefined {
+    const { shared, drives, ports, irq, dma, floppyKinds } = this.#wires;
+    const own = config.drives.filter((drive) => drive.interface === 'floppy');
+    if (own.length === 0) return undefined;
+    const places: (DriveConfig | undefined)[] = Array.from({ length: FDC_DRIVES }, () => undefined);
+    for (const drive of own) {
+      const at = drive.index ?? places.indexOf(undefined);
+      if (!(at >= 0 && at < FDC_DRIVES) || places[at] !== undefined)
+        bad(`drive '${drive.id}': there is no such floppy drive, or another has its place`);
+      places[at] = drive;
+    }
+    const media: (FloppyMedium | undefined)[] = [];
+    const io = drives.thread((locked) => {
+      for (const [unit, part] of parts.entries()) media[unit] = part === undefined ? undefined : floppyMedium(part);
+      return fdc.process(media, locked);
+    });
+    const fdc: Fdc = new Fdc(shared.struct(fdcState), {
+      irq: irq(FDC_IRQ),
+      dma,
+      drives: places.map((drive) => drive !== undefined),
+      ring: () => io.ring(),
+    });
+    const parts = places.map((drive, unit): DrivePart | undefined => {
+      if (drive === undefined) return undefined;
+      let known = false;
+      const part = drives.drive(drive, io, {
+        device: drive.id,
+        slot: floppySlot(fdc, unit),
+        setSize(bytes) {
+          if (known) return fdc.setMedium(unit, bytes);
+          known = true;
+          fdc.setFirstMedium(unit, bytes);
+          floppyKinds(fdc.kinds);
+        },
+      });
+      this.bootPaths.set(part, `/pci@i0cf8/isa@${config.machine.type === 'pc' ? '1' : '1f'}/fdc@03f0/floppy@${unit}`);
+      return part;
+    });
+    ports.map(FDC_PORTS.base, FDC_PORTS.length, fdc.ports, 'fdc');
+    ports.map(FDC_PORTS.last, 1, fdc.lastPort, 'fdc-last');
+    return fdc;
+  }
+
   /** A disk or CD drive behind an ATA adapter, with a thread of its own that calls `process`. */
   ataDrive(
     { drive, device }: Wanted,
@@ -298,6 +386,7 @@ export class StorageParts {
     this.ide?.reset();
     for (const each of this.ahci) each.reset();
     for (const each of this.nvme) each.reset();
+    this.fdc?.reset();
   }
 }
 

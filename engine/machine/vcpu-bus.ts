@@ -11,6 +11,8 @@ import { Trace } from './trace.ts';
 
 /** How long a spinning vCPU leaves its core to others, in ms. */
 const NAP_MS = 0.02;
+/** How often a vCPU looks whether a debug console has room again, in ms. */
+const DRAIN_MS = 0.2;
 
 const hex = (value: number): string => (value >>> 0 === value ? value : value + 2 ** 64).toString(16);
 
@@ -65,6 +67,7 @@ export class VcpuBus implements CpuBus {
     machine.pci.sync();
     machine.ports.write(port, size, value);
     machine.shared.lock.release();
+    if (machine.debugcons.length > 0) this.#letDrain();
     if ((machine.control.trace & Trace.pio_write) !== 0)
       this.trace(`pio_write cpu ${this.index} port 0x${hex(port)} size ${size} value 0x${hex(value)}`);
   }
@@ -93,6 +96,16 @@ export class VcpuBus implements CpuBus {
     machine.shared.lock.release();
     if ((machine.control.trace & Trace.mmio_write) !== 0)
       this.trace(`mmio_write cpu ${this.index} addr 0x${hex(address)} size ${size} value 0x${hex(value)}`);
+  }
+
+  /** A debug console whose reader is behind holds the vCPU up, unless the machine is to stand still. */
+  #letDrain(): void {
+    const { debugcons, shared } = this.#machine;
+    for (const debugcon of debugcons)
+      while (debugcon.congested && (Atomics.load(this.#state, S.PENDING >> 2) & S.Pending.STOP) === 0) {
+        Atomics.wait(this.#state, S.WAKE >> 2, Atomics.load(this.#state, S.WAKE >> 2), DRAIN_MS);
+        shared.lock.hold(() => debugcon.drained());
+      }
   }
 
   get machine(): Machine {

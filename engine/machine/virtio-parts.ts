@@ -410,7 +410,7 @@ export class VirtioParts {
 
 /** Why the drives of a configuration cannot be what it says, in words; undefined: they can. */
 export function unservedDrive(config: MachineConfig): string | undefined {
-  const served = ['virtio', 'ide', 'sata', 'scsi', 'none'];
+  const served = ['virtio', 'ide', 'sata', 'scsi', 'floppy', 'none'];
   for (const drive of config.drives) {
     const users = config.devices.filter(({ properties }) => properties.drive === drive.id);
     if (drive.interface !== 'none' && users.length > 0)

@@ -167,8 +167,10 @@ export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
 export const JUMPS_AT = CODE_TABLE_AT + CODE_TABLE_BYTES;
 export const JUMPS = 8192;
 export const JUMP_BYTES = 16;
+/** A TLB without entries, for programs whose alignment is checked: all of their accesses take the slow path. */
+export const EMPTY_TLB_AT = JUMPS_AT + JUMPS * JUMP_BYTES;
 /** Bytes from one vCPU's block to the next. */
-export const VCPU_BYTES = JUMPS_AT + JUMPS * JUMP_BYTES;
+export const VCPU_BYTES = EMPTY_TLB_AT + TLB_BYTES;
 
 /** Bits of `PENDING`. */
 export const Pending = {

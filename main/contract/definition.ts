@@ -55,7 +55,7 @@ export const bootSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('firmware'),
     firmware: z.enum(['bios', 'uefi']),
-    order: z.array(z.enum(['disk', 'cdrom', 'network'])).max(3),
+    order: z.array(z.enum(['disk', 'cdrom', 'network', 'floppy'])).max(4),
     menu: z.boolean(),
   }),
 ]);

@@ -101,6 +101,6 @@ function firmwareBoot(boot: Extract<VmDefinition['boot'], { kind: 'firmware' }>,
         field: 'boot.firmware',
       },
     );
-  const letters = { disk: 'c', cdrom: 'd', network: 'n' } as const;
+  const letters = { disk: 'c', cdrom: 'd', network: 'n', floppy: 'a' } as const;
   return { kind: 'firmware', image, order: boot.order.map((device) => letters[device]).join(''), menu: boot.menu };
 }

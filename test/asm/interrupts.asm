@@ -642,3 +642,49 @@ handler:
     mov dr0, rax
     db 0x0f, 0x21, 0x03
     END
+
+;; a task whose TSS has the T bit: #DB before its first instruction, with BT in DR6
+; { "mode": 32, "deliver": true, "expect": { "regs": { "rbx": 0, "rax": "0xffff8ff0", "rdx": "there" } } }
+    SETUP32
+    mov dword [gdt + 0x30], ((ADDR(other) & 0xffff) << 16) | 0x67
+    mov dword [gdt + 0x34], (ADDR(other) >> 16) | 0x8900
+    xor ebx, ebx
+    jmp 0x30:0
+there:
+    inc ebx
+handler:
+    mov eax, dr6
+    mov edx, [esp]
+    END
+    align 4
+other:
+    times 8 dd 0
+    dd there, 2
+    times 4 dd 0
+    dd 0x60000
+    times 3 dd 0
+    dd 0x10, 8, 0x10, 0x10, 0x10, 0x10, 0
+    dw 1, 0x68
+    TABLES32 1, handler, 0x8e
+
+;; a task with a data segment of the kernel's privilege for code of the user: #TS of the selector
+; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23" }, "regs": { "rax": "0x10" } } }
+    SETUP32
+    mov dword [gdt + 0x30], ((ADDR(other) & 0xffff) << 16) | 0x67
+    mov dword [gdt + 0x34], (ADDR(other) >> 16) | 0x8900
+    jmp 0x30:0
+there:
+    hlt
+handler:
+    pop eax
+    END
+    align 4
+other:
+    dd 0, 0x70000, 0x10, 0, 0, 0, 0, 0
+    dd there, 2
+    times 4 dd 0
+    dd 0x60000
+    times 3 dd 0
+    dd 0x23, 0x1b, 0x23, 0x10, 0x23, 0x23, 0
+    dw 0, 0x68
+    TABLES32 10, handler, 0x8e

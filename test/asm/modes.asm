@@ -453,3 +453,123 @@ gdt:
 gdtr:
     dw gdtr - gdt - 1
     dd gdt
+
+;; LGDT of a base that is not canonical
+; { "mode": 64, "w": { "0x200000": "0x7f" }, "q": { "0x200002": "0x800000000000" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    lgdt [0x200000]
+
+;; LIDT from an address that is not canonical
+; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, 0x800000000000
+fault:
+    lidt [rax]
+
+;; SGDT through the stack segment at an address that is not canonical
+; { "mode": 64, "expect": { "exception": "#SS", "at": "fault" } }
+    mov rbp, 0x800000000000
+fault:
+    sgdt [rbp]
+
+;; LLDT of a descriptor whose base is not canonical
+; { "mode": 64, "expect": { "exception": "#GP 8", "at": "fault" } }
+    lgdt [gdtr]
+    mov eax, 8
+fault:
+    lldt ax
+gdt:
+    dq 0
+    desc 0, 0x27, 0x82, 0
+    dq 0x8000
+gdtr:
+    dw 23
+    dq gdt
+
+;; LTR of a descriptor whose base is not canonical leaves it available
+; { "mode": 64, "expect": { "exception": "#GP 8", "at": "fault", "b": { "0x200005": "0x89" } } }
+    mov rax, 0x0000890000000067
+    mov [0x200000], rax
+    mov dword [0x200008], 0x00008000
+    mov dword [0x20000c], 0
+    lgdt [gdtr]
+    mov eax, 8
+fault:
+    ltr ax
+gdtr:
+    dw 23
+    dq 0x200000 - 8
+
+;; x87 and FXSAVE at addresses that are not canonical
+; { "mode": 64, "regs": { "cr4": "0x220" }, "expect": { "exception": "#SS", "at": "fault" } }
+    mov rbp, 0x800000000000
+fault:
+    fld qword [rbp]
+
+;; FXSAVE at an address that is not canonical
+; { "mode": 64, "regs": { "cr4": "0x220" }, "expect": { "exception": "#GP", "at": "fault" } }
+    mov rax, 0x800000000000
+fault:
+    fxsave [rax]
+
+;; compatibility mode of the user: segments, gates and stacks of the kernel lie in the upper half
+; { "mode": 64, "deliver": true, "q": { "0x1ff8": "0x2007" },
+;   "expect": { "regs": { "rax": "0x10203040", "rbx": "0xffff", "cs": 8, "cpl": 0, "rsp": "0xffffff80000fffd8" }, "q": { "0xfffd8": "back", "0xfffe0": "0x3b", "0xffff0": "0x60000", "0xffff8": "0x23" } } }
+    lgdt [gdtr]
+    lidt [idtr]
+    mov eax, 0x28
+    ltr ax
+    mov eax, 0x40
+    lldt ax
+    mov dword [0x123456], 0x10203040
+    push 0x23
+    push 0x60000
+    push 2
+    push 0x3b
+    mov eax, user
+    push rax
+    iretq
+    bits 32
+user:
+    mov eax, 0x23
+    mov ds, eax
+    mov eax, 7
+    mov fs, eax
+    mov eax, [fs:0x3456]
+    lsl ebx, [selector]
+    int 0x30
+back:
+    nop
+    bits 64
+handler:
+    END
+selector:
+    dw 7
+    align 16
+gdt:
+    dq 0
+    desc 0, 0xfffff, 0x9b, 0xa
+    desc 0, 0xfffff, 0x93, 0xc
+    dq 0
+    desc 0, 0xfffff, 0xf3, 0xc
+    desc ADDR(tss), 0x67, 0x89, 0
+    dq 0xffffff80
+    desc 0, 0xfffff, 0xfb, 0xc
+    desc ADDR(ldt), 0x7, 0x82, 0
+    dq 0xffffff80
+gdtr:
+    dw gdtr - gdt - 1
+    dq 0xffffff8000000000 + ADDR(gdt)
+ldt:
+    desc 0x120000, 0xffff, 0xf3, 0x4
+idtr:
+    dw 0x3ff
+    dq 0xffffff8000000000 + ADDR(idt)
+tss:
+    dd 0
+    dq 0xffffff8000100000
+    times 92 db 0
+    align 16
+idt:
+    times 0x30 * 16 db 0
+    gate64 handler, 8, 0xee, 0
+    times 0x0f * 16 db 0

@@ -75,6 +75,7 @@ const CONTROLLERS: Readonly<Record<string, (drive: string) => readonly string[]>
   ide: (drive) => ['-drive', drive],
   ahci: (drive) => ['-M', 'q35', '-drive', drive],
   scsi: (drive) => ['-drive', `${drive},if=scsi`],
+  floppy: (drive) => ['-drive', `${drive},if=floppy`, '-boot', 'a'],
   nvme: (drive) => ['-drive', `${drive},if=none,id=d`, '-device', 'nvme,drive=d,serial=1,bootindex=0'],
 };
 
@@ -85,7 +86,7 @@ for (const [name, place] of Object.entries(CONTROLLERS))
     const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
     context.after(() => rmSync(folder, { recursive: true, force: true }));
     const file = join(folder, 'disk.img');
-    writeFileSync(file, bootDisk());
+    writeFileSync(file, name === 'floppy' ? bootDisk().subarray(0, 1440 * 1024) : bootDisk());
     const more = [...place(`file=${file},format=raw`), '-device', 'isa-debug-exit,iobase=0xf4,iosize=4'];
     const vm = startVm(context, { kernel: false, memory: 64, more });
     assert.equal(await vm.exit(200), 37, vm.complaints);

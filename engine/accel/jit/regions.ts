@@ -76,7 +76,8 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
     const direct = form.row.operands[0]?.kind === 'J';
     const target = direct ? next + data.getInt32(record + S.RECORD.imm, true) : -1;
     const call = form.row.mnemonic.startsWith('CALL');
-    instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false, call });
+    const position = instructions.length + 1;
+    instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false, call, position });
     body = [];
     end = next;
     if (form.row.attributes.has('end')) break;

@@ -221,7 +221,10 @@ export class ReferenceVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.FLUSH);
       this.system.paging.flush();
     }
-    if ((pending & S.Pending.DEBUG) !== 0) Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+    if ((pending & S.Pending.DEBUG) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
+      this.system.debug.deliverDue();
+    }
     const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | interrupts);
     if (rest !== 0 && !this.#host.service(rest)) return false;
     // Held back by STI or MOV SS for the instruction that comes now.

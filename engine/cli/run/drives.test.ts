@@ -53,8 +53,12 @@ describe('-drive', () => {
     fails('-drive file=a,index=4', /Too many IDE buses/);
     fails('-hda a -hdb b -cdrom c -hdd d -drive file=e', /no IDE place left/);
     fails('-drive file=a,id=x -drive file=b,id=x', /Duplicate ID 'x'/);
-    fails('-fda f', /floppy drives/);
-    fails('-drive file=f,if=floppy', /floppy drives are not in this version/);
+    fails('-drive if=floppy,file=f,index=2', /Too many FLOPPY buses/);
+    fails('-fda a -fdb b -drive if=floppy,file=c', /two floppy drives/);
+    assert.deepEqual(places('-fdb b -drive if=floppy,file=a'), [
+      ['floppy1', 'floppy', 1, 'b'],
+      ['floppy0', 'floppy', 0, 'a'],
+    ]);
     fails('-drive if=virtio', /Parameter 'file' is missing/);
     assert.equal(parse('-drive media=cdrom').drives[0].file, '');
   });

@@ -157,7 +157,6 @@ export function addDrive(
     throw keys.error("'backing' is not in this version: the image names its backing file");
   fileKeys(keys);
   keys.finish();
-  if (type === 'floppy') throw keys.error('floppy drives are not in this version');
   if (type === 'pflash') {
     if (file === '') throw keys.error("Parameter 'file' is missing");
     if (format !== 'raw' && format !== 'auto') throw keys.error(`flash is kept in raw images, not in ${format} ones`);
@@ -168,13 +167,15 @@ export function addDrive(
     return;
   }
   const cdrom = media === 'cdrom';
-  if (file === '' && !cdrom && type !== 'none') throw keys.error("Parameter 'file' is missing");
+  const floppy = type === 'floppy';
+  if (floppy && cdrom) throw keys.error("'media=cdrom' is not for floppy drives");
+  if (file === '' && !cdrom && !floppy && type !== 'none') throw keys.error("Parameter 'file' is missing");
   draft.drives.push({
     option: `${option} ${value}`,
     id: id ?? '',
     file,
     format,
-    media,
+    media: floppy ? 'floppy' : media,
     interface: type,
     index,
     readOnly: readOnly || cdrom,
@@ -201,7 +202,7 @@ export function settleDrives(draft: DriveDraft, all: { readonly snapshot: boolea
     const units = drive.interface === 'ide' ? all.ideUnits : 1;
     const where = `bus=${Math.floor(drive.index / units)}, unit=${drive.index % units} (index=${drive.index})`;
     if (taken.has(key)) throw new OptionError(`${drive.option}: drive with ${where} exists`);
-    const limit = drive.interface === 'ide' ? (all.ideUnits === 2 ? 4 : 6) : 256;
+    const limit = drive.interface === 'ide' ? (all.ideUnits === 2 ? 4 : 6) : drive.interface === 'floppy' ? 2 : 256;
     if (drive.index >= limit)
       throw new OptionError(`${drive.option}: Too many ${drive.interface.toUpperCase()} buses defined (${where})`);
     taken.add(key);
@@ -216,6 +217,8 @@ export function settleDrives(draft: DriveDraft, all: { readonly snapshot: boolea
       taken.add(`${drive.interface}:${index}`);
       if (drive.interface === 'ide' && index >= (all.ideUnits === 2 ? 4 : 6))
         throw new OptionError(`${drive.option}: this machine has no IDE place left; if=virtio has room`);
+      if (drive.interface === 'floppy' && index >= 2)
+        throw new OptionError(`${drive.option}: a machine has two floppy drives at most`);
     }
     if (id === '') id = defaultId(drive, index ?? unplaced++, all.ideUnits);
     if (ids.has(id)) throw new OptionError(`${drive.option}: Duplicate ID '${id}' for drive`);

@@ -364,6 +364,11 @@ export const offered: readonly OptionRow[] = [
       addDrive(draft, `-${name}`, fileWord(value), { index, media: 'disk' }),
     ),
   ),
+  ...['fda', 'fdb'].map((name, index) =>
+    row(disks, name, 'file', `the same as -drive if=floppy,index=${index},file=...`, (draft, value) =>
+      addDrive(draft, `-${name}`, fileWord(value), { if: 'floppy', index }),
+    ),
+  ),
   row(disks, 'cdrom', 'file', 'the same as -drive index=2,media=cdrom,file=...', (draft, value) =>
     addDrive(draft, '-cdrom', fileWord(value), { index: 2, media: 'cdrom' }),
   ),
@@ -539,7 +544,6 @@ function gdbAddress(value: string): SocketAddress | undefined {
 
 /** Options of QEMU that this version has not: what is missing, and whether an argument follows (`=`). */
 const missing: Readonly<Record<string, string>> = {
-  'floppy drives': 'fda= fdb=',
   'shared folders, SD cards and iSCSI': 'mtdblock= sd= iscsi= fsdev= virtfs= no-fd-bootchk win2k-hack',
   networks: 'netdev= smb= tftp= bootp= redir=',
   USB: 'usb usbdevice=',

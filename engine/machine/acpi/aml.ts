@@ -141,6 +141,8 @@ export const resources = (...descriptors: readonly Aml[]): Aml => buffer([...con
 export const ioPorts = (base: number, length: number): Aml => [0x47, 1, ...little(base, 2), ...little(base, 2), 1, length];
 /** An edge-triggered, active-high interrupt of the ISA bus. */
 export const irq = (number: number): Aml => [0x22, ...little(1 << number, 2)];
+/** Compatibility timing, bytes, no bus master. ACPI 6.4, 6.4.2.2. */
+export const dmaChannel = (channel: number): Aml => [0x2a, 1 << channel, 0];
 /** Level-triggered, active-high, shared: the PCI interrupts as our lines are. */
 export const sharedIrqs = (...numbers: readonly number[]): Aml => [
   0x89,

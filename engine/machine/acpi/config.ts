@@ -43,6 +43,8 @@ export interface AcpiConfig {
   /** Port and interrupt of each serial port. */
   readonly serial: readonly { readonly port: number; readonly irq: number }[];
   readonly ps2: boolean;
+  /** A floppy controller is there. */
+  readonly floppy?: boolean;
   /** A VGA adapter is there (a flag of the FADT). */
   readonly vga?: boolean;
   /** Tell Windows that the PM timer needs no double reads (WAET). */

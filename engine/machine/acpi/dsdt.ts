@@ -7,6 +7,7 @@ import {
   busRange,
   byteField,
   device,
+  dmaChannel,
   dwordField,
   dwordFields,
   eisaId,
@@ -104,6 +105,14 @@ function isaDevices(config: AcpiConfig): Aml[] {
       device('MOU', name('_HID', eisaId('PNP0F13')), name('_CRS', resources(irq(12)))),
     );
   }
+  if (config.floppy)
+    out.push(
+      device(
+        'FDC0',
+        name('_HID', eisaId('PNP0700')),
+        name('_CRS', resources(ioPorts(0x3f0, 6), ioPorts(0x3f7, 1), irq(6), dmaChannel(2))),
+      ),
+    );
   config.serial.forEach((serial, i) => {
     out.push(
       device(

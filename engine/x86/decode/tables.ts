@@ -11,7 +11,8 @@
  * Attributes: `lock` LOCK is allowed; `fast` worth a handler for each addressing mode; `d64` operand size is 64 in
  * 64-bit mode (16 with 66); `f64` 64 whatever the prefix; `i64` invalid in 64-bit mode; `o64` only there; `stack`
  * uses the stack; `string` uses implicit memory; `bits` a bit offset is added to the address; `end` nothing is decoded after it; `shadow` one more instruction,
- * then interrupts are looked at; `check` interrupts are looked at after it; `cpl0` #GP(0) outside privilege level 0;
+ * then interrupts are looked at; `check` interrupts are looked at after it, and what others wrote to code: serializing
+ * instructions have it (SDM 3A, 9.3); `cpl0` #GP(0) outside privilege level 0;
  * `cc` stands for sixteen opcodes, one a condition; `@name` the CPUID feature that the row needs.
  */
 export const INTEGER = `
@@ -282,17 +283,17 @@ FF/5 JMP_FAR_M Ma end v
 FF/6 PUSH_E Ev d64 stack fast
 0F.00/0 SLDT Ev
 0F.00/1 STR Ev
-0F.00/2 LLDT Ew cpl0
-0F.00/3 LTR Ew cpl0
+0F.00/2 LLDT Ew cpl0 check
+0F.00/3 LTR Ew cpl0 check
 0F.00/4 VERR Ew
 0F.00/5 VERW Ew
 0F.01/0 SGDT Ma
 0F.01/1 SIDT Ma
-0F.01/2 LGDT Ma cpl0 v
-0F.01/3 LIDT Ma cpl0 v
+0F.01/2 LGDT Ma cpl0 v check
+0F.01/3 LIDT Ma cpl0 v check
 0F.01/4 SMSW Ev
 0F.01/6 LMSW Ew cpl0 check
-0F.01/7 INVLPG Ma cpl0
+0F.01/7 INVLPG Ma cpl0 check
 NP.0F.01:D0 XGETBV - @xsave
 NP.0F.01:D1 XSETBV - cpl0 check @xsave
 NP.0F.01:C1 VMCALL -
@@ -310,8 +311,8 @@ NP.0F.01:EF WRPKRU - @pku
 0F.05 SYSCALL - end
 0F.06 CLTS - cpl0
 0F.07 SYSRET y end cpl0
-0F.08 INVD - cpl0
-0F.09 WBINVD - cpl0
+0F.08 INVD - cpl0 check
+0F.09 WBINVD - cpl0 check
 0F.0B UD - end
 0F.0D NOP Eb
 0F.18 NOP Eb
@@ -338,7 +339,7 @@ NP.0F.77 EMMS -
 0F.90 SETCC Eb cc
 0F.A0 PUSH_SEG FS d64 stack
 0F.A1 POP_SEG FS d64 stack end
-0F.A2 CPUID -
+0F.A2 CPUID - check
 0F.A3 BT Ev,Gv bits
 0F.A4 SHLD Ev,Gv,Ib
 0F.A5 SHLD Ev,Gv,CL

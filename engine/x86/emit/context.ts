@@ -58,6 +58,8 @@ export class Instruction {
   half: 0 | 1 = 0;
   /** Where the halves of a vector result are kept until all of them are computed; undefined: written at once. */
   results: readonly Variable[] | undefined;
+  /** Writes the destination from `results`, where the instruction ends before its emitter does. */
+  complete: (() => void) | undefined;
 
   constructor(builder: Builder, form: Form) {
     this.b = builder;

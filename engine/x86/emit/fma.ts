@@ -1,13 +1,14 @@
 /**
- * Fused multiply-add and half-precision conversions (SDM 1, 14.4 and 14.5): rounded once, by a helper, or inline with
- * sums and products of two doubles where numbers are of usual size. The three digits in
+ * Fused multiply-add and half-precision conversions (SDM 1, 14.4 and 14.5): rounded once, by a helper, or inline by the
+ * host's own instruction; where it has none, with sums and products of two doubles where numbers are of usual size. The three digits in
  * a name tell which operands are multiplied, and which is added: 1 is the destination, 2 VEX.vvvv, 3 r/m.
  */
 import type { Builder, Value } from '../../ir/builder.ts';
+import { fusesMultiplyAdd } from '../../ir/ops.ts';
 import { Fused } from '../fpu/sse-float.ts';
 import type { Emitter, Instruction } from './context.ts';
-import { halvesOf, immediate, known, readHalves, readVector, writeHalves } from './sse-context.ts';
-import { callFloat, Numbers, plainMode, RESULT, resultHalves } from './sse-float-context.ts';
+import { halvesOf, immediate, readHalves, readVector, writeHalves } from './sse-context.ts';
+import { callFloat, isFixed, lane0, leaveUnlessTame, Numbers, plainMode, RESULT, resultHalves } from './sse-float-context.ts';
 import { join, pick } from './sse-integer.ts';
 
 const SIGNS = {
@@ -92,7 +93,6 @@ function doubles(b: Builder, x: Value, y: Value, z: Value): { result: Value; goo
 /** The same of four singles, in doubles: their product is exact, and the sum rounded to odd can be rounded again. */
 function singles(b: Builder, x: Value, y: Value, z: Value, both: boolean): { result: Value; good: Value } {
   const p = new Pairs(b);
-  const n = new Numbers(b, 32, true);
   const part = (high: boolean): Value => {
     const wide = (v: Value): Value => {
       const low = high ? b.op('i8x16.shuffle', [v, v], pick(8, [1, 1])) : v;
@@ -102,7 +102,17 @@ function singles(b: Builder, x: Value, y: Value, z: Value, both: boolean): { res
   };
   const low = part(false);
   const result = both ? join(b, low, part(true)) : low;
-  return { result, good: b.and(b.and(n.clean(x), n.clean(y)), b.and(n.clean(z), n.normal(result))) };
+  const constant = (pattern: bigint): Value => {
+    const pair = pattern | (pattern << 32n);
+    return b.v128(pair, pair);
+  };
+  const normal = (v: Value, least: 'ge' | 'gt'): Value => {
+    const magnitude = b.op('f32x4.abs', [v]);
+    const small = b.op(`f32x4.${least}`, [magnitude, constant(0x00800000n)]);
+    return b.and(small, b.op('f32x4.lt', [magnitude, constant(0x7f800000n)]));
+  };
+  const usual = (v: Value): Value => b.or(normal(v, 'ge'), b.op('f32x4.eq', [v, constant(0n)]));
+  return { result, good: b.and(b.and(usual(x), usual(y)), b.and(usual(z), normal(result, 'gt'))) };
 }
 
 /** Products and addends with the signs that the instruction gives them. */
@@ -134,12 +144,33 @@ const multiplyAdd =
     };
     const long = (): void => {
       const count = packed ? (i.form.wide ? 256 : 128) / bits : 1;
-      callFloat(i, 'FMA', bits, count, x, y, b.i32(signs), z);
+      const status = callFloat(i, 'FMA', bits, count, x, y, b.i32(signs), z);
       writeHalves(i, packed ? resultHalves(i) : [merged(b.state(RESULT, 128))]);
+      leaveUnlessTame(i, status);
     };
     // Worth its length only where the code is made for this very instruction.
-    if (known(b.field('length')) === undefined) {
+    if (!isFixed(i)) {
       long();
+      return;
+    }
+    if (fusesMultiplyAdd) {
+      const n = new Numbers(b, bits, packed);
+      const shape = bits === 64 ? 'f64x2' : 'f32x4';
+      const number = (v: Value): Value => (packed ? v : lane0(b, bits, v));
+      const verb = (signs & Fused.NEGATE_PRODUCT) !== 0 ? 'relaxed_nmadd' : 'relaxed_madd';
+      const results = x.map((value, half) => {
+        const [u, w] = withSigns(b, signs & ~Fused.NEGATE_PRODUCT, bits, value, z[half]);
+        return number(b.op(`${shape}.${verb}`, [u, y[half], w]));
+      });
+      const [us, vs, ws] = [x, y, z].map((halves) => halves.map(number));
+      // A sum that cancels may have lost what is below the least number.
+      const exact = (zero: Value, half: number): Value => n.and(zero, n.or(n.isZero(us[half]), n.isZero(vs[half])));
+      const tests = [plainMode(b), ...n.arithmetic([...us, ...vs, ...ws], results, exact)];
+      b.if(
+        tests.reduce((p, q) => b.and(p, q)),
+        () => writeHalves(i, packed ? results : [b.op(`${shape}.replace_lane`, [operands[0][0], results[0]], [0])]),
+        long,
+      );
       return;
     }
     const parts = x.map((value, half) => {

@@ -76,8 +76,9 @@ export function writeHalves(i: Instruction, values: readonly Value[]): void {
 export function writeScalar(i: Instruction, bits: 32 | 64, value: Value): void {
   const { b } = i;
   if (i.results === undefined) b.putSlot(i.slot(0), bits, value);
-  else b.set(i.results[0], b.op(bits === 64 ? 'i64x2.replace_lane' : 'i32x4.replace_lane', [readVector(i, 0), value], [0]));
+  else b.set(i.results[0], b.op(`${SCALARS[value.type] ?? value.type}.replace_lane`, [readVector(i, 0), value], [0]));
 }
+const SCALARS: Readonly<Record<string, string>> = { i32: 'i32x4', i64: 'i64x2', f32: 'f32x4', f64: 'f64x2' };
 
 /** #GP(0) unless the memory operand is aligned to 16 bytes. */
 export function checkAligned(i: Instruction): void {

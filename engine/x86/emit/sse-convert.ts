@@ -1,8 +1,18 @@
 /** Conversions between integers and floating point, and between precisions (SDM 1, 11.4.1.6; SDM 2 for each). */
 import type { Builder, Value } from '../../ir/builder.ts';
+import { marksTame, Tame } from '../../ir/tame.ts';
 import type { Emitter, Instruction } from './context.ts';
 import { lanes, readHalves, readVector, writeHalves, writeScalar, zero } from './sse-context.ts';
-import { asBits, callFloat, fromInteger, lane0, Numbers, type Precision, plainMode, RESULT } from './sse-float-context.ts';
+import {
+  callFloat,
+  fromInteger,
+  lane0,
+  leaveUnlessTame,
+  Numbers,
+  type Precision,
+  plainMode,
+  RESULT,
+} from './sse-float-context.ts';
 import { join, pick } from './sse-integer.ts';
 
 /** CVTxS2SI and CVTTxS2SI. A result that converts back to what was truncated is right; 2^63 is the one that lies. */
@@ -39,7 +49,7 @@ const fromGeneral =
     const wide = x.type === 'i64';
     const number = b.op(`f${bits}.convert_i${wide ? 64 : 32}_s`, [x]);
     if (bits === 64 && !wide) {
-      writeScalar(i, 64, asBits(b, number));
+      writeScalar(i, 64, number);
       return;
     }
     const shift = bits === 64 ? 53 : 24;
@@ -48,7 +58,7 @@ const fromGeneral =
       : b.ltU(b.add(x, b.i32(1 << shift)), b.i32(2 << shift));
     b.if(
       b.or(small, plainMode(b)),
-      () => writeScalar(i, bits, asBits(b, number)),
+      () => writeScalar(i, bits, number),
       () => {
         const operand = fromInteger(b, x);
         callFloat(i, wide ? 'FROM_I64' : 'FROM_I32', bits, 1, operand, operand);
@@ -155,12 +165,15 @@ export const sseConversions: Record<string, Emitter> = {
     const y = readVector(i, 1);
     const n = new Numbers(b, 32, false);
     const v = lane0(b, 32, y);
+    const double = b.op('f64.promote_f32', [v]);
     b.if(
-      n.clean(v),
-      () => writeScalar(i, 64, asBits(b, b.op('f64.promote_f32', [v]))),
+      // What is marked last is for what comes after it.
+      b.and(n.clean([v]), marksTame(b.i32(1), { of: double, facts: Tame.NORMAL_D | Tame.ORDERED_D })),
+      () => writeScalar(i, 64, double),
       () => {
-        callFloat(i, 'CONVERT', 32, 1, y, y);
+        const status = callFloat(i, 'CONVERT', 32, 1, y, y);
         writeScalar(i, 64, b.state(RESULT, 64));
+        leaveUnlessTame(i, status);
       },
     );
   },
@@ -171,13 +184,16 @@ export const sseConversions: Record<string, Emitter> = {
     const narrow = new Numbers(b, 32, false);
     const v = lane0(b, 64, y);
     const single = b.op('f32.demote_f64', [v]);
-    const good = b.or(wide.isZero(v), b.and(narrow.normal(single), plainMode(b)));
     b.if(
-      good,
-      () => writeScalar(i, 32, asBits(b, single)),
+      b.and(
+        plainMode(b),
+        narrow.result(single, () => wide.isZero(v)),
+      ),
+      () => writeScalar(i, 32, single),
       () => {
-        callFloat(i, 'CONVERT', 64, 1, y, y);
+        const status = callFloat(i, 'CONVERT', 64, 1, y, y);
         writeScalar(i, 32, b.state(RESULT, 32));
+        leaveUnlessTame(i, status);
       },
     );
   },
@@ -188,7 +204,7 @@ export const sseConversions: Record<string, Emitter> = {
     const lows = i.form.wide ? [whole, b.op('i8x16.shuffle', [whole, whole], pick(8, [1, 1]))] : [whole];
     const looked = i.form.wide ? whole : b.op('i8x16.shuffle', [whole, whole], pick(8, [0, 0]));
     const doubles = lows.map((value) => b.op('f64x2.promote_low_f32x4', [value]));
-    settle(i, n.holds(n.clean(looked)), doubles, () => callFloat(i, 'CONVERT', 32, 2 * lows.length, looked, looked));
+    settle(i, n.clean([looked]), doubles, () => callFloat(i, 'CONVERT', 32, 2 * lows.length, looked, looked));
   },
   CVTPD2PS(i) {
     const { b } = i;
@@ -200,7 +216,7 @@ export const sseConversions: Record<string, Emitter> = {
     const sures = y.map((value, half) => {
       // The lanes that the instruction clears count as normal.
       const both = b.op('i8x16.shuffle', [singles[half], singles[half]], pick(8, [0, 0]));
-      return b.or(wide.holds(wide.isZero(value)), b.and(narrow.holds(narrow.normal(both)), plain));
+      return b.or(b.and(narrow.result(both, undefined), plain), wide.holds(wide.isZero(value)));
     });
     if (singles.length === 2) singles = [join(b, singles[0], singles[1])];
     settle(i, allHold(b, sures), singles, () => callFloat(i, 'CONVERT', 64, 2 * y.length, y, y));

@@ -5,9 +5,9 @@ import type { SseFloatName } from '../fpu/sse-float.ts';
 import type { Emitter, Instruction } from './context.ts';
 import { immediate, lanes, readHalves, readVector, writeHalves, writeScalar } from './sse-context.ts';
 import {
-  asBits,
   callFloat,
   lane0,
+  leaveUnlessTame,
   Numbers,
   noDaz,
   type Precision,
@@ -29,15 +29,13 @@ const SHAPES = { PS, PD, SS, SD } as const;
 
 const countOf = (i: Instruction, shape: Shape): number => (shape.packed ? (i.form.wide ? 256 : 128) / shape.bits : 1);
 
-/** What a test says of all lanes of all halves. */
-function allHold(n: Numbers, tests: readonly Value[]): Value {
-  return n.holds(tests.length === 1 ? tests[0] : n.and(tests[0], tests[1]));
-}
+/** All of the tests. */
+const all = (i: Instruction, tests: readonly Value[]): Value => tests.reduce((x, y) => i.b.and(x, y));
 
 /** Writes the destination: all of it, or the low lane. */
 function put(i: Instruction, shape: Shape, values: readonly Value[]): void {
   if (shape.packed) writeHalves(i, values);
-  else writeScalar(i, shape.bits, asBits(i.b, values[0]));
+  else writeScalar(i, shape.bits, values[0]);
 }
 
 /** Writes `values` where `sure` holds, else what the helper makes of the operands. */
@@ -56,9 +54,10 @@ function settle(
     sure,
     () => put(i, shape, values),
     () => {
-      callFloat(i, name, shape.bits, countOf(i, shape), x, y, imm);
+      const status = callFloat(i, name, shape.bits, countOf(i, shape), x, y, imm);
       if (shape.packed) writeHalves(i, resultHalves(i));
       else writeScalar(i, shape.bits, b.state(RESULT, shape.bits));
+      leaveUnlessTame(i, status);
     },
   );
 }
@@ -80,18 +79,17 @@ const arithmeticOn = (
   const { b } = i;
   const n = new Numbers(b, shape.bits, shape.packed);
   const vs = numbersOf(i, shape, y);
-  const goods: Value[] = [];
-  const results = numbersOf(i, shape, x).map((u, half) => {
-    const v = vs[half];
-    const result = n.op(name.toLowerCase(), u, v);
-    const zero = n.isZero(result);
-    // A sum of zero is exact; a product or quotient only where an operand is zero.
-    const exactZero =
-      name === 'MUL' ? n.and(zero, n.or(n.isZero(u), n.isZero(v))) : name === 'DIV' ? n.and(zero, n.isZero(u)) : zero;
-    goods.push(n.and(n.and(n.clean(u), n.clean(v)), n.or(n.normal(result), exactZero)));
-    return result;
-  });
-  settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, name, x, y);
+  const us = numbersOf(i, shape, x);
+  const results = us.map((u, half) => n.op(name.toLowerCase(), u, vs[half]));
+  // A sum of zero is exact; a product or quotient only where an operand is zero. Infinities and NaNs show in the result,
+  // but for a quotient by infinity, which is zero.
+  const exact = (zero: Value, half: number): Value => {
+    if (name === 'ADD' || name === 'SUB') return zero;
+    const first = n.isZero(us[half]);
+    return n.and(zero, name === 'DIV' ? first : n.or(first, n.isZero(vs[half])));
+  };
+  const tests = [plainMode(b), ...n.arithmetic([...us, ...vs], results, exact)];
+  settle(i, shape, all(i, tests), results, name, x, y);
 };
 
 const arithmetic =
@@ -108,9 +106,10 @@ const squareRoot =
     const n = new Numbers(b, shape.bits, shape.packed);
     const y = operandOf(i, shape, 1);
     const vs = numbersOf(i, shape, y);
-    const goods = vs.map((v) => n.or(n.and(n.normal(v), n.op('gt', v, n.constant(0n))), n.isZero(v)));
     const results = vs.map((v) => n.op('sqrt', v));
-    settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, 'SQRT', y, y);
+    // The root of a negative number is a NaN.
+    const tests = n.arithmetic(vs, results, (zero) => zero);
+    settle(i, shape, all(i, [plainMode(b), ...tests]), results, 'SQRT', y, y);
   };
 
 /** The second operand unless the first is strictly less (or greater). */
@@ -122,14 +121,13 @@ const extreme =
     const y = operandOf(i, shape, 1);
     const x = operandOf(i, shape, 0);
     const vs = numbersOf(i, shape, y);
-    const goods: Value[] = [];
-    const results = numbersOf(i, shape, x).map((u, half) => {
+    const us = numbersOf(i, shape, x);
+    const results = us.map((u, half) => {
       const v = vs[half];
       const first = n.op(name === 'MIN' ? 'lt' : 'gt', u, v);
-      goods.push(n.and(n.clean(u), n.clean(v)));
       return shape.packed ? b.op('v128.bitselect', [u, v, first]) : b.select(first, u, v);
     });
-    settle(i, shape, allHold(n, goods), results, name, x, y);
+    settle(i, shape, n.clean([...us, ...vs]), results, name, x, y);
   };
 
 /**
@@ -148,10 +146,9 @@ const compare =
     // Clean operands are ordered: predicate 3 is never true.
     const bit = (k: number): Value => b.and(predicate, b.i32(1 << k));
     const flip = b.neg(b.and(b.op('i32.shr_u', [predicate, b.i32(2)]), b.i32(1)));
-    const goods: Value[] = [];
-    const results = numbersOf(i, shape, x).map((u, half) => {
+    const us = numbersOf(i, shape, x);
+    const results = us.map((u, half) => {
       const v = vs[half];
-      goods.push(n.and(n.clean(u), n.clean(v)));
       if (shape.packed) {
         const none = b.v128(0n, 0n);
         const less = b.op('v128.select', [n.op('lt', u, v), n.op('eq', u, v), bit(0)]);
@@ -164,7 +161,7 @@ const compare =
       const mask = b.xor(b.neg(b.select(bit(1), upper, less)), flip);
       return shape.bits === 64 ? b.sext(mask) : mask;
     });
-    settle(i, shape, allHold(n, goods), results, 'CMP', x, y, predicate);
+    settle(i, shape, n.clean([...us, ...vs]), results, 'CMP', x, y, predicate);
   };
 
 /** COMIS and UCOMIS: ZF, PF, CF; the others are cleared. */
@@ -176,13 +173,22 @@ const compareFlags =
     const y = readVector(i, 1);
     const x = readVector(i, 0);
     const [u, v] = [lane0(b, shape.bits, x), lane0(b, shape.bits, y)];
-    const image = b.variable('i32');
-    b.set(image, b.or(n.op('lt', u, v), b.shl(n.op('eq', u, v), b.i32(6))));
-    b.if(b.eqz(n.and(n.clean(u), n.clean(v))), () => {
-      callFloat(i, 'COMI', shape.bits, 1, x, y, b.i32(signal ? 1 : 0));
-      b.set(image, b.state(RESULT, 32));
-    });
-    b.putFlags(b.get(image));
+    const wide = (value: Value): Value => (shape.bits === 64 ? value : b.op('f64.promote_f32', [value]));
+    const [first, second] = [b.variable('f64'), b.variable('f64')];
+    b.if(
+      n.clean([u, v]),
+      () => {
+        b.set(first, wide(u));
+        b.set(second, wide(v));
+      },
+      () => {
+        // The helper gives a number that is as the first is to the second when it is compared with zero.
+        callFloat(i, 'COMI', shape.bits, 1, x, y, b.i32(signal ? 1 : 0));
+        b.set(first, b.state(RESULT, 64, false, 'f64'));
+        b.set(second, b.op('f64.reinterpret_i64', [b.i64(0)]));
+      },
+    );
+    b.flags('compare', 64, b.get(first), b.get(second));
   };
 
 /** Neighbours added or subtracted, of the first source and then of the second. */
@@ -212,13 +218,9 @@ const addSubtract =
     const y = readHalves(i, 1);
     const x = readHalves(i, 0);
     const signs = shape.bits === 64 ? lanes(b, 64, [1n << 63n, 0n]) : lanes(b, 32, [1n << 31n, 0n, 1n << 31n, 0n]);
-    const goods: Value[] = [];
-    const results = x.map((u, half) => {
-      const result = n.op('add', u, b.op('v128.xor', [y[half], signs]));
-      goods.push(n.and(n.and(n.clean(u), n.clean(y[half])), n.or(n.normal(result), n.isZero(result))));
-      return result;
-    });
-    settle(i, shape, b.and(allHold(n, goods), plainMode(b)), results, 'ADDSUB', x, y);
+    const results = x.map((u, half) => n.op('add', u, b.op('v128.xor', [y[half], signs])));
+    const tests = n.arithmetic([...x, ...y], results, (zero) => zero);
+    settle(i, shape, all(i, [plainMode(b), ...tests]), results, 'ADDSUB', x, y);
   };
 
 /** To integral values: the mode is the immediate's or MXCSR's; bit 3 keeps the precision flag as it is. */
@@ -239,13 +241,13 @@ const round =
       const downward = b.select(low, n.op('floor', v), n.op('nearest', v));
       return b.select(b.and(mode, b.i32(2)), upward, downward);
     });
-    const ordered = allHold(
-      n,
-      vs.map((v) => n.op('eq', v, v)),
+    const ordered = all(
+      i,
+      vs.map((v) => n.ordered(v)),
     );
-    const integral = allHold(
-      n,
-      vs.map((v, half) => n.op('eq', v, results[half])),
+    const integral = all(
+      i,
+      vs.map((v, half) => n.holds(n.op('eq', v, results[half]))),
     );
     const rounds = b.and(b.and(ordered, noDaz(b)), b.or(plainMode(b), quiet));
     settle(i, shape, b.or(integral, rounds), results, 'ROUND', y, y, imm);

@@ -15,7 +15,8 @@ const scalarLoad: Emitter = (i) => {
 const scalar: Emitter = (i) => {
   const { b } = i;
   const bits = i.bits(0);
-  const value = b.getSlot(i.slot(1), bits);
+  // As a number: in a region it is in a vector register and stays there.
+  const value = b.getSlot(i.slot(1), bits, false, bits === 64 ? 'f64' : 'f32');
   if (i.isMemory(0)) b.store(bits, i.address(), value);
   else b.putSlot(i.slot(0), bits, value);
 };
@@ -25,7 +26,7 @@ const half =
   (offset: number): Emitter =>
   (i) => {
     const { b } = i;
-    if (i.isMemory(0)) b.store(64, i.address(), b.getSlot(i.slot(1), 64, false, 'i64', offset));
+    if (i.isMemory(0)) b.store(64, i.address(), b.getSlot(i.slot(1), 64, false, 'f64', offset));
     else b.putSlot(i.slot(0), 64, b.load(64, i.address()), offset);
   };
 

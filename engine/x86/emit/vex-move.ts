@@ -47,14 +47,14 @@ const scalar =
   (i) => {
     const { b } = i;
     if (i.isMemory(0)) {
-      b.store(bits, i.address(), b.getSlot(i.slot(1), bits));
+      b.store(bits, i.address(), b.getSlot(i.slot(1), bits, false, bits === 64 ? 'f64' : 'f32'));
       return;
     }
     let value: Value;
     if (i.isMemory(1)) value = b.load(bits, i.address(), false, 'v128');
     else {
-      const lane = b.getSlot(i.slot(1), bits);
-      value = b.op(bits === 64 ? 'i64x2.replace_lane' : 'i32x4.replace_lane', [readVector(i, 0), lane], [0]);
+      const lane = b.getSlot(i.slot(1), bits, false, bits === 64 ? 'f64' : 'f32');
+      value = b.op(bits === 64 ? 'f64x2.replace_lane' : 'f32x4.replace_lane', [readVector(i, 0), lane], [0]);
     }
     b.putSlot(i.slot(0), 128, value);
     b.putSlot(i.slot(0), 128, zero(b), 16);

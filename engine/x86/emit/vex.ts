@@ -27,18 +27,22 @@ const vector =
     checkAvx(i);
     const results = ([0, 1] as const).map(() => b.variable('v128'));
     i.results = results;
+    const { kind, size } = i.form.row.operands[0];
+    // A vector of 128 bits is all that there is of a narrower conversion's result.
+    const wide = i.form.wide && size !== 'o';
+    const slot = kind === 'V' || kind === 'H' || kind === 'U' ? i.slot(0) : undefined;
+    const complete = (): void => {
+      if (slot === undefined) return;
+      b.putSlot(slot, 128, b.get(results[0]));
+      b.putSlot(slot, 128, wide ? b.get(results[1]) : zero(b), 16);
+    };
+    i.complete = complete;
     for (const half of each ? halvesOf(i) : [0 as const]) {
       i.half = half;
       emit(i);
     }
     i.results = undefined;
-    const { kind, size } = i.form.row.operands[0];
-    // A vector of 128 bits is all that there is of a narrower conversion's result.
-    const wide = i.form.wide && size !== 'o';
-    const slot = kind === 'V' || kind === 'H' || kind === 'U' ? i.slot(0) : undefined;
-    if (slot === undefined) return;
-    b.putSlot(slot, 128, b.get(results[0]));
-    b.putSlot(slot, 128, wide ? b.get(results[1]) : zero(b), 16);
+    complete();
   };
 
 /** An instruction whose destination is no vector register, or that writes it by itself. */

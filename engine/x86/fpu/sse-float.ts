@@ -7,7 +7,17 @@
  * too (Dekker 1971; Knuth, TAOCP 2, 4.2.2), which says whether the precision flag must be set and, where rounding is
  * not to nearest, which neighbour is meant. What they leave goes to the exact arithmetic of `sse-round`.
  */
-import { MXCSR, STATE_BYTES, VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
+import {
+  CR4,
+  EXCEPTION,
+  EXCEPTION_CODE,
+  MXCSR,
+  STATE_BYTES,
+  VECTOR_RESULT,
+  VECTOR_X,
+  VECTOR_Y,
+  VECTOR_Z,
+} from '../../memory/vcpu-state.ts';
 import { BEFORE, F16, F32, F64, FloatContext, type Format, IE } from './sse-round.ts';
 
 /** Operations; `sseOperation` packs one with format and lanes into the helper's argument. */
@@ -21,7 +31,7 @@ export const SseFloat = {
   MAX: 6,
   /** imm: predicate 0 to 31. */
   CMP: 7,
-  /** Result: ZF, PF, CF at their places in EFLAGS. imm 1: quiet NaNs are invalid (COMIS), 0: not (UCOMIS). */
+  /** Result: a double that is to zero as the first operand is to the second, or NaN. imm 1: quiet NaNs are invalid (COMIS), 0: not (UCOMIS). */
   COMI: 8,
   /** imm: the instruction's. */
   ROUND: 9,
@@ -84,6 +94,7 @@ const X64 = VECTOR_X / 8;
 const Y64 = VECTOR_Y / 8;
 const Z64 = VECTOR_Z / 8;
 const R64 = VECTOR_RESULT / 8;
+const PLACES = { X: X32, Y: Y32, Z: Z32, R: R32 } as const;
 /** Words of a result. */
 const R_WORDS = 8;
 /** The masks of all six exceptions in MXCSR. */
@@ -91,36 +102,82 @@ const ALL_MASKED = 0x1f80;
 
 const context = new FloatContext();
 
-/**
- * Runs an operation. Gives 0, or 1 where an unmasked exception must be raised (#XM, or #UD where CR4.OSXMMEXCPT
- * is clear); then the destination must be left alone. MXCSR has its new flags either way.
- */
+/** What the helper gives. */
+export const FloatStatus = {
+  /** The result is there; all operands and results are tame (neither denormal nor NaN), and MXCSR is plain. */
+  FINE: 0,
+  /** An unmasked exception must be raised: `EXCEPTION` says which; the destination must be left alone. */
+  RAISED: 1,
+  /** The result is there; some number is not tame. */
+  WILD: 2,
+  /** The result is there and all are tame; MXCSR is not plain. */
+  STRICT: 3,
+} as const;
+
+const OSXMMEXCPT = 0x400;
+/** All exceptions masked, rounding to nearest, the precision flag set. */
+const PLAIN_MASK = 0x7fa0;
+const PLAIN = 0x1fa0;
+
+/** Runs an operation; gives a `FloatStatus`. MXCSR has its new flags in any case. */
 export function sseFloat(state: SseState, operation: number, imm: number): number {
+  const { u32 } = state;
   const kind = operation & 0xff;
   const double = (operation & 0x100) !== 0;
   const lanes = operation >> 12;
-  const mxcsr = state.u32[MXCSR / 4];
-  if (kind <= SseFloat.COMI) {
-    const flags =
+  const mxcsr = u32[MXCSR / 4];
+  let flags = -1;
+  if (kind <= SseFloat.COMI)
+    flags =
       kind >= SseFloat.MIN ? quickCompare(state, kind, double, lanes, mxcsr, imm) : quick(state, kind, double, lanes, mxcsr);
-    if (flags >= 0) {
-      state.u32[MXCSR / 4] = mxcsr | flags;
-      return (flags & ~(mxcsr >> 7)) !== 0 ? 1 : 0;
-    }
+  else if (kind === SseFloat.FMA) flags = quickFused(state, double, lanes, mxcsr, imm);
+  if (flags < 0) {
+    context.load(mxcsr);
+    exact(state, kind, double, lanes, imm & 0xff);
+    flags = kind === SseFloat.DOT ? context.flags : reported(context.flags);
   }
-  if (kind === SseFloat.FMA) {
-    const flags = quickFused(state, double, lanes, mxcsr, imm);
-    if (flags >= 0) {
-      state.u32[MXCSR / 4] = mxcsr | flags;
-      return 0;
-    }
+  const now = mxcsr | flags;
+  u32[MXCSR / 4] = now;
+  if ((flags & ~(mxcsr >> 7) & 0x3f) !== 0) {
+    // SDM 3A, 6.15, interrupt 19.
+    u32[EXCEPTION / 4] = (u32[CR4 / 4] & OSXMMEXCPT) === 0 ? 6 : 19;
+    u32[EXCEPTION_CODE / 4] = 0;
+    return FloatStatus.RAISED;
   }
-  context.load(mxcsr);
-  exact(state, kind, double, lanes, imm & 0xff);
-  const flags = kind === SseFloat.DOT ? context.flags : reported(context.flags);
-  const unmasked = ~context.masked;
-  state.u32[MXCSR / 4] = mxcsr | flags;
-  return (flags & unmasked) !== 0 ? 1 : 0;
+  if (!allTame(u32, kind, double, lanes)) return FloatStatus.WILD;
+  return (now & PLAIN_MASK) === PLAIN ? FloatStatus.FINE : FloatStatus.STRICT;
+}
+
+/** Whether the numbers among operands and result are neither denormal nor NaN. */
+function allTame(u32: Uint32Array, kind: number, double: boolean, lanes: number): boolean {
+  const { X, Y, Z, R } = PLACES;
+  switch (kind) {
+    case SseFloat.CONVERT:
+      return tame(u32, Y, double, lanes) && tame(u32, R, !double, lanes);
+    case SseFloat.COMI:
+    case SseFloat.CMP:
+      return tame(u32, X, double, lanes) && tame(u32, Y, double, lanes);
+    case SseFloat.FMA:
+      return (
+        tame(u32, X, double, lanes) && tame(u32, Y, double, lanes) && tame(u32, Z, double, lanes) && tame(u32, R, double, lanes)
+      );
+    default:
+      // Conversions from and to integers are not asked.
+      if (kind > SseFloat.DOT) return true;
+      return tame(u32, X, double, lanes) && tame(u32, Y, double, lanes) && tame(u32, R, double, lanes);
+  }
+}
+
+function tame(u32: Uint32Array, at: number, double: boolean, lanes: number): boolean {
+  for (let lane = 0; lane < lanes; lane++) {
+    const high = double ? u32[at + 2 * lane + 1] : u32[at + lane];
+    const low = double ? u32[at + 2 * lane] : 0;
+    const magnitude = high & 0x7fffffff;
+    const infinite = double ? 0x7ff00000 : 0x7f800000;
+    if (magnitude > infinite || (magnitude === infinite && low !== 0)) return false;
+    if (magnitude < (double ? 0x00100000 : 0x00800000) && (magnitude !== 0 || low !== 0)) return false;
+  }
+  return true;
 }
 
 /** The flags that a step reports: an unmasked exception found before the computation keeps it from being done. */
@@ -313,7 +370,7 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
       if (!unordered) flags |= 2;
     }
     if (kind === SseFloat.COMI) {
-      u32[R32] = unordered ? 0x45 : x === y ? 0x40 : x < y ? 1 : 0;
+      f64[R64] = orderNumber(unordered ? 2 : x === y ? 0 : x < y ? -1 : 1);
       return flags;
     }
     if (kind === SseFloat.CMP) {
@@ -330,6 +387,8 @@ function quickCompare(state: SseState, kind: number, double: boolean, lanes: num
   }
   return flags;
 }
+
+const orderNumber = (order: number): number => (order === 2 ? Number.NaN : order);
 
 /** Predicates (SDM 2, CMPPD, table 3-1) that hold for NaNs, and those for which a quiet NaN is invalid. */
 const holdsUnordered = (predicate: number): boolean => ((0x8778 >> (predicate & 15)) & 1) !== 0;
@@ -413,7 +472,7 @@ function exact(state: SseState, kind: number, double: boolean, lanes: number, im
       break;
     case SseFloat.COMI: {
       const order = context.compare(f, first(0), second(0), imm === 1);
-      u32[R32] = order === 2 ? 0x45 : order === 0 ? 0x40 : order < 0 ? 1 : 0;
+      state.f64[R64] = orderNumber(order);
       return;
     }
     case SseFloat.CONVERT:

@@ -155,6 +155,14 @@ export class Cpu {
   flushAll: () => void = () => {};
   /** Debug registers were written, or CR4.DE. */
   breakpointsChanged: () => void = () => {};
+  /** A task whose TSS asks for a debug trap was switched to. */
+  taskTrap: () => void = () => {};
+  /** Programs' operands must be aligned: CPL 3, EFLAGS.AC and CR0.AM. Kept by the paging unit. */
+  aligning = false;
+  /** #AC for an operand of a program that is not aligned, once it is known that there is no page fault. */
+  checkAlignment(address: number, bytes: number): void {
+    if ((address & (bytes - 1)) !== 0) raise(17, 0);
+  }
   /** Accesses of helpers to linear addresses are told to `touched`. */
   watching = false;
   touched: (address: number, bytes: number, write: boolean) => void = () => {};
@@ -282,8 +290,9 @@ export class Cpu {
   /** Physical address that the last `translate` found. */
   physical = 0;
 
+  /** Tables and stacks of the supervisor lie anywhere in IA-32e mode, also while compatibility mode runs. */
   #one(address: number, write: boolean, user: boolean): number {
-    return this.translate(this.wrap(address), write, user);
+    return this.translate(user || !this.isLongActive ? this.wrap(address) : address, write, user);
   }
   /** Looks whether both pages of a write that straddles them may be written, in order. */
   #both(address: number, user: boolean): void {
@@ -304,6 +313,7 @@ export class Cpu {
   }
   read16(address: number, user: boolean): number {
     if (this.watching) this.touched(this.wrap(address), 2, false);
+    if (this.aligning && user) this.checkAlignment(address, 2);
     if ((address & 0xfff) === 0xfff) return this.readByte(address, user) | (this.readByte(address + 1, user) << 8);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getUint16(host, true);
@@ -311,6 +321,7 @@ export class Cpu {
   }
   read32(address: number, user: boolean): number {
     if (this.watching) this.touched(this.wrap(address), 4, false);
+    if (this.aligning && user) this.checkAlignment(address, 4);
     if ((address & 0xfff) > 0xffc) return this.read16(address, user) | (this.read16(address + 2, user) << 16);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getInt32(host, true);
@@ -362,6 +373,7 @@ export class Cpu {
   }
   write16(address: number, value: number, user: boolean): void {
     if (this.watching) this.touched(this.wrap(address), 2, true);
+    if (this.aligning && user) this.checkAlignment(address, 2);
     if ((address & 0xfff) === 0xfff) {
       this.#both(address, user);
       this.writeByte(address, value, user);
@@ -377,6 +389,7 @@ export class Cpu {
   }
   write32(address: number, value: number, user: boolean): void {
     if (this.watching) this.touched(this.wrap(address), 4, true);
+    if (this.aligning && user) this.checkAlignment(address, 4);
     if ((address & 0xfff) > 0xffc) {
       this.#both(address, user);
       this.write16(address, value, user);

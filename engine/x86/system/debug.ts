@@ -59,8 +59,8 @@ export class Debug {
   stepping = false;
   /** Told when the debugger is to have a look: the machine must stop before the next instruction. False: it does not look. */
   stopped: (why: Stop) => boolean = () => true;
-  /** SYSRET that did not run alone has set TF: the trap comes at once. */
-  #due = false;
+  /** Bits of DR6 for a trap that comes at once: SYSRET that did not run alone has set TF, or a task asks for it. */
+  #due = 0;
   /** An instruction runs alone. */
   alone = false;
   /** The string instruction that runs alone has more to do. */
@@ -71,6 +71,7 @@ export class Debug {
     this.#deliver = deliver;
     this.#flush = flush;
     cpu.breakpointsChanged = () => this.#update();
+    cpu.taskTrap = () => this.#trapSoon(DR6.BT);
     cpu.touched = (address, bytes, write) => this.#touched(address, bytes, write);
   }
 
@@ -146,15 +147,17 @@ export class Debug {
   leavesTrap(): void {
     const cpu = this.#cpu;
     cpu.trapRule = 'after';
-    if (this.alone || (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) === 0) return;
-    this.#due = true;
-    Atomics.or(cpu.i32, S.PENDING >> 2, S.Pending.DEBUG);
+    if (!this.alone && (cpu.i32[S.EFLAGS >> 2] & FLAG.TF) !== 0) this.#trapSoon(DR6.BS);
+  }
+  #trapSoon(bits: number): void {
+    this.#due |= bits;
+    Atomics.or(this.#cpu.i32, S.PENDING >> 2, S.Pending.DEBUG);
   }
   /** Delivers what is due before the next instruction. */
   deliverDue(): void {
-    if (!this.#due) return;
-    this.#due = false;
-    this.#raise(DR6.BS);
+    const bits = this.#due;
+    this.#due = 0;
+    if (bits !== 0) this.#raise(bits);
   }
   /** INT1 comes with what waited for the end of MOV SS: one #DB for both. */
   mergeHits(): void {

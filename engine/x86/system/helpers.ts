@@ -180,23 +180,31 @@ export class System {
     cpu.setArithmetic(on ? cpu.eflags | FLAG.ZF : cpu.eflags & ~FLAG.ZF);
   }
 
-  #tableStore(index: number, low: number, high: number): void {
+  /** The linear address of an operand; #GP(0), or #SS(0) through the stack segment, where it is not canonical. */
+  #operandAt(record: number, low: number, high: number): number {
+    if (this.cpu.is64 && !isCanonical(low, high)) raise(this.#segmentSlot(record) === S.segment(S.SS) ? 12 : 13, 0);
+    return linear(low, high);
+  }
+  #tableStore(record: number, index: number, low: number, high: number): void {
     const cpu = this.cpu;
     this.#umip();
     const user = cpu.cpl === 3;
-    const address = linear(low, high);
+    const address = this.#operandAt(record, low, high);
     cpu.write16(address, cpu.segmentLimit(index) & 0xffff, user);
     if (cpu.is64) cpu.write64(cpu.wrap(address + 2), cpu.segmentBase(index), user);
     else cpu.write32(cpu.wrap(address + 2), cpu.i32[S.segment(index) >> 2], user);
   }
-  #tableLoad(index: number, low: number, high: number, size: number): void {
+  #tableLoad(record: number, index: number, low: number, high: number, size: number): void {
     const cpu = this.cpu;
     this.#requireCpl0();
-    const address = linear(low, high);
+    const address = this.#operandAt(record, low, high);
     const limit = cpu.read16(address, false);
     let base: number;
-    if (cpu.is64) base = cpu.read64(address + 2, false);
-    else {
+    if (cpu.is64) {
+      const [lower, upper] = [cpu.read32(address + 2, false), cpu.read32(address + 6, false)];
+      if (!isCanonical(lower, upper)) raise(13, 0);
+      base = linear(lower, upper);
+    } else {
       base = cpu.read32(cpu.wrap(address + 2), false) >>> 0;
       if (size === 16) base &= 0xffffff;
     }
@@ -440,7 +448,7 @@ export class System {
         const descriptor = segments.descriptor(selector);
         if ((descriptor.attr & 31) !== 2) raise(13, selector & 0xfffc);
         if (!isPresent(descriptor.attr)) raise(11, selector & 0xfffc);
-        segments.set(S.LDTR, selector, segments.systemBase(descriptor), descriptor.limit, descriptor.attr);
+        segments.set(S.LDTR, selector, segments.systemBase(descriptor, selector), descriptor.limit, descriptor.attr);
       }),
       ltr: on((_record, given) => {
         this.#requireProtected();
@@ -452,8 +460,9 @@ export class System {
         const type = descriptor.attr & 31;
         if (type !== 9 && !(type === 1 && !cpu.isLongActive)) raise(13, selector & 0xfffc);
         if (!isPresent(descriptor.attr)) raise(11, selector & 0xfffc);
+        const base = segments.systemBase(descriptor, selector);
         cpu.writeByte(descriptor.at + 5, (descriptor.attr & 0xff) | 2, false);
-        segments.set(S.TR, selector, segments.systemBase(descriptor), descriptor.limit, descriptor.attr | 2);
+        segments.set(S.TR, selector, base, descriptor.limit, descriptor.attr | 2);
       }),
       verr: on((_record, selector) => {
         this.#requireProtected();
@@ -477,10 +486,10 @@ export class System {
         cpu.i32[(S.TEMP >> 2) + 2] = seen === undefined ? 0 : 1;
         if (seen !== undefined) cpu.setNumber(S.TEMP, seen.limit);
       }),
-      sgdt: on((_record, low, high) => this.#tableStore(S.GDTR, low, high)),
-      sidt: on((_record, low, high) => this.#tableStore(S.IDTR, low, high)),
-      lgdt: on((_record, low, high, size) => this.#tableLoad(S.GDTR, low, high, size)),
-      lidt: on((_record, low, high, size) => this.#tableLoad(S.IDTR, low, high, size)),
+      sgdt: on((record, low, high) => this.#tableStore(record, S.GDTR, low, high)),
+      sidt: on((record, low, high) => this.#tableStore(record, S.IDTR, low, high)),
+      lgdt: on((record, low, high, size) => this.#tableLoad(record, S.GDTR, low, high, size)),
+      lidt: on((record, low, high, size) => this.#tableLoad(record, S.IDTR, low, high, size)),
       check_umip: on(() => this.#umip()),
       check_writable: on((_record, slot) => {
         if (slot !== S.ZERO && (cpu.i32[(slot + S.SEG_ACCESS) >> 2] & 2) === 0) raise(slot === S.segment(S.SS) ? 12 : 13, 0);
@@ -551,7 +560,11 @@ export class System {
       xrstors: on(privileged((record, low, high, size) => this.xsave.restore(area(record, low, high), size === 64, true))),
       ...avxHelpers(cpu, on),
       rdpid: on(() => cpu.setNumber(S.TEMP, readMsr64(cpu, MSR.TSC_AUX).low >>> 0)),
-      invpcid: on(privileged((_record, type, typeHigh, low, high) => this.#invpcid(linear(type, typeHigh), linear(low, high)))),
+      invpcid: on(
+        privileged((record, type, typeHigh, low, high) =>
+          this.#invpcid(linear(type, typeHigh), this.#operandAt(record, low, high)),
+        ),
+      ),
       monitor: on(() => raise(6)),
       mwait: on(() => raise(6)),
       rsm: on(() => raise(6)),
@@ -568,21 +581,27 @@ export class System {
       fwait: on(() => this.fpu.wait()),
       emms: on(() => this.fpu.emms()),
       x87_register: on((record, code) => this.fpu.register(code, this.ripOf(record))),
-      x87_memory: on((record, code, low, high, size) => this.fpu.memory(code, linear(low, high), size, this.ripOf(record))),
+      x87_memory: on((record, code, low, high, size) =>
+        this.fpu.memory(code, this.#operandAt(record, low, high), size, this.ripOf(record)),
+      ),
       check_sse: on(() => this.#checkSse()),
       ldmxcsr: on((_record, value) => {
         if ((value & 0xffff0000) !== 0) raise(13, 0);
         cpu.i32[S.MXCSR >> 2] = value;
       }),
-      fxsave: on((_record, low, high, size) => this.#fx(low, (address) => this.fpu.fxsave(address, size === 64), high)),
-      fxrstor: on((_record, low, high, size) => this.#fx(low, (address) => this.fpu.fxrstor(address, size === 64), high)),
+      fxsave: on((record, low, high, size) =>
+        this.#fx(low, () => this.fpu.fxsave(this.#operandAt(record, low, high), size === 64)),
+      ),
+      fxrstor: on((record, low, high, size) =>
+        this.#fx(low, () => this.fpu.fxrstor(this.#operandAt(record, low, high), size === 64)),
+      ),
     };
   }
 
-  #fx(low: number, body: (address: number) => void, high: number): void {
+  #fx(low: number, body: () => void): void {
     if ((this.cpu.cr0 & CR0.EM) !== 0 || (this.cpu.cr0 & CR0.TS) !== 0) raise(7);
     if ((low & 15) !== 0) raise(13, 0);
-    body(linear(low, high));
+    body();
   }
 
   /** INVPCID (SDM 2): an address, a PCID, all, all but global pages. */

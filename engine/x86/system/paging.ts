@@ -20,6 +20,8 @@ const MAX_LARGE = 4096;
 /** A piece's number without the sign that upper addresses have. */
 const positive = (piece: number): number => (piece < 0 ? piece + 2 ** 36 : piece);
 const gigabyteOf = (piece: number): number => Math.floor(positive(piece) / 512);
+/** Canonical addresses are below, and from its negative on. */
+const CANONICAL_END = 2 ** 47;
 /** TLB entries that a flush undoes singly. */
 const FILL_LOG = 512;
 
@@ -52,6 +54,7 @@ export class Paging {
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
     cpu.flushAll = () => this.flush();
+    new Int32Array(cpu.buffer, cpu.at + S.EMPTY_TLB_AT, S.TLB_BYTES / 4).fill(-1);
     cpu.translate = (address, write, user) => this.translate(address, write ? Access.WRITE : Access.READ, user);
   }
 
@@ -250,6 +253,8 @@ export class Paging {
   /** As `translate`, always by the page tables: `cpu.physical` holds the address. */
   frame(address: number, access: number, user: boolean): number {
     const cpu = this.#cpu;
+    // Helpers that know of the stack segment have looked before, and raised #SS.
+    if (address >= CANONICAL_END || address < -CANONICAL_END) raise(13, 0);
     if (!this.#walk(address, access, user)) {
       cpu.setNumber(S.CR2, address);
       raise(14, this.#faultCode);
@@ -412,9 +417,11 @@ export class Paging {
   selectTlb(): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    const at = user ? S.TLB_USER : (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0 ? S.TLB_AC : S.TLB_SUPERVISOR;
+    const access = (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0;
+    const at = user ? S.TLB_USER : access ? S.TLB_AC : S.TLB_SUPERVISOR;
     const space = cpu.at + S.SPACES_AT + this.#space * 4;
-    cpu.i32[S.TLB >> 2] = space + at;
+    cpu.aligning = user && access && (cpu.cr0 & CR0.AM) !== 0;
+    cpu.i32[S.TLB >> 2] = cpu.aligning ? cpu.at + S.EMPTY_TLB_AT : space + at;
     cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
     cpu.i32[S.JUMP_STAMP >> 2] = this.#stamp();
   }
@@ -468,8 +475,9 @@ export class Paging {
     const physical = this.#physical;
     const host = memory.host(physical);
     if (host < 0) return -1;
-    // A watched page never comes in, so that all of its accesses come here.
-    if (cpu.watching && this.watches(address)) return write && memory.isReadOnly(physical) ? -1 : host;
+    // A watched page never comes in, so that all of its accesses come here; nor does any while alignment is checked.
+    if ((cpu.aligning && user === undefined) || (cpu.watching && this.watches(address)))
+      return write && memory.isReadOnly(physical) ? -1 : host;
     const low = lowOf(address);
     const high = highOf(address);
     const tlb = cpu.tlb;
@@ -534,6 +542,12 @@ export class Paging {
       cpu.i32[(S.CR2 >> 2) + 1] = high;
       cpu.i32[S.EXCEPTION >> 2] = 14;
       cpu.i32[S.EXCEPTION_CODE >> 2] = this.#faultCode;
+      return false;
+    }
+    // What moves 16 bytes and more asks for alignment by itself, or does not at all.
+    if (cpu.aligning && bytes <= 8 && (low & (bytes - 1)) !== 0) {
+      cpu.i32[S.EXCEPTION >> 2] = 17;
+      cpu.i32[S.EXCEPTION_CODE >> 2] = 0;
       return false;
     }
     return true;

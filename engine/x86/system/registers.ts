@@ -167,7 +167,7 @@ export class Registers {
       cpu.set32(S.EFER, cpu.efer & ~EFER.LMA);
     }
     cpu.set32(S.CR0, (low & (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG)) | CR0.ET);
-    if (((old ^ low) & (CR0.PG | CR0.WP | CR0.PE)) !== 0) this.#paging.flush();
+    if (((old ^ low) & (CR0.PG | CR0.WP | CR0.PE | CR0.AM)) !== 0) this.#paging.flush();
     this.updateFpuBlock();
     if (((old ^ low) & CR0.PE) !== 0) this.#segments.enterOrLeaveProtection();
     else this.#segments.updateMode();

@@ -1,6 +1,6 @@
 /** Segmentation (SDM 3A, chapters 3 and 5): descriptors, segment loads, and the decoding mode that follows from them. */
 import * as S from '../../memory/vcpu-state.ts';
-import { type Cpu, CR0, highOf, linear, lowOf, raise } from './cpu.ts';
+import { type Cpu, CR0, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
 
 /** Attribute bits: the second descriptor word shifted right by 8. */
 export const ATTR = {
@@ -186,11 +186,12 @@ export class Segments {
     );
   }
 
-  /** Base of a 16-byte system descriptor in IA-32e mode. */
-  systemBase(descriptor: Descriptor): number {
+  /** Base of the system descriptor of a selector, which has 16 bytes in IA-32e mode; #GP where it is not canonical. */
+  systemBase(descriptor: Descriptor, selector: number): number {
     const cpu = this.#cpu;
     if (!cpu.isLongActive) return descriptor.base;
     const upper = cpu.read32(descriptor.at + 8, false);
+    if (!isCanonical(descriptor.base | 0, upper)) raise(13, selector & 0xfffc);
     return linear(descriptor.base | 0, upper);
   }
 

@@ -1,11 +1,24 @@
 /** Task switching (SDM 3A, chapter 7) with 16- and 32-bit TSSs. */
 import * as S from '../../memory/vcpu-state.ts';
-import { type Cpu, CR0, FLAG, raise } from './cpu.ts';
+import { type Cpu, CR0, FLAG, GuestFault, raise } from './cpu.ts';
 import { ATTR, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 
 export type Reason = 'jump' | 'call' | 'gate' | 'iret';
 
 const SEGMENT_ORDER = [S.ES, S.CS, S.SS, S.DS, S.FS, S.GS];
+
+/** A 32-bit TSS's word with the debug trap flag. */
+const TRAP_AT = 100;
+
+/** A data segment of the new task: what is wrong with its selector is #TS here (SDM 3A, table 8-1). */
+function loadInTask(segments: Segments, index: number, selector: number): void {
+  try {
+    segments.load(index, selector);
+  } catch (problem) {
+    if (problem instanceof GuestFault && problem.vector === 13) raise(10, problem.code);
+    throw problem;
+  }
+}
 
 /** Switches to the task of a TSS selector. `rip` is what the old task goes on at; `code` is pushed in the new one. */
 export function switchTask(
@@ -119,11 +132,13 @@ export function switchTask(
     if (isConforming(csDescriptor.attr) ? dpl(csDescriptor.attr) > cpl : dpl(csDescriptor.attr) !== cpl) raise(10, csCode);
     if (!isPresent(csDescriptor.attr)) raise(11, csCode);
     segments.setCode(cs, csDescriptor, cpl);
-    segments.load(S.SS, selectors[2]);
-    for (const n of [0, 3, 4, 5]) segments.load(SEGMENT_ORDER[n], selectors[n]);
+    loadInTask(segments, S.SS, selectors[2]);
+    for (const n of [0, 3, 4, 5]) loadInTask(segments, SEGMENT_ORDER[n], selectors[n]);
     if (newRip > csDescriptor.limit) raise(13, 0);
   }
   segments.updateMode();
+  // The T bit of a 32-bit TSS: #DB before the first instruction of the task (SDM 3B, 18.3.1.5).
+  if (wide && (cpu.read16(base + TRAP_AT, false) & 1) !== 0) cpu.taskTrap();
   if (code !== undefined) {
     const big = (cpu.segmentAttr(S.SS) & ATTR.DB) !== 0;
     const at = S.GPR + 32;

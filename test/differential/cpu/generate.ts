@@ -131,8 +131,9 @@ export class Generator {
       this.#avoidCode(n);
     }
     words[at + (FLAGS >> 2)] = random.word() & FLAG_CHOICES;
-    words[at + (MXCSR >> 2)] = random.chance(0.5)
-      ? MASKED
+    // With the precision flag set and nothing else is how most arithmetic is done.
+    words[at + (MXCSR >> 2)] = random.chance(0.6)
+      ? MASKED | (random.chance(0.6) ? 0x20 : 0)
       : random.chance(0.7)
         ? MASKED | (random.word() & 0xe07f)
         : random.word() & 0xffff;
