@@ -164,10 +164,10 @@ export const CODE_ENTRY_BYTES = 16;
 export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;
 /**
  * Jump cache: where jumps to a RIP go, in front of the instruction TLB and the code table. RIP (64 bits), stamp, record
- * address; found by the low bits of RIP ^ RIP >> 12.
+ * address; found by the low bits of RIP ^ RIP >> 12 ^ stamp, so that address spaces do not take each other's places.
  */
 export const JUMPS_AT = CODE_TABLE_AT + CODE_TABLE_BYTES;
-export const JUMPS = 4096;
+export const JUMPS = 8192;
 export const JUMP_BYTES = 16;
 /** A TLB without entries, for programs whose alignment is checked: all of their accesses take the slow path. */
 export const EMPTY_TLB_AT = JUMPS_AT + JUMPS * JUMP_BYTES;
