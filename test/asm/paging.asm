@@ -407,3 +407,45 @@ fault:
     rdpkru
     mov edi, 0x2688
     END
+
+;; alignment checks: a word of the user
+; { "mode": 64, "cpl": 3, "flags": "AC", "regs": { "cr0": "0x80050031" }, "expect": { "exception": "#AC", "at": "fault", "regs": { "rax": 0 } } }
+    mov eax, [0x200004]
+    mov al, [0x200001]
+    movups xmm0, [0x200004]
+fault:
+    mov ax, [0x200001]
+
+;; alignment checks: each size, reads and writes
+; { "mode": 64, "cpl": 3, "flags": "AC", "regs": { "cr0": "0x80050031", "rax": 1 }, "expect": { "exception": "#AC", "at": "fault", "q": { "0x200008": 1 } } }
+    mov [0x200008], rax
+    add dword [0x20000c], 0
+fault:
+    lock add [0x20000c], rax
+
+;; alignment checks: strings stop at their element
+; { "mode": 64, "cpl": 3, "flags": "AC", "regs": { "cr0": "0x80050031", "rsi": "0x200000", "rdi": "0x300002", "rcx": 4 }, "expect": { "exception": "#AC", "at": "fault", "regs": { "rcx": 4 } } }
+fault:
+    rep movsd
+
+;; alignment checks: POPF begins and ends them
+; { "mode": 64, "cpl": 3, "regs": { "cr0": "0x80050031" }, "expect": { "exception": "#AC", "at": "fault", "regs": { "rbx": 0 } } }
+    mov ebx, [0x200001]
+    pushf
+    or dword [rsp], 0x40000
+    popf
+    pushf
+    and dword [rsp], ~0x40000
+    popf
+    mov ebx, [0x200001]
+    pushf
+    or dword [rsp], 0x40000
+    popf
+fault:
+    mov ebx, [0x200001]
+
+;; alignment checks: a page fault comes first, and the supervisor is not checked
+; { "mode": 64, "flags": "AC", "q": { "0x3010": 0 }, "regs": { "cr0": "0x80050031" }, "expect": { "exception": "#PF 0", "at": "fault" } }
+    mov eax, [0x200001]
+fault:
+    mov eax, [0x400001]

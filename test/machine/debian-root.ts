@@ -39,7 +39,10 @@ export function debianRoot(): { readonly image: string } | { readonly reason: st
     writeFileSync(join(system, 'etc/fstab'), 'LABEL=DEBROOT / ext4 defaults,errors=remount-ro 0 1\n');
     // A busy host makes the guest slow: no unit is to give up before the test does.
     mkdirSync(join(system, 'etc/systemd/system.conf.d'), { recursive: true });
-    writeFileSync(join(system, 'etc/systemd/system.conf.d/patience.conf'), '[Manager]\nDefaultTimeoutStartSec=1800s\n');
+    writeFileSync(
+      join(system, 'etc/systemd/system.conf.d/patience.conf'),
+      '[Manager]\nDefaultTimeoutStartSec=1800s\nDefaultDeviceTimeoutSec=1800s\n',
+    );
     const raw = join(work, 'disk.raw');
     writeFileSync(raw, '');
     truncateSync(raw, 1800 << 20);

@@ -20,7 +20,7 @@ const BUSES: Readonly<Record<string, (drive: string) => readonly string[]>> = {
 };
 const chosen = process.env.VIVARIUM_BUS?.split(',') ?? Object.keys(BUSES);
 /** Seconds that the slowest step may take: the host may be busy with other things. */
-const PATIENCE = 900;
+const PATIENCE = 1500;
 
 for (const bus of chosen)
   test(`Debian on ${bus}`, { timeout: 4 * PATIENCE * 1000 }, async (context) => {

@@ -78,11 +78,15 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
     const old = this.l2Table(l1Index);
     if (old !== 0 && meta.l1Copied[l1Index]) return old;
     const table = meta.allocRun(1);
-    if (old === 0) meta.putZeroes(table, meta.clusterSize);
-    else {
-      const copy = new Uint8Array(meta.clusterSize);
-      meta.file.pread(copy, old);
-      meta.put(copy, table);
+    const copy = new Uint8Array(old === 0 ? 0 : meta.clusterSize);
+    this.orFree(table, meta.clusterSize, () => {
+      if (old === 0) meta.putZeroes(table, meta.clusterSize);
+      else {
+        meta.file.pread(copy, old);
+        meta.put(copy, table);
+      }
+    });
+    if (old !== 0) {
       meta.free(old, meta.clusterSize);
       meta.unclaim(old, 1);
     }
@@ -91,6 +95,16 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
     meta.newTables.add(table);
     meta.setL1(l1Index, table, true);
     return table;
+  }
+
+  /** Writes what was allocated for; where the host fails that is given back, for nothing leads to it yet. */
+  private orFree(host: number, bytes: number, write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.meta.free(host, bytes);
+      throw error;
+    }
   }
 
   private release(entry: L2Entry): void {
@@ -136,6 +150,30 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
     }
     const host = meta.allocRun(count);
     count = meta.allocated;
+    /** Clusters whose data is written: their entries lead to them, or are about to. */
+    let written = 0;
+    try {
+      return this.fillRun(offset, buf, table, first, host, count, (upTo) => {
+        written = upTo;
+      });
+    } catch (error) {
+      if (written < count) meta.free(host + written * clusterSize, (count - written) * clusterSize);
+      throw error;
+    }
+  }
+
+  /** Writes into `count` new clusters from `host` on and stores their entries; tells how many have their data. */
+  private fillRun(
+    offset: number,
+    buf: Uint8Array,
+    table: number,
+    first: number,
+    host: number,
+    count: number,
+    written: (clusters: number) => void,
+  ): number {
+    const { entry, clusterSize } = this;
+    const inCluster = offset % clusterSize;
     let done = 0;
     for (let i = 0; i < count; ) {
       const from = i === 0 ? inCluster : 0;
@@ -144,6 +182,7 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
         // Whole clusters: one write for all of them, then their entries.
         const whole = Math.min(count - i, Math.floor(rest / clusterSize));
         this.putData(buf.subarray(done, done + whole * clusterSize), host + i * clusterSize, offset + done);
+        written(i + whole);
         for (let end = i + whole; i < end; i++) {
           this.loadEntry(table, first + i, entry);
           this.release(entry);
@@ -162,6 +201,7 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
           from,
           buf.subarray(done, done + n),
           offset + done - from,
+          () => written(i + 1),
         );
         done += n;
         i++;
@@ -193,6 +233,7 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
     from: number,
     part: Uint8Array,
     guestCluster: number,
+    written?: () => void,
   ): void {
     const { subSize, clusterSize } = this;
     const old = { ...entry };
@@ -224,14 +265,15 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
         this.putData(image, host + low, guestCluster + low);
       }
     }
+    written?.();
     if (!inPlace) this.release(old);
-    const written = bits(Math.floor(low / subSize), Math.ceil(high / subSize));
+    const filled = bits(Math.floor(low / subSize), Math.ceil(high / subSize));
     entry.compressed = false;
     entry.copied = true;
     entry.host = host;
     entry.length = 0;
-    entry.allocated = ((old.compressed ? 0 : old.allocated) | written) >>> 0;
-    entry.zero = ((old.compressed ? 0 : old.zero) & ~written) >>> 0;
+    entry.allocated = ((old.compressed ? 0 : old.allocated) | filled) >>> 0;
+    entry.zero = ((old.compressed ? 0 : old.zero) & ~filled) >>> 0;
     this.storeEntry(table, index, entry);
   }
 
@@ -267,8 +309,10 @@ export class Qcow2Node extends Qcow2Reader implements BlockNode {
     const table = this.ownTable(l1Index);
     const index = Math.floor((offset - l1Index * meta.l2Coverage) / clusterSize);
     const at = meta.allocBytes(packed.length);
-    meta.protect(at, packed.length);
-    meta.put(packed, at);
+    this.orFree(at, packed.length, () => {
+      meta.protect(at, packed.length);
+      meta.put(packed, at);
+    });
     const { entry } = this;
     this.loadEntry(table, index, entry);
     this.release(entry);

@@ -38,6 +38,8 @@ export interface CpuBus {
   sendIpis(low: number, high: number, first: number, icr: number): number;
   /** Whether address line 20 is let through (the AT's gate). */
   a20(): boolean;
+  /** System management mode begins or ends: memory of its own comes or goes. */
+  setSmm(inside: boolean): void;
   /** The vCPU spins: another may need the host's core. */
   relax(): void;
   /** A triple fault, or another end of the machine. */
@@ -157,6 +159,12 @@ export class Cpu {
   breakpointsChanged: () => void = () => {};
   /** A task whose TSS asks for a debug trap was switched to. */
   taskTrap: () => void = () => {};
+  /** Programs' operands must be aligned: CPL 3, EFLAGS.AC and CR0.AM. Kept by the paging unit. */
+  aligning = false;
+  /** #AC for an operand of a program that is not aligned, once it is known that there is no page fault. */
+  checkAlignment(address: number, bytes: number): void {
+    if ((address & (bytes - 1)) !== 0) raise(17, 0);
+  }
   /** Accesses of helpers to linear addresses are told to `touched`. */
   watching = false;
   touched: (address: number, bytes: number, write: boolean) => void = () => {};
@@ -307,6 +315,7 @@ export class Cpu {
   }
   read16(address: number, user: boolean): number {
     if (this.watching) this.touched(this.wrap(address), 2, false);
+    if (this.aligning && user) this.checkAlignment(address, 2);
     if ((address & 0xfff) === 0xfff) return this.readByte(address, user) | (this.readByte(address + 1, user) << 8);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getUint16(host, true);
@@ -314,10 +323,41 @@ export class Cpu {
   }
   read32(address: number, user: boolean): number {
     if (this.watching) this.touched(this.wrap(address), 4, false);
+    if (this.aligning && user) this.checkAlignment(address, 4);
     if ((address & 0xfff) > 0xffc) return this.read16(address, user) | (this.read16(address + 2, user) << 16);
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getInt32(host, true);
     return this.bus.readMmio(this.physical, 4) | 0;
+  }
+  /** Reads bytes that may lie in several pages; devices are read in words of 32 bits, so lengths are multiples of 4. */
+  readBlock(address: number, into: Uint8Array, user: boolean): void {
+    for (let done = 0; done < into.length; ) {
+      const at = this.wrap(address + done);
+      const count = Math.min(into.length - done, 4096 - (lowOf(at) & 0xfff));
+      const host = this.watching ? -1 : this.#one(at, false, user);
+      if (host >= 0) into.set(this.memory.bytes.subarray(host, host + count), done);
+      else
+        for (let n = done; n < done + count; n += 4) {
+          const word = this.read32(this.wrap(address + n), user);
+          for (let byte = 0; byte < 4; byte++) into[n + byte] = word >>> (8 * byte);
+        }
+      done += count;
+    }
+  }
+  /** Writes what `readBlock` reads. */
+  writeBlock(address: number, from: Uint8Array, user: boolean): void {
+    for (let done = 0; done < from.length; ) {
+      const at = this.wrap(address + done);
+      const count = Math.min(from.length - done, 4096 - (lowOf(at) & 0xfff));
+      const host = this.watching ? -1 : this.#one(at, true, user);
+      if (host >= 0) {
+        this.memory.bytes.set(from.subarray(done, done + count), host);
+        this.memory.note(host, count);
+      } else
+        for (let n = done; n < done + count; n += 4)
+          this.write32(this.wrap(address + n), from[n] | (from[n + 1] << 8) | (from[n + 2] << 16) | (from[n + 3] << 24), user);
+      done += count;
+    }
   }
   /** A 64-bit value as a signed number (exact for canonical addresses). */
   read64(address: number, user: boolean): number {
@@ -335,6 +375,7 @@ export class Cpu {
   }
   write16(address: number, value: number, user: boolean): void {
     if (this.watching) this.touched(this.wrap(address), 2, true);
+    if (this.aligning && user) this.checkAlignment(address, 2);
     if ((address & 0xfff) === 0xfff) {
       this.#both(address, user);
       this.writeByte(address, value, user);
@@ -350,6 +391,7 @@ export class Cpu {
   }
   write32(address: number, value: number, user: boolean): void {
     if (this.watching) this.touched(this.wrap(address), 4, true);
+    if (this.aligning && user) this.checkAlignment(address, 4);
     if ((address & 0xfff) > 0xffc) {
       this.#both(address, user);
       this.write16(address, value, user);

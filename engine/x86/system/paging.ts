@@ -54,6 +54,7 @@ export class Paging {
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
     cpu.flushAll = () => this.flush();
+    new Int32Array(cpu.buffer, cpu.at + S.EMPTY_TLB_AT, S.TLB_BYTES / 4).fill(-1);
     cpu.translate = (address, write, user) => this.translate(address, write ? Access.WRITE : Access.READ, user);
   }
 
@@ -306,7 +307,9 @@ export class Paging {
         new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4).fill(0);
         this.#lastStamp = 0;
       }
-      this.#stamps[at] = ++this.#lastStamp;
+      // Low bits that are far apart spread over the jump cache. The factor is odd: no number comes twice, nor 0.
+      this.#stamps[at] = Math.imul(++this.#lastStamp, 0x1e3779b1);
+      if (this.#stamps[at] === -1) this.#stamps[at] = Math.imul(++this.#lastStamp, 0x1e3779b1);
     }
     return this.#stamps[at];
   }
@@ -414,9 +417,11 @@ export class Paging {
   selectTlb(): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    const at = user ? S.TLB_USER : (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0 ? S.TLB_AC : S.TLB_SUPERVISOR;
+    const access = (cpu.i32[S.EFLAGS >> 2] & FLAG.AC) !== 0;
+    const at = user ? S.TLB_USER : access ? S.TLB_AC : S.TLB_SUPERVISOR;
     const space = cpu.at + S.SPACES_AT + this.#space * 4;
-    cpu.i32[S.TLB >> 2] = space + at;
+    cpu.aligning = user && access && (cpu.cr0 & CR0.AM) !== 0;
+    cpu.i32[S.TLB >> 2] = cpu.aligning ? cpu.at + S.EMPTY_TLB_AT : space + at;
     cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
     cpu.i32[S.JUMP_STAMP >> 2] = this.#stamp();
   }
@@ -470,8 +475,9 @@ export class Paging {
     const physical = this.#physical;
     const host = memory.host(physical);
     if (host < 0) return -1;
-    // A watched page never comes in, so that all of its accesses come here.
-    if (cpu.watching && this.watches(address)) return write && memory.isReadOnly(physical) ? -1 : host;
+    // A watched page never comes in, so that all of its accesses come here; nor does any while alignment is checked.
+    if ((cpu.aligning && user === undefined) || (cpu.watching && this.watches(address)))
+      return write && memory.isReadOnly(physical) ? -1 : host;
     const low = lowOf(address);
     const high = highOf(address);
     const tlb = cpu.tlb;
@@ -536,6 +542,12 @@ export class Paging {
       cpu.i32[(S.CR2 >> 2) + 1] = high;
       cpu.i32[S.EXCEPTION >> 2] = 14;
       cpu.i32[S.EXCEPTION_CODE >> 2] = this.#faultCode;
+      return false;
+    }
+    // What moves 16 bytes and more asks for alignment by itself, or does not at all.
+    if (cpu.aligning && bytes <= 8 && (low & (bytes - 1)) !== 0) {
+      cpu.i32[S.EXCEPTION >> 2] = 17;
+      cpu.i32[S.EXCEPTION_CODE >> 2] = 0;
       return false;
     }
     return true;

@@ -37,6 +37,7 @@ export class Registers {
   reset(init: boolean): void {
     const cpu = this.#cpu;
     const keptCr0 = cpu.cr0 & (CR0.CD | CR0.NW);
+    if ((cpu.i32[S.SMM >> 2] & S.Smm.INSIDE) !== 0) cpu.bus.setSmm(false);
     const keep = new Map<number, bigint>();
     if (init) for (const at of [S.INSTRUCTIONS, S.XCR0]) keep.set(at, cpu.u64[at >> 3]);
     const from = init ? S.MSRS : S.STATE_BYTES;
@@ -167,7 +168,7 @@ export class Registers {
       cpu.set32(S.EFER, cpu.efer & ~EFER.LMA);
     }
     cpu.set32(S.CR0, (low & (CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG)) | CR0.ET);
-    if (((old ^ low) & (CR0.PG | CR0.WP | CR0.PE)) !== 0) this.#paging.flush();
+    if (((old ^ low) & (CR0.PG | CR0.WP | CR0.PE | CR0.AM)) !== 0) this.#paging.flush();
     this.updateFpuBlock();
     if (((old ^ low) & CR0.PE) !== 0) this.#segments.enterOrLeaveProtection();
     else this.#segments.updateMode();

@@ -152,6 +152,8 @@ export class Strings {
     let from = 0;
     let fromHost = 0;
     const si = kind === MOVS ? this.#index(RSI, width) : 0;
+    // What is not aligned faults at its element.
+    if (cpu.aligning && ((si | di) & (bytes - 1)) !== 0) return 0;
     // The source's faults come first.
     if (kind === MOVS) {
       from = this.#address(source, si, bytes, false);

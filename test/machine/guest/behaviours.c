@@ -318,10 +318,11 @@ static void traps(void) {
 
 /* 32-bit code, below 4 GiB, entered by a far call from 64-bit code and left by a far return. */
 static unsigned char *low;
+#define LOW_BYTES 65536
 static void run32(const void *code, size_t bytes, unsigned selector) {
   memcpy(low, code, bytes);
   struct { unsigned offset; unsigned short selector; } __attribute__((packed)) target = {(unsigned)(ulong)low, (unsigned short)selector};
-  void *stack = low + 8192 - 64;
+  void *stack = low + LOW_BYTES - 64;
   CODE(
       "mov %%rsp,%%r12; mov %1,%%rsp; mov %%ss,%%r13d; mov %%r13d,%%ds; mov %%r13d,%%es\n"
       "lcall *%0\n"
@@ -344,7 +345,7 @@ static unsigned read_gs(unsigned selector, unsigned offset) {
 static void segments(void) {
   all_faults();
   skip = 0;
-  low = mmap((void *)0x10000000, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  low = mmap((void *)0x10000000, LOW_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
   base = (char *)low;
   for (int n = 0; n < 1024; n++) ((unsigned *)low)[1024 + n] = 0xc0de0000 + n;
   printf("modify_ldt: %d", ldt(0, (ulong)low + 4096, 255, 0, 1, 0, 0, 0));
@@ -459,7 +460,7 @@ static void wait_stop(pid_t child, const char *what) {
   if (from > 200 || from < -200) from = -1;
   ulong dr6 = ptrace(PTRACE_PEEKUSER, child, offsetof(struct user, u_debugreg[6]), 0);
   printf("  %s: signal %d code %d at %ld, flags %llx, dr6 %lx\n", what, WSTOPSIG(status), WSTOPSIG(status) == SIGSTOP ? 0 : info.si_code,
-         from, r.eflags & 0x10100, dr6 & 0xe00f);
+         from, r.eflags & 0x10100, dr6 & 15);
 }
 static void debug_register(pid_t child, int n, ulong value) {
   if (ptrace(PTRACE_POKEUSER, child, offsetof(struct user, u_debugreg[n]), value)) printf("  dr%d: %s\n", n, strerror(errno));
