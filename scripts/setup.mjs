@@ -17,6 +17,9 @@ export const tool = (name) => join(bin, windows ? `${name}.cmd` : name);
 // Tools find Node 24 by its name, whether npm started this or a person.
 process.env.PATH = `${bin}${windows ? ';' : ':'}${process.env.PATH ?? ''}`;
 
+// Sources run as they are: Node keeps what it has compiled, for each of a machine's threads loads them anew.
+process.env.NODE_COMPILE_CACHE ??= join(root, '.cache', 'code');
+
 /** Node 24, which everything but these scripts runs on. */
 export const node24 = windows ? join(root, 'node_modules', 'node', 'bin', 'node.exe') : join(bin, 'node');
 

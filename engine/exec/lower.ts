@@ -559,8 +559,9 @@ export class Lowering {
   protected probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
     const entry = this.newLocal('i32');
     this.get(la);
-    this.i64(7n);
-    this.op(W.i64Shr, W.wrap);
+    this.op(W.wrap);
+    this.i32(12 - Math.log2(S.TLB_ENTRY_BYTES));
+    this.op(0x76); // i32.shr_u
     this.i32((S.TLB_ENTRIES - 1) * S.TLB_ENTRY_BYTES);
     this.op(W.i32And);
     this.tlbBase();
@@ -782,6 +783,8 @@ export class Lowering {
     this.i64(12n);
     this.op(W.i64Shr, 0x85); // i64.xor
     this.op(W.wrap);
+    this.loadAt(CPU, 'i32', 32, S.JUMP_STAMP);
+    this.op(0x73); // i32.xor
     this.i32(S.JUMPS - 1);
     this.op(W.i32And);
     this.i32(Math.log2(S.JUMP_BYTES));

@@ -47,7 +47,7 @@ export function startThread(data: ThreadData): HostThread {
   const worker = new Worker(new URL(`./machine-thread.${extension}`, import.meta.url), {
     workerData: data,
     name: data.role === 'clock' ? 'clock' : `${data.role === 'io' ? 'drive' : 'vcpu'}${data.index}`,
-    resourceLimits: { stackSizeMb: 16 },
+    resourceLimits: { stackSizeMb: 16, maxYoungGenerationSizeMb: 8 },
   });
   let failed: (error: string) => void = () => {};
   let said: (message: FromDrive) => void = () => {};

@@ -185,7 +185,7 @@ export class JitVcpu {
           continue;
         }
       }
-      const record = this.#lookup();
+      const record = this.#known() || this.#lookup();
       if (record === 0) continue;
       if (this.#alone) {
         this.#runAlone(record);
@@ -251,7 +251,12 @@ export class JitVcpu {
       this.system.interrupts.exception(18, 0, cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK);
+    if ((pending & S.Pending.SMI) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
+      this.system.smm.enter();
+    }
+    const own = S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK | S.Pending.SMI;
+    const rest = pending & ~own;
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.
@@ -373,6 +378,26 @@ export class JitVcpu {
 
   // --- finding records --------------------------------------------------------------------------------------------
 
+  /** What the jump cache has for NEXT_RIP, with RIP_BASE prepared; 0: it must be looked up. */
+  #known(): number {
+    const { cpu } = this;
+    const state = cpu.i32;
+    // A branch may be linked there, or instructions run alone.
+    if (state[S.STOPPED_AT >> 2] !== 0 || this.#once || !this.system.debug.isIdle()) return 0;
+    const low = state[S.NEXT_RIP >> 2];
+    const high = state[(S.NEXT_RIP >> 2) + 1];
+    const stamp = state[S.JUMP_STAMP >> 2];
+    const at = jumpIndex(low, high, stamp);
+    const jumps = this.#jumps;
+    if (jumps[at] !== low || jumps[at + 1] !== high || jumps[at + 2] !== stamp) return 0;
+    const record = jumps[at + 3];
+    if (this.#data.getInt32(record, true) === Handler.RESYNC) return 0;
+    this.#alone = false;
+    state[S.RIP_BASE >> 2] = low & ~0xfff;
+    state[(S.RIP_BASE >> 2) + 1] = high;
+    return record;
+  }
+
   /** Finds or makes the records for NEXT_RIP and prepares RIP_BASE; 0: a fault was delivered instead. */
   #lookup(): number {
     const { cpu } = this;
@@ -431,14 +456,21 @@ export class JitVcpu {
       const table = this.#table;
       const at = codeHash(page, offset) * (S.CODE_ENTRY_BYTES / 4);
       // What was there moves to the other way of the set.
-      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset))
-        table.copyWithin(at ^ (S.CODE_ENTRY_BYTES / 4), at, at + 3);
-      this.#table[at] = page;
-      this.#table[at + 1] = (mode << 12) | offset;
-      this.#table[at + 2] = record;
-      // What stands there may be of an instruction that was overwritten.
-      const jump = (((lowOf(rip) ^ Math.floor(rip / 4096)) & (S.JUMPS - 1)) * S.JUMP_BYTES) / 4;
-      this.#jumps[jump + 2] = 0;
+      if (table[at] !== page || table[at + 1] !== ((mode << 12) | offset)) {
+        const other = at ^ (S.CODE_ENTRY_BYTES / 4);
+        for (let n = 0; n < 3; n++) table[other + n] = table[at + n];
+      }
+      table[at] = page;
+      table[at + 1] = (mode << 12) | offset;
+      table[at + 2] = record;
+      if (state[(S.CODE_KEY >> 2) + 1] >= 0) {
+        const stamp = state[S.JUMP_STAMP >> 2];
+        const jump = jumpIndex(ripLow, ripHigh, stamp);
+        this.#jumps[jump] = ripLow;
+        this.#jumps[jump + 1] = ripHigh;
+        this.#jumps[jump + 2] = stamp;
+        this.#jumps[jump + 3] = record;
+      }
       return record;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
@@ -659,6 +691,10 @@ export class JitVcpu {
     return Exit.RESYNC;
   }
 }
+
+/** Word index of a RIP's entry in the jump cache; as `Lowering.jumpEntry` computes it. */
+const jumpIndex = (low: number, high: number, stamp: number): number =>
+  ((low ^ ((low >>> 12) | (high << 20)) ^ stamp) & (S.JUMPS - 1)) * (S.JUMP_BYTES / 4);
 
 /** Set in the key of the code table while an instruction runs alone: nothing has such a key. */
 const ALONE_KEY = 0x80000000 | 0;

@@ -156,7 +156,7 @@ export class Xsave {
     const image = this.#image;
     const user = cpu.cpl === 3;
     const copy = (from: number, to: number): void => {
-      for (let at = from; at < to; at += 4) cpu.write32(cpu.wrap(address + at), image.getInt32(at, true), user);
+      cpu.writeBlock(cpu.wrap(address + from), new Uint8Array(image.buffer, from, to - from), user);
     };
     if ((components & Component.X87) !== 0) {
       saveX87(this.#state, image, wide);
@@ -192,7 +192,7 @@ export class Xsave {
     const user = cpu.cpl === 3;
     const requested = this.#requested;
     const read = (from: number, to: number): void => {
-      for (let at = from; at < to; at += 4) image.setInt32(at, cpu.read32(cpu.wrap(address + at), user), true);
+      cpu.readBlock(cpu.wrap(address + from), new Uint8Array(image.buffer, from, to - from), user);
     };
     // The header is looked at before anything changes (13.8, 13.12), but a fault of the area's start comes before.
     cpu.translate(address, false, user);

@@ -38,6 +38,8 @@ export interface CpuBus {
   sendIpis(low: number, high: number, first: number, icr: number): number;
   /** Whether address line 20 is let through (the AT's gate). */
   a20(): boolean;
+  /** System management mode begins or ends: memory of its own comes or goes. */
+  setSmm(inside: boolean): void;
   /** The vCPU spins: another may need the host's core. */
   relax(): void;
   /** A triple fault, or another end of the machine. */
@@ -326,6 +328,36 @@ export class Cpu {
     const host = this.#one(address, false, user);
     if (host >= 0) return this.memory.data.getInt32(host, true);
     return this.bus.readMmio(this.physical, 4) | 0;
+  }
+  /** Reads bytes that may lie in several pages; devices are read in words of 32 bits, so lengths are multiples of 4. */
+  readBlock(address: number, into: Uint8Array, user: boolean): void {
+    for (let done = 0; done < into.length; ) {
+      const at = this.wrap(address + done);
+      const count = Math.min(into.length - done, 4096 - (lowOf(at) & 0xfff));
+      const host = this.watching ? -1 : this.#one(at, false, user);
+      if (host >= 0) into.set(this.memory.bytes.subarray(host, host + count), done);
+      else
+        for (let n = done; n < done + count; n += 4) {
+          const word = this.read32(this.wrap(address + n), user);
+          for (let byte = 0; byte < 4; byte++) into[n + byte] = word >>> (8 * byte);
+        }
+      done += count;
+    }
+  }
+  /** Writes what `readBlock` reads. */
+  writeBlock(address: number, from: Uint8Array, user: boolean): void {
+    for (let done = 0; done < from.length; ) {
+      const at = this.wrap(address + done);
+      const count = Math.min(from.length - done, 4096 - (lowOf(at) & 0xfff));
+      const host = this.watching ? -1 : this.#one(at, true, user);
+      if (host >= 0) {
+        this.memory.bytes.set(from.subarray(done, done + count), host);
+        this.memory.note(host, count);
+      } else
+        for (let n = done; n < done + count; n += 4)
+          this.write32(this.wrap(address + n), from[n] | (from[n + 1] << 8) | (from[n + 2] << 16) | (from[n + 3] << 24), user);
+      done += count;
+    }
   }
   /** A 64-bit value as a signed number (exact for canonical addresses). */
   read64(address: number, user: boolean): number {

@@ -124,6 +124,12 @@ export class Debug {
     return this.#watchPages.has(Math.floor(address / 4096));
   }
 
+  /** True where no instruction must run alone but for a breakpoint at it. */
+  isIdle(): boolean {
+    const state = this.#cpu.i32;
+    return !this.stepping && (state[S.EFLAGS >> 2] & (FLAG.TF | FLAG.RF)) === 0 && state[S.DEBUG_HITS >> 2] === 0;
+  }
+
   /** Whether the instruction at a linear address must run alone. */
   wants(address: number): boolean {
     const cpu = this.#cpu;

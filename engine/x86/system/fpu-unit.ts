@@ -102,6 +102,10 @@ export class FpuUnit {
     this.#outcome(outcome);
   }
 
+  /** XMM registers on their way: as words, and the bytes of 8 and of 16 of them. Hosts are little-endian. */
+  readonly #words = new Int32Array(64);
+  readonly #vectors = [new Uint8Array(this.#words.buffer, 0, 128), new Uint8Array(this.#words.buffer)];
+
   fxsave(address: number, wide: boolean): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
@@ -128,9 +132,12 @@ export class FpuUnit {
       cpu.write32(address + 44 + n * 16, 0, user);
     }
     const count = cpu.is64 ? 16 : 8;
-    for (let n = 0; n < count; n++)
-      for (let word = 0; word < 4; word++)
-        cpu.write32(address + 160 + n * 16 + word * 4, cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word], user);
+    const words = this.#words;
+    for (let n = 0; n < count; n++) {
+      const from = (S.VECTOR + n * S.VECTOR_STRIDE) >> 2;
+      for (let word = 0; word < 4; word++) words[n * 4 + word] = cpu.i32[from + word];
+    }
+    cpu.writeBlock(address + 160, this.#vectors[count / 8 - 1], user);
   }
 
   fxrstor(address: number, wide: boolean): void {
@@ -162,8 +169,11 @@ export class FpuUnit {
       cpu.i32[at + 2] = cpu.read32(address + 40 + n * 16, user) & 0xffff;
     }
     const count = cpu.is64 ? 16 : 8;
-    for (let n = 0; n < count; n++)
-      for (let word = 0; word < 4; word++)
-        cpu.i32[((S.VECTOR + n * S.VECTOR_STRIDE) >> 2) + word] = cpu.read32(address + 160 + n * 16 + word * 4, user);
+    cpu.readBlock(address + 160, this.#vectors[count / 8 - 1], user);
+    const words = this.#words;
+    for (let n = 0; n < count; n++) {
+      const to = (S.VECTOR + n * S.VECTOR_STRIDE) >> 2;
+      for (let word = 0; word < 4; word++) cpu.i32[to + word] = words[n * 4 + word];
+    }
   }
 }

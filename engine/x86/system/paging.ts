@@ -307,7 +307,9 @@ export class Paging {
         new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4).fill(0);
         this.#lastStamp = 0;
       }
-      this.#stamps[at] = ++this.#lastStamp;
+      // Low bits that are far apart spread over the jump cache. The factor is odd: no number comes twice, nor 0.
+      this.#stamps[at] = Math.imul(++this.#lastStamp, 0x1e3779b1);
+      if (this.#stamps[at] === -1) this.#stamps[at] = Math.imul(++this.#lastStamp, 0x1e3779b1);
     }
     return this.#stamps[at];
   }
