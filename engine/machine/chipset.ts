@@ -25,6 +25,8 @@ export interface Chipset {
   prepare(pmBase: number): readonly number[];
   /** For a firmware that would wait for SMM, which there is none of: as if that were set up already. */
   withoutSmm(): void;
+  /** Whether a command at port 0xb2 raises an SMI. */
+  readonly smiEnabled: boolean;
 }
 
 export interface ChipsetWires {
@@ -49,6 +51,8 @@ const APM_ENABLED = 2;
 /** ICH9, SMI_EN in the power management block: APMC_EN. 316972, 13.8.3.9. */
 const SMI_ENABLE = 0x30;
 const SMI_APM = 0x20;
+/** GBL_SMI_EN. */
+const SMI_GLOBAL = 1;
 
 export function makeChipset(config: MachineConfig, wires: ChipsetWires): Chipset {
   return isQ35(config) ? q35(wires) : pc(wires);
@@ -72,6 +76,9 @@ function pc({ shared, bus, pciState, pm, irqs, reset }: ChipsetWires): Chipset {
       return lines;
     },
     withoutSmm: () => piix4.pci.writeConfig(APM_CONTROL, 1, APM_ENABLED),
+    get smiEnabled() {
+      return (piix4.pci.config[APM_CONTROL] & APM_ENABLED) !== 0;
+    },
   };
 }
 
@@ -95,6 +102,9 @@ function q35({ shared, bus, pciState, pm, irqs, pins, reset }: ChipsetWires): Ch
       return lines;
     },
     withoutSmm: () => pm.block.write(SMI_ENABLE, 4, SMI_APM),
+    get smiEnabled() {
+      return (pm.block.read(SMI_ENABLE, 4) & (SMI_APM | SMI_GLOBAL)) === (SMI_APM | SMI_GLOBAL);
+    },
   };
 }
 

@@ -12,6 +12,7 @@ import type { QKeyCode } from '../monitor/keys.ts';
 import {
   type CpuRegisters,
   type InputEvent,
+  type MachineCheckError,
   type MachineControl,
   type MachineEvent,
   type MachineHooks,
@@ -24,6 +25,7 @@ import {
   type VncInfo,
 } from '../monitor/machine-control.ts';
 import type { System } from '../x86/system/helpers.ts';
+import { injectMachineCheck } from '../x86/system/machine-check.ts';
 import { leaveBios } from './bios-remains.ts';
 import { MachineBlock } from './block.ts';
 import { blockControl } from './block-control.ts';
@@ -191,7 +193,7 @@ export class MachineController implements MachineControl {
       const { files } = this.#parts;
       if (files !== undefined) this.#bootKernel(files);
       // Without SMM a firmware must not wait for it: as if it were set up already.
-      else machine.chipset.withoutSmm();
+      else if (!machine.hasSmm) machine.chipset.withoutSmm();
     });
   }
 
@@ -312,6 +314,24 @@ export class MachineController implements MachineControl {
     this.#emit({ name: 'RESET', guest, reason });
     if (wasRunning) this.#release();
     else if (this.#status === 'shutdown') this.#status = 'paused';
+  }
+
+  async injectNmi(): Promise<void> {
+    const machine = this.#machine;
+    for (let n = 0; n < machine.layout.cpus; n++) machine.signal(n, 'nmi', 0);
+  }
+
+  async injectMachineCheck(cpu: number, error: MachineCheckError): Promise<void> {
+    const halves = (value: bigint): [number, number] => [
+      Number(BigInt.asIntN(32, value)),
+      Number(BigInt.asIntN(32, value >> 32n)),
+    ];
+    const { bank, status, mcgStatus, address, misc } = error;
+    const machine = this.#machine;
+    const parts = { status: halves(status), mcgStatus: halves(mcgStatus), address: halves(address), misc: halves(misc) };
+    const came = injectMachineCheck(machine.vcpuStates[cpu], { bank, ...parts });
+    if (came === 'shutdown') machine.request(Request.TRIPLE_FAULT);
+    else machine.notifyCpu(cpu, 0);
   }
 
   async systemPowerdown(): Promise<void> {

@@ -249,6 +249,9 @@ export class Machine {
       sleep: (type) => {
         if (type === 0) this.request(Request.POWEROFF);
       },
+      smi: () => {
+        if (this.chipset.smiEnabled) this.signal(Math.max(0, this.ownCpu), 'smi', 0);
+      },
     });
     this.chipset = makeChipset(config, {
       ...{ shared, bus: this.pci, pciState, pm: this.pm },
@@ -461,9 +464,24 @@ export class Machine {
         }
       }
     }
+    // SMRAM: the RAM behind the window of the VGA. Which vCPU sees it is each thread's own affair.
+    const { enabled, open } = this.chipset.host.smram;
+    const smram = open || (this.#smm && enabled);
     if (this.#vramAt !== undefined && this.vga !== undefined)
       regions.push({ base: this.#vramAt, length: layout.vramBytes, host: layout.vram, readOnly: false, name: 'vram' });
-    this.memory.setRegions(regions, this.vga === undefined ? undefined : { base: VGA_WINDOW.base, length: VGA_WINDOW.length });
+    const hole = this.vga !== undefined && !(this.hasSmm && smram);
+    this.memory.setRegions(regions, hole ? { base: VGA_WINDOW.base, length: VGA_WINDOW.length } : undefined);
+  }
+
+  /** `-machine smm=on`: SMIs come, and firmware is let set up its handler. */
+  get hasSmm(): boolean {
+    return this.config.machine.options?.smm === 'on';
+  }
+  /** Whether the vCPU of this thread is in system management mode. */
+  #smm = false;
+  setSmm(inside: boolean): void {
+    this.#smm = inside;
+    this.#remap();
   }
 
   // --- what threads tell each other -------------------------------------------------------------------------------
@@ -494,6 +512,7 @@ export class Machine {
         this.notifyCpu(index, S.Pending.SIPI);
         break;
       case 'smi':
+        if (this.hasSmm) this.notifyCpu(index, S.Pending.SMI);
         break;
     }
   }

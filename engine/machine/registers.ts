@@ -28,7 +28,7 @@ export function readRegisters(system: System, index: number): CpuRegisters {
     rflags: BigInt(cpu.eflags >>> 0),
     cpl: cpu.cpl,
     halted: cpu.i32[S.HALTED >> 2] !== 0,
-    smm: false,
+    smm: (cpu.i32[S.SMM >> 2] & S.Smm.INSIDE) !== 0,
     a20: cpu.bus.a20(),
     interruptShadow: cpu.i32[S.SHADOW >> 2] !== 0,
     es: segment(S.ES),

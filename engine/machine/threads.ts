@@ -132,6 +132,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     if (Atomics.load(loads, 0) !== before) vcpu.dropAll();
     dropWritten();
     remap();
+    bus.setSmm((state[S.SMM >> 2] & S.Smm.INSIDE) !== 0);
     system.segments.updateMode();
     system.registers.updateFpuBlock();
     debugSeen = takeDebug(machine.debug, index, system, debugSeen);
@@ -164,7 +165,6 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
           }
         }
         if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
-        take(S.Pending.SMI);
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)
             host.log(`vcpu_reset cpu ${index} INIT at rip ${rip(cpu.getNumber(S.NEXT_RIP))}`);

@@ -210,6 +210,10 @@ export class VcpuBus implements CpuBus {
       return sent;
     });
   }
+  setSmm(inside: boolean): void {
+    const { machine } = this;
+    machine.shared.lock.hold(() => machine.setSmm(inside));
+  }
   a20(): boolean {
     return this.#machine.a20Enabled;
   }

@@ -91,6 +91,8 @@ export const NMI = 0x2dc;
 export const NMI_REQUESTS = 0x2e4;
 /** Nonzero: the next HLT ends at once (KVM's KICK_CPU came before it). Set by other threads. */
 export const KICKED = 0x2e0;
+/** System management mode: see `Smm`. Written by the vCPU alone. */
+export const SMM = 0x2e8;
 /** Scratch for accesses that straddle pages or reach devices: 64 bytes, 64-byte aligned. */
 export const SCRATCH = 0x300;
 /** What a slow store must do with the scratch after it is filled: first address, size, second page ... */
@@ -196,6 +198,8 @@ export const Pending = {
 
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */
 export const Shadow = { STI: 1, STACK: 2 } as const;
+/** Bits of `SMM`: in it; an SMI came meanwhile; NMIs were held back when it was entered. */
+export const Smm = { INSIDE: 1, WAITS: 2, NMI_BLOCKED: 4 } as const;
 /** Bits of `NMI`: none is taken until IRET; one waits for that. */
 export const Nmi = { BLOCKED: 1, WAITS: 2 } as const;
 

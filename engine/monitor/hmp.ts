@@ -174,6 +174,21 @@ export class HumanMonitor {
     simple('cont|c', 'let the machine go on', () => machine.cont());
     simple('system_reset', 'reset the machine', () => machine.systemReset());
     simple('system_powerdown', 'press the power button', () => machine.systemPowerdown());
+    simple('nmi', 'inject a non-maskable interrupt on every CPU', () => machine.injectNmi());
+    this.register(
+      'mce',
+      'cpu bank status mcgstatus addr misc',
+      'put an error into a machine-check bank of a CPU; one that is uncorrected raises an exception',
+      async (text) => {
+        const words = splitWords(text);
+        if (words.length !== 6) throw new UsageError('mce: six numbers expected');
+        const [cpu, bank, status, mcgStatus, address, misc] = words.map((word) => evaluate(word, 0, () => undefined).value);
+        if (!machine.vcpus().some(({ index }) => BigInt(index) === cpu)) throw new UsageError('invalid CPU index');
+        if (bank < 0n || bank > 9n) throw new UsageError('mce: there are ten banks, from 0 on');
+        await machine.injectMachineCheck(Number(cpu), { bank: Number(bank), status, mcgStatus, address, misc });
+        return '';
+      },
+    );
     simple('quit|q', 'end the machine at once', () => machine.quit('host-qmp-quit'));
     this.register('cpu', 'index', 'choose the CPU that other commands mean', (text, context) => {
       const index = Number(text.trim());

@@ -103,6 +103,15 @@ export interface CpuRegisters {
   readonly xmm: readonly (readonly [bigint, bigint])[];
 }
 
+/** What a machine-check bank is to hold: unsigned 64-bit values. */
+export interface MachineCheckError {
+  readonly bank: number;
+  readonly status: bigint;
+  readonly mcgStatus: bigint;
+  readonly address: bigint;
+  readonly misc: bigint;
+}
+
 /** A range of an address space for `info mtree`. */
 export interface MemoryRegion {
   readonly base: number;
@@ -170,6 +179,10 @@ export interface MachineControl {
   systemReset(): Promise<void>;
   /** Presses the ACPI power button. */
   systemPowerdown(): Promise<void>;
+  /** A non-maskable interrupt for every vCPU. */
+  injectNmi(): Promise<void>;
+  /** Puts an error into a machine-check bank of a vCPU; one that is uncorrected raises #MC, or ends the machine where it cannot. */
+  injectMachineCheck(cpu: number, error: MachineCheckError): Promise<void>;
   /** Ends the machine; `exited` resolves with `status` (0 unless given) soon after. */
   quit(cause: ShutdownCause, status?: number): Promise<void>;
 

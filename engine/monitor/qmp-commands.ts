@@ -120,6 +120,7 @@ function registerMachine(server: QmpServer, { machine, humanMonitor, writeFile }
   server.register('cont', {}, () => machine.cont());
   server.register('system_reset', {}, () => machine.systemReset());
   server.register('system_powerdown', {}, () => machine.systemPowerdown());
+  server.register('inject-nmi', {}, () => machine.injectNmi());
   server.register('quit', {}, () => {
     // The answer goes out before the machine ends and takes the channel with it.
     setTimeout(() => void machine.quit('host-qmp-quit'), 0);

@@ -7,6 +7,7 @@ import type {
   CharPort,
   CpuRegisters,
   InputEvent,
+  MachineCheckError,
   MachineControl,
   MachineEvent,
   RunState,
@@ -142,6 +143,12 @@ export class FakeMachine implements MachineControl {
 
   async systemPowerdown(): Promise<void> {
     this.send({ name: 'POWERDOWN' });
+  }
+  async injectNmi(): Promise<void> {
+    this.calls.push('nmi');
+  }
+  async injectMachineCheck(cpu: number, { bank, status }: MachineCheckError): Promise<void> {
+    this.calls.push(`mce ${cpu} ${bank} ${status}`);
   }
 
   async quit(cause: string, status = 0): Promise<void> {

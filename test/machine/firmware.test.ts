@@ -46,6 +46,26 @@ test('SeaBIOS: its log, its screen', {
   assert.equal(await vm.exit(20), 0);
 });
 
+for (const machine of ['pc', 'q35'])
+  test(`SeaBIOS with system management mode on ${machine}`, {
+    skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
+  }, async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
+    context.after(() => rmSync(folder, { recursive: true, force: true }));
+    const log = join(folder, 'log');
+    const options = ['-machine', `${machine},smm=on`, '-bios', BIOS, '-chardev', `file,id=log,path=${log}`];
+    const more = [...options, '-device', 'isa-debugcon,iobase=0x402,chardev=log'];
+    const vm = startVm(context, { kernel: false, memory: 64, cpus: 2, more });
+    const said = (): string => (existsSync(log) ? readFileSync(log, 'latin1') : '');
+    for (let n = 0; !said().includes('No bootable device'); n++) {
+      assert.ok(n < 500 && !vm.ended, `the firmware stopped at:\n${said().slice(-2000)}\n${vm.complaints}`);
+      await new Promise((done) => setTimeout(done, 200));
+    }
+    // It has waited for its handler's answer before: without SMIs it would not come here.
+    await vm.qmp('quit');
+    assert.equal(await vm.exit(20), 0);
+  });
+
 test('SeaBIOS starts a virtio disk', {
   skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
 }, async (context) => {

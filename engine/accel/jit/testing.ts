@@ -27,6 +27,8 @@ export class BareMachine {
   /** Ports written, in order. */
   readonly out: { port: number; size: number; value: number }[] = [];
   tripleFaulted = false;
+  /** System management mode was entered (true) and left. */
+  readonly smm: boolean[] = [];
   stopped = false;
   portIn: (port: number, size: number) => number = () => 0xffffffff;
   /** The vector that an interrupt request has. */
@@ -57,6 +59,7 @@ export class BareMachine {
       writePort: (port, size, value) => {
         this.out.push({ port, size, value });
         if (port === 0xf4) this.stop();
+        if (port === 0xb2) Atomics.or(this.cpu.i32, S.PENDING >> 2, S.Pending.SMI);
       },
       readMmio: () => 0xffffffff,
       writeMmio: () => {},
@@ -71,6 +74,9 @@ export class BareMachine {
       kick: () => {},
       a20: () => this.a20,
       sendIpis: () => 0,
+      setSmm: (inside) => {
+        this.smm.push(inside);
+      },
       relax: () => {},
       tripleFault: () => {
         this.tripleFaulted = true;

@@ -251,7 +251,12 @@ export class JitVcpu {
       this.system.interrupts.exception(18, 0, cpu.getNumber(S.NEXT_RIP));
       state[S.HALTED >> 2] = 0;
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK);
+    if ((pending & S.Pending.SMI) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
+      this.system.smm.enter();
+    }
+    const own = S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK | S.Pending.SMI;
+    const rest = pending & ~own;
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.

@@ -225,7 +225,11 @@ export class ReferenceVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.DEBUG);
       this.system.debug.deliverDue();
     }
-    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | interrupts);
+    if ((pending & S.Pending.SMI) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
+      this.system.smm.enter();
+    }
+    const rest = pending & ~(S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.SMI | interrupts);
     if (rest !== 0 && !this.#host.service(rest)) return false;
     // Held back by STI or MOV SS for the instruction that comes now.
     if (state[S.SHADOW >> 2] !== 0 && state[S.SHADOW_RIP >> 2] === state[S.NEXT_RIP >> 2]) return true;

@@ -33,7 +33,7 @@ export const machineProperties: Readonly<Record<string, readonly string[]>> = {
   'dump-guest-core': ['on', 'off'],
   pic: ['on'],
   pit: ['on'],
-  smm: ['off'],
+  smm: ['on', 'off'],
   smbus: ['off'],
   sata: ['on', 'off'],
   suppress_vmdesc: ['on', 'off'],

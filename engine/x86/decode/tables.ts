@@ -237,16 +237,16 @@ E2 LOOP Jb f64 string
 E3 JCXZ Jb f64 string
 E4 IN AL,Ib
 E5 IN rAX,Ib z
-E6 OUT Ib,AL
-E7 OUT Ib,rAX z
+E6 OUT Ib,AL check
+E7 OUT Ib,rAX z check
 E8 CALL Jz f64 stack end
 E9 JMP Jz f64 end
 EA JMP_FAR Ap i64 end v
 EB JMP Jb f64 end
 EC IN AL,DX
 ED IN rAX,DX z
-EE OUT DX,AL
-EF OUT DX,rAX z
+EE OUT DX,AL check
+EF OUT DX,rAX z check
 F1 INT1 - end
 F4 HLT - cpl0 end
 F5 CMC -

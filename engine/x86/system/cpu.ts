@@ -38,6 +38,8 @@ export interface CpuBus {
   sendIpis(low: number, high: number, first: number, icr: number): number;
   /** Whether address line 20 is let through (the AT's gate). */
   a20(): boolean;
+  /** System management mode begins or ends: memory of its own comes or goes. */
+  setSmm(inside: boolean): void;
   /** The vCPU spins: another may need the host's core. */
   relax(): void;
   /** A triple fault, or another end of the machine. */

@@ -17,6 +17,7 @@ import { MSR, readMsr64 } from './msr-numbers.ts';
 import { Paging } from './paging.ts';
 import { Registers } from './registers.ts';
 import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments.ts';
+import { SystemManagement } from './smm.ts';
 import { Strings } from './strings.ts';
 import { Transfers } from './transfers.ts';
 import { VirtualInterrupts } from './virtual-interrupts.ts';
@@ -43,6 +44,7 @@ export class System {
   readonly debug: Debug;
   readonly transfers: Transfers;
   readonly virtual: VirtualInterrupts;
+  readonly smm: SystemManagement;
   readonly strings: Strings;
   readonly cpuid: Cpuid;
   readonly fpu: FpuUnit;
@@ -58,6 +60,7 @@ export class System {
     this.interrupts = new Interrupts(cpu, this.segments);
     this.registers = new Registers(cpu, this.paging, this.segments, cpuid);
     this.virtual = new VirtualInterrupts(cpu);
+    this.smm = new SystemManagement(cpu, this.paging, this.segments, this.registers);
     this.transfers = new Transfers(cpu, this.segments, this.interrupts, this.virtual);
     this.debug = new Debug(
       cpu,
@@ -567,7 +570,15 @@ export class System {
       ),
       monitor: on(() => raise(6)),
       mwait: on(() => raise(6)),
-      rsm: on(() => raise(6)),
+      rsm: (record) => {
+        try {
+          const halted = this.smm.leave();
+          cpu.i32[S.STOPPED_AT >> 2] = 0;
+          return halted ? Exit.HALT : this.#jumped();
+        } catch (problem) {
+          return this.#fault(problem, record);
+        }
+      },
       pause: () => {
         // A spinning vCPU lets the one that it waits for run: the host may have fewer cores than vCPUs.
         if ((++this.#pauses & (RELAX_AFTER - 1)) === 0) cpu.bus.relax();

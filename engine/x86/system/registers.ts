@@ -37,6 +37,7 @@ export class Registers {
   reset(init: boolean): void {
     const cpu = this.#cpu;
     const keptCr0 = cpu.cr0 & (CR0.CD | CR0.NW);
+    if ((cpu.i32[S.SMM >> 2] & S.Smm.INSIDE) !== 0) cpu.bus.setSmm(false);
     const keep = new Map<number, bigint>();
     if (init) for (const at of [S.INSTRUCTIONS, S.XCR0]) keep.set(at, cpu.u64[at >> 3]);
     const from = init ? S.MSRS : S.STATE_BYTES;

@@ -139,6 +139,8 @@ export class Guest {
       cpu.u32[(status >> 2) + 1] = 0;
       cpu.u32[(status >> 2) + 2] = 0xff;
       cpu.eflags = in32[at32 + (FLAGS >> 2)] | 0x202;
+      // A POPF of the case before may have asked for alignment checks.
+      system.paging.selectTlb();
       cpu.u32[S.MXCSR >> 2] = in32[at32 + (MXCSR >> 2)];
       if (!compatibility) {
         cpu.u32[fs] = in32[at32 + (FS_BASE >> 2)];
