@@ -212,11 +212,16 @@ export class RegionLowering extends Lowering {
       }
     };
     for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
-    // V8 makes a constant anew, with several instructions, wherever the code has one.
-    for (const [bits, uses] of this.#constants) {
+    // V8 makes a constant anew, with several instructions, wherever it is used; a sum with what was loaded it keeps.
+    for (const [bits, uses] of [...this.#constants]) {
       this.#constants.delete(bits);
       if (uses !== -1) continue;
+      this.get(CPU);
+      this.toAddress();
+      this.op(0xfd, 0x0a); // v128.load64_splat
+      this.memarg(0, S.ZERO);
       super.constant('v128', bits);
+      this.op(0xfd, 0x51); // v128.xor
       const local = this.newLocal('v128');
       this.set(local);
       this.#constants.set(bits, local);

@@ -25,9 +25,16 @@ const programs: Readonly<Record<string, string>> = {
   fork: 'i=0; while [ $i -lt 400 ]; do busybox true; i=$((i+1)); done; echo $i',
   pipe: 'dd if=/dev/zero bs=64 count=60000 2>/dev/null | dd bs=64 2>/dev/null | md5sum',
   nbody: '/bin/nbody 60000',
+  // Long enough that making the code does not count for much.
+  nbody_long: '/bin/nbody 300000',
+  matmul: '/bin/matmul 12',
   // Two at once: what two vCPUs are worth.
   two: '{ sha256sum < /tmp/data & sha256sum < /tmp/data; wait; }',
 };
+
+/** Programs of our own, in `guest-programs/`. They compute with floating-point numbers. */
+const sources = ['nbody', 'matmul'] as const;
+const isOwn = (name: string): boolean => sources.some((source) => programs[name].startsWith(`/bin/${source} `));
 
 const script = (names: readonly string[]): string => `#!/bin/sh
 export PATH=/bin
@@ -72,10 +79,11 @@ async function runGuest(peer: Peer, cpus: number, initrd: string, names: readonl
 /** The sample's initial RAM disk with the script and the programs behind it. */
 function buildInitrd(folder: string, names: readonly string[]): string {
   const members: CpioMember[] = [{ path: 'bench', kind: 'file', mode: 0o755, content: script(names) }];
-  if (names.includes('nbody')) {
-    const program = join(folder, 'nbody');
-    execFileSync('gcc', ['-O2', '-static', '-o', program, join(import.meta.dirname, 'guest-programs', 'nbody.c'), '-lm']);
-    members.push({ path: 'bin/nbody', kind: 'file', mode: 0o755, content: readFileSync(program) });
+  for (const source of sources) {
+    if (!names.some((name) => programs[name].startsWith(`/bin/${source} `))) continue;
+    const program = join(folder, source);
+    execFileSync('gcc', ['-O2', '-static', '-o', program, join(import.meta.dirname, 'guest-programs', `${source}.c`), '-lm']);
+    members.push({ path: `bin/${source}`, kind: 'file', mode: 0o755, content: readFileSync(program) });
   }
   const sample = readFileSync(guestInitrd);
   const path = join(folder, 'initrd.img');
@@ -89,7 +97,7 @@ export async function benchGuest({ rounds, cpus, peer: withPeer, only, save }: B
   if (unknown.length > 0)
     throw new Error(`no such program: ${unknown.join(', ')} (there are: ${Object.keys(programs).join(', ')})`);
   const names = Object.keys(programs).filter(
-    (name) => (only.length === 0 || only.includes(name)) && (name !== 'nbody' || existsSync('/usr/bin/gcc')),
+    (name) => (only.length === 0 || only.includes(name)) && (!isOwn(name) || existsSync('/usr/bin/gcc')),
   );
   const host = hostFacts();
   const peer = withPeer ? findPeer() : undefined;
@@ -129,9 +137,9 @@ export async function benchGuest({ rounds, cpus, peer: withPeer, only, save }: B
     ['', ...peers.map(({ name }) => name), ...(peer === undefined ? [] : ['speed beside TCG'])],
     rows.map((row) => [row.name, ...peers.map(({ name }) => row[name]), ...(row.speed === undefined ? [] : [row.speed])]),
   );
-  const speeds = rows.flatMap(({ name, speed }) => (speed === undefined || name === 'nbody' ? [] : [Math.max(0.001, speed)]));
+  const speeds = rows.flatMap(({ name, speed }) => (speed === undefined || isOwn(name) ? [] : [Math.max(0.001, speed)]));
   const mean = speeds.length === 0 ? undefined : round(geometricMean(speeds));
-  if (mean !== undefined) console.log(`\nall but nbody, geometric mean: ${mean} times QEMU TCG's speed`);
+  if (mean !== undefined) console.log(`\nall but floating point, geometric mean: ${mean} times QEMU TCG's speed`);
   if (differing.size > 0) console.log(`DIFFERENT RESULTS: ${[...differing].join(', ')}`);
   writeResult(
     'guest',
