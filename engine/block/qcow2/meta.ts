@@ -399,9 +399,15 @@ export class Qcow2Meta {
     this.claim(offset, clusters * this.clusterSize);
     const bytes = new Uint8Array(clusters * this.clusterSize);
     bytes.set(this.encodeL1(offsets, copied, 0, offsets.length));
-    this.put(bytes, offset);
-    this.commitRefs();
-    this.barrier();
+    try {
+      this.put(bytes, offset);
+      this.commitRefs();
+      this.barrier();
+    } catch (error) {
+      this.unclaim(offset, clusters * this.clusterSize);
+      this.free(offset, clusters * this.clusterSize);
+      throw error;
+    }
     const old = { offset: this.header.l1Offset, size: this.header.l1Size };
     this.switchHeader({ l1Offset: offset, l1Size: offsets.length, size });
     this.l1Offsets = offsets;
@@ -515,30 +521,43 @@ export class Qcow2Meta {
   private applyFrees(): void {
     const list = this.pending;
     this.pending = [];
+    let at = 0;
     let gone = 0;
     let goneStart = 0;
     const release = (): void => {
-      if (gone && this.unmap && !this.external) this.file.discard(goneStart * this.clusterSize, gone * this.clusterSize);
+      try {
+        if (gone && this.unmap && !this.external) this.file.discard(goneStart * this.clusterSize, gone * this.clusterSize);
+      } catch (error) {
+        // The host keeps the storage of what is free; nothing is wrong with the image.
+        if (!(error instanceof BlockError)) throw error;
+      }
       gone = 0;
     };
-    for (const { cluster, count } of list) {
-      for (let c = cluster; c < cluster + count; c++) {
-        const value = this.refcount(c);
-        if (value === 0) this.markCorrupt(`cluster ${c} is freed more often than it is used`);
-        this.setRefcount(c, value - 1);
-        if (value > 1) continue;
-        if (c < this.freeHint) this.freeHint = c;
-        this.l2.forget(c * this.clusterSize, this.clusterSize);
-        if (this.compressCluster === c) this.compressAt = 0;
-        if (gone && goneStart + gone === c) gone++;
-        else {
-          release();
-          goneStart = c;
-          gone = 1;
+    try {
+      for (; at < list.length; at++) {
+        const run = list[at];
+        for (; run.count > 0; run.cluster++, run.count--) {
+          const c = run.cluster;
+          const value = this.refcount(c);
+          if (value === 0) this.markCorrupt(`cluster ${c} is freed more often than it is used`);
+          this.setRefcount(c, value - 1);
+          if (value > 1) continue;
+          if (c < this.freeHint) this.freeHint = c;
+          this.l2.forget(c * this.clusterSize, this.clusterSize);
+          if (this.compressCluster === c) this.compressAt = 0;
+          if (gone && goneStart + gone === c) gone++;
+          else {
+            release();
+            goneStart = c;
+            gone = 1;
+          }
         }
       }
+    } finally {
+      // Where the host failed, the rest is for the next time.
+      if (at < list.length && !this.broken) this.pending.unshift(...list.slice(at));
+      release();
     }
-    release();
   }
 
   private ensureBlocks(first: number, count: number): void {
@@ -611,13 +630,14 @@ export class Qcow2Meta {
   private take(first: number, count: number): number {
     if ((first + count) * this.clusterSize > MAX_OFFSET)
       throw new BlockError('no-space', `${this.file.name}: the image file is too large`);
-    this.ensureBlocks(first, count);
-    for (let c = first; c < first + count; c++) this.setRefcount(c, 1);
-    if (first <= this.freeHint) this.freeHint = Math.max(this.freeHint, first + count);
+    // First of all: where this fails nothing has changed.
     if (this.lazy && !this.lazyActive) {
       this.setDirty(true);
       this.lazyActive = true;
     }
+    this.ensureBlocks(first, count);
+    for (let c = first; c < first + count; c++) this.setRefcount(c, 1);
+    if (first <= this.freeHint) this.freeHint = Math.max(this.freeHint, first + count);
     this.grow((first + count) * this.clusterSize);
     return first * this.clusterSize;
   }
