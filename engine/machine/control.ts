@@ -214,7 +214,10 @@ export class MachineController implements MachineControl {
     for (const { address, bytes } of [acpi.tables, acpi.rsdp]) memory.write(address, bytes);
     machine.pm.enableAcpi();
     const reserved = { start: tablesAt, end: lowRam };
-    leaveBios(machine);
+    leaveBios(
+      machine,
+      this.#systems.map(({ cpu }) => cpu),
+    );
     loadKernel({ memory, system: this.#systems[0], reserved, rsdp: RSDP_AT }, files);
   }
 

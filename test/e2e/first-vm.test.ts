@@ -178,5 +178,7 @@ test('from a click to a running guest', { skip, timeout: 600_000 }, async (conte
   );
   await page.getByRole('button', { name: 'Power button' }).click();
   await page.getByText('Off', { exact: true }).waitFor({ timeout: 120_000 });
+  await app.tab('Serial');
+  assert.match(await serial(), /\S/, 'what it said stays when it is off');
   assert.deepEqual(app.complaints, []);
 });
