@@ -14,6 +14,7 @@ test('every screen passes axe in light and dark', { skip, timeout: 240_000 }, as
   await page.getByRole('button', { name: 'New VM' }).click();
   await dialog.getByRole('radio').first().waitFor();
   await app.checkAccessibility('wizard, source');
+  await dialog.getByRole('radio', { name: /^Kernel/ }).check();
   await dialog.getByRole('button', { name: 'Next' }).click();
   await dialog.getByRole('button', { name: 'Next' }).click();
   await dialog.getByText('Choose a kernel').waitFor();
