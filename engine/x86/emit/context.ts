@@ -246,7 +246,6 @@ export class Instruction {
 
   /** Linear address of stack offset `offset` (i64, already kept to the stack's width), checked for `bytes`. */
   #stackAddress(offset: Value, bytes: number): Value {
-    const { b } = this;
     if (this.form.stack === 64) return offset;
     return this.checkedAddress(segment(SS), offset, bytes, true, Vector.SS);
   }

@@ -41,7 +41,6 @@ export class Paging {
   readonly #cpu: Cpu;
   /** What the last walk found: permissions that hold along the whole way. */
   #writable = false;
-  #user = false;
   #dirty = false;
   #pageBits = 12;
   #physical = 0;
@@ -68,7 +67,6 @@ export class Paging {
       // CR0.PG is the sign bit.
       this.#physical = this.#gated(address >>> 0);
       this.#writable = true;
-      this.#user = true;
       this.#dirty = true;
       this.#pageBits = 12;
       return true;
@@ -189,7 +187,6 @@ export class Paging {
     const wanted = write ? PTE.A | PTE.D : PTE.A;
     if ((entryLow & wanted) !== wanted) this.#setBits(entryAt, entryLow, wanted);
     this.#writable = writable || (!user && (cr0 & CR0.WP) === 0);
-    this.#user = userPage;
     this.#dirty = write || (entryLow & PTE.D) !== 0;
     this.#pageBits = pageBits;
     if ((cr4 & CR4.PAE) === 0) {
