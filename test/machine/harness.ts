@@ -210,6 +210,8 @@ export class Vm {
   async shell(seconds = 150): Promise<void> {
     await this.waitFor(READY, seconds);
     await this.waitFor(PROMPT, 30);
+    // What the kernel says meanwhile ("hrtimer: interrupt took ...") must not stand in the answers.
+    await this.command('echo 1 > /proc/sys/kernel/printk');
   }
 
   /** Types a command at the prompt and returns what it printed. */
