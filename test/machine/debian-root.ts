@@ -33,7 +33,7 @@ export function debianRoot(): { readonly image: string } | { readonly reason: st
   const mounted: string[] = [];
   try {
     const system = join(work, 'system');
-    run('debootstrap', '--variant=minbase', `--include=${PACKAGES}`, 'bookworm', system, 'http://deb.debian.org/debian');
+    run('debootstrap', '--variant=minbase', `--include=${PACKAGES}`, 'bookworm', system);
     execFileSync('chroot', [system, 'chpasswd'], { input: 'root:root\n' });
     writeFileSync(join(system, 'etc/hostname'), 'vivarium\n');
     writeFileSync(join(system, 'etc/fstab'), 'LABEL=DEBROOT / ext4 defaults,errors=remount-ro 0 1\n');
