@@ -8,98 +8,22 @@ import type { Body, MemorySize, Size, Statement, Value, Variable } from '../ir/b
 import { Exit } from '../ir/exit.ts';
 import type { Type } from '../ir/ops.ts';
 import * as S from '../memory/vcpu-state.ts';
+import { rarely, touchesFlags } from './bodies.ts';
+import { ATOMICS, LOADS, STORES, W } from './opcodes.ts';
 import { type BranchHint, Bytes } from './wasm.ts';
 
-/** Names of the helpers that memory operations call; arguments are i32 (record, address low, address high, bytes). */
+/**
+ * Names of the helpers that memory operations call, and how many arguments (i32) they have: the record, and for those
+ * that look for an address in SLOW_POINTER the number of bytes with `SlowStore` flags.
+ */
 export const MEMORY_HELPERS = {
-  slow_load: 4,
-  slow_store: 4,
+  slow_load: 2,
+  slow_store: 2,
   slow_store_end: 1,
-  slow_rmw: 4,
+  slow_rmw: 2,
   slow_rmw_end: 1,
 } as const;
 
-/** Opcodes that this file writes by hand. */
-const W = {
-  block: 0x02,
-  loop: 0x03,
-  if: 0x04,
-  else: 0x05,
-  end: 0x0b,
-  br: 0x0c,
-  brIf: 0x0d,
-  return: 0x0f,
-  call: 0x10,
-  returnCall: 0x12,
-  returnCallIndirect: 0x13,
-  drop: 0x1a,
-  get: 0x20,
-  set: 0x21,
-  tee: 0x22,
-  i32Const: 0x41,
-  i64Const: 0x42,
-  f32Const: 0x43,
-  f64Const: 0x44,
-  i32Eqz: 0x45,
-  i64Ne: 0x52,
-  i32Eq: 0x46,
-  i32Add: 0x6a,
-  i32And: 0x71,
-  i32Or: 0x72,
-  i32Shl: 0x74,
-  i64Add: 0x7c,
-  i64And: 0x83,
-  i64Shr: 0x88,
-  wrap: 0xa7,
-  extend: 0xad,
-  void: 0x40,
-} as const;
-
-export { W };
-
-const LOADS: Record<string, readonly number[]> = {
-  'i32/8': [0x2d],
-  'i32/16': [0x2f],
-  'i32/32': [0x28],
-  'i32/8s': [0x2c],
-  'i32/16s': [0x2e],
-  'i32/32s': [0x28],
-  'i64/8': [0x31],
-  'i64/16': [0x33],
-  'i64/32': [0x35],
-  'i64/64': [0x29],
-  'i64/8s': [0x30],
-  'i64/16s': [0x32],
-  'i64/32s': [0x34],
-  'i64/64s': [0x29],
-  'f32/32': [0x2a],
-  'f64/64': [0x2b],
-  'v128/128': [0xfd, 0x00],
-  'v128/32': [0xfd, 0x5c],
-  'v128/64': [0xfd, 0x5d],
-};
-const STORES: Record<string, readonly number[]> = {
-  'i32/8': [0x3a],
-  'i32/16': [0x3b],
-  'i32/32': [0x36],
-  'i64/8': [0x3c],
-  'i64/16': [0x3d],
-  'i64/32': [0x3e],
-  'i64/64': [0x37],
-  'f32/32': [0x38],
-  'f64/64': [0x39],
-  'v128/128': [0xfd, 0x0b],
-};
-/** Atomic read-modify-writes: 0xfe prefix; opcode of the 32, 64, 8, 16 bit forms. */
-const ATOMICS: Record<string, readonly [number, number, number, number]> = {
-  add: [0x1e, 0x1f, 0x20, 0x21],
-  sub: [0x25, 0x26, 0x27, 0x28],
-  and: [0x2c, 0x2d, 0x2e, 0x2f],
-  or: [0x33, 0x34, 0x35, 0x36],
-  xor: [0x3a, 0x3b, 0x3c, 0x3d],
-  xchg: [0x41, 0x42, 0x43, 0x44],
-  cmpxchg: [0x48, 0x49, 0x4a, 0x4b],
-};
 const log2bytes = (bits: MemorySize): number => Math.log2(bits / 8);
 
 export interface LoweringTarget {
@@ -113,18 +37,7 @@ export interface LoweringTarget {
 export const CPU = 0;
 export const REC = 1;
 
-/** Whether a body raises an exception or calls a helper, which is the rarer way. */
-const rarely = (body: Body): boolean => body.some(({ op }) => op === 'raise' || op === 'call');
-
-/** Whether a body may do something to the flags that are put off, which a helper or a test of them puts into their place. */
-const touchesFlags = (body: Body): boolean =>
-  body.some(
-    (statement) =>
-      statement.op.startsWith('flags') ||
-      statement.op === 'call' ||
-      statement.op === 'loop' ||
-      (statement.op === 'if' && (touchesFlags(statement.then) || touchesFlags(statement.else))),
-  );
+type Access = Extract<Statement, { op: 'load' | 'store' | 'rmw.begin' }>;
 
 const TEST = /\.(eqz|eq|ne|[lg][te](_[su])?|any_true|all_true)$/;
 /** Whether a value is 0 or 1. */
@@ -244,6 +157,11 @@ export class Lowering {
   }
   protected get pointerType(): Type {
     return this.target.memory64 ? 'i64' : 'i32';
+  }
+  /** Pushes a constant of the memory's index type. */
+  protected pointer(value: number): void {
+    if (this.target.memory64) this.i64(BigInt(value));
+    else this.i32(value);
   }
   protected memarg(alignment: number, offset: number): void {
     this.code.u32(alignment);
@@ -367,13 +285,13 @@ export class Lowering {
         this.putState(statement);
         return;
       case 'load':
-        this.guestLoad(statement.bits, statement.signed, statement.args[0], statement.value);
+        this.guestLoad(statement);
         return;
       case 'store':
-        this.guestStore(statement.bits, statement.args[0], statement.args[1]);
+        this.guestStore(statement);
         return;
       case 'rmw.begin':
-        this.rmwBegin(statement.bits, statement.lock, statement.args[0], statement.value);
+        this.rmwBegin(statement);
         return;
       case 'rmw.load':
         this.value(statement.args[0]);
@@ -593,12 +511,8 @@ export class Lowering {
   /** Calls a slow-path helper; leaves the host address on the stack, or leaves translated code on a fault. */
   protected slow(helper: string, la: number, bytes: number): void {
     const pointer = this.newLocal('i32');
+    this.storeState(S.SLOW_POINTER, 64, () => this.get(la));
     this.record();
-    this.get(la);
-    this.op(W.wrap);
-    this.get(la);
-    this.i64(32n);
-    this.op(W.i64Shr, W.wrap);
     this.i32(bytes);
     this.call(helper);
     this.tee(pointer);
@@ -611,6 +525,7 @@ export class Lowering {
     else this.get(pointer);
   }
 
+  /** The local of an address. */
   #address(value: Value): number {
     const known = this.#local.get(value);
     if (known !== undefined) return known;
@@ -620,62 +535,77 @@ export class Lowering {
     return local;
   }
 
-  protected guestLoad(bits: MemorySize, signed: boolean, address: Value, result: Value): void {
-    const la = this.#address(address);
-    const type = result.type;
-    const out = this.newLocal(type);
+  /**
+   * Writes both ways of an access: `access` takes the host address from the stack, where it is left with `offset` to be
+   * added; `end` follows it on the slow way.
+   */
+  #guest(statement: Access, helper: string, flags: number, access: (offset: number) => void, end: () => void): void {
+    const la = this.#address(statement.args[0]);
+    const bytes = statement.bits / 8;
+    const lock = statement.op === 'rmw.begin' && statement.lock;
     this.open(W.block);
-    this.open(W.block);
-    this.probe(la, S.TLB_READ, bits / 8, false, 0);
-    this.load(type, bits, signed, 0);
-    this.set(out);
-    this.br(1);
-    this.end();
-    this.slow('slow_load', la, bits / 8);
-    this.load(type, bits, signed, 0);
-    this.set(out);
-    this.end();
-    this.#local.set(result, out);
-  }
-
-  protected guestStore(bits: MemorySize, address: Value, data: Value): void {
-    const la = this.#address(address);
-    let value = this.#local.get(data);
-    if (value === undefined && data.by.op !== 'const') {
-      value = this.newLocal(data.type);
-      this.value(data);
-      this.set(value);
+    const window = this.window(statement, la);
+    if (window !== undefined) {
+      this.open(W.block);
+      this.get(window.local);
+      this.op(this.target.memory64 ? 0x50 : W.i32Eqz); // i64.eqz
+      this.hint(false);
+      this.brIf(0);
+      this.get(window.local);
+      access(window.offset);
+      this.br(1);
+      this.end();
     }
-    const push = (): void => (value === undefined ? this.value(data) : this.get(value));
     this.open(W.block);
-    this.open(W.block);
-    this.probe(la, S.TLB_WRITE, bits / 8, false, 0);
-    push();
-    this.storeOp(data.type, bits, 0);
+    this.probe(la, statement.op === 'load' ? S.TLB_READ : S.TLB_WRITE, bytes, lock, 0);
+    access(0);
     this.br(1);
     this.end();
-    this.slow('slow_store', la, bits / 8);
-    push();
-    this.storeOp(data.type, bits, 0);
-    this.record();
-    this.call('slow_store_end');
-    this.afterStore();
+    this.slow(helper, la, bytes | flags);
+    access(0);
+    end();
     this.end();
   }
 
-  protected rmwBegin(bits: MemorySize, lock: boolean, address: Value, result: Value): void {
-    const la = this.#address(address);
+  protected guestLoad(statement: Extract<Access, { op: 'load' }>): void {
+    const { value, bits, signed } = statement;
+    const out = this.newLocal(value.type);
+    const load = (offset: number): void => {
+      this.load(value.type, bits, signed, offset);
+      this.set(out);
+    };
+    this.#guest(statement, 'slow_load', 0, load, () => {});
+    this.#local.set(value, out);
+  }
+
+  protected guestStore(statement: Extract<Access, { op: 'store' }>): void {
+    const { bits } = statement;
+    const data = statement.args[1];
+    // It is pushed in several places.
+    this.#address(statement.args[0]);
+    this.keep(data);
+    const store = (offset: number): void => {
+      this.value(data);
+      this.storeOp(data.type, bits, offset);
+    };
+    this.#guest(statement, 'slow_store', this.storeFlags(), store, () => {
+      this.record();
+      this.call('slow_store_end');
+      this.op(W.drop);
+      this.afterSlowStore();
+    });
+  }
+
+  protected rmwBegin(statement: Extract<Access, { op: 'rmw.begin' }>): void {
     const out = this.newLocal(this.pointerType);
-    this.open(W.block);
-    this.open(W.block);
-    this.probe(la, S.TLB_WRITE, bits / 8, lock, 0);
-    this.set(out);
-    this.br(1);
-    this.end();
-    this.slow('slow_rmw', la, (bits / 8) | (lock ? 0x100 : 0));
-    this.set(out);
-    this.end();
-    this.#local.set(result, out);
+    const take = (offset: number): void => {
+      if (offset !== 0) this.pointer(offset);
+      if (offset !== 0) this.op(this.target.memory64 ? W.i64Add : W.i32Add);
+      this.set(out);
+    };
+    const flags = this.storeFlags() | (statement.lock ? S.SlowStore.LOCK : 0);
+    this.#guest(statement, 'slow_rmw', flags, take, () => {});
+    this.#local.set(statement.value, out);
   }
 
   protected rmwEnd(token: Value): void {
@@ -689,7 +619,8 @@ export class Lowering {
     this.open(W.if);
     this.record();
     this.call('slow_rmw_end');
-    this.afterStore();
+    this.op(W.drop);
+    this.afterSlowStore();
     this.end();
   }
 
@@ -745,10 +676,15 @@ export class Lowering {
   }
   /** Before a helper's code is returned. */
   protected leaving(): void {}
-  /** Takes the result of a slow store off the stack: nonzero where the write hit translated code. */
-  protected afterStore(): void {
-    // The baseline notices by itself: the records behind are RESYNC records now.
-    this.op(W.drop);
+  /** Flags of slow stores. The baseline notices by itself that it wrote code: the records behind are RESYNC records then. */
+  protected storeFlags(): number {
+    return 0;
+  }
+  /** After a store that may have gone to a device. */
+  protected afterSlowStore(): void {}
+  /** The window that an access lies in: the local with its host address (0: none) and the offset there; made where it is not. */
+  protected window(_access: Access, _la: number): { local: number; offset: number } | undefined {
+    return undefined;
   }
   protected beforeCall(_statement: Extract<Statement, { op: 'call' }>): void {}
   protected afterCall(_statement: Extract<Statement, { op: 'call' }>): void {}

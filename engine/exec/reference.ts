@@ -22,12 +22,12 @@ export interface ReferenceState {
   setArithmetic(flags: number): void;
 }
 
-/** Guest memory by linear address; see `Paging`. A pointer of 0 means that EXCEPTION is set. */
+/** Guest memory by the linear address in SLOW_POINTER; see `Paging`. A pointer of 0 means that EXCEPTION is set. */
 export interface ReferenceMemory {
-  slowLoad(low: number, high: number, bytes: number): number;
-  slowStore(low: number, high: number, bytes: number): number;
+  slowLoad(bytes: number): number;
+  slowStore(flags: number): number;
   slowStoreEnd(): void;
-  slowRmw(low: number, high: number, flags: number): number;
+  slowRmw(flags: number): number;
   slowRmwEnd(): void;
 }
 
@@ -167,9 +167,9 @@ export class ReferenceExecutor {
     if (answer === 0) this.#fault();
     return Number(this.#data.getBigUint64(this.#state.at + S.SLOW_POINTER, true));
   }
-  #halves(address: Value): [low: number, high: number] {
-    const bits = this.#value(address);
-    return [Number(BigInt.asIntN(32, bits)), Number(BigInt.asIntN(32, bits >> 32n))];
+  /** Puts an address to where slow paths look for it. */
+  #slowAt(address: Value): void {
+    this.#write(this.#state.at + S.SLOW_POINTER, 64, this.#value(address));
   }
 
   // --- flags ------------------------------------------------------------------------------------------------------
@@ -302,21 +302,22 @@ export class ReferenceExecutor {
         this.#write(this.#slot(statement), statement.bits, this.#value(statement.args[0]));
         return;
       case 'load': {
-        const [low, high] = this.#halves(statement.args[0]);
-        const pointer = this.#pointer(this.#memory.slowLoad(low, high, statement.bits / 8));
+        this.#slowAt(statement.args[0]);
+        const pointer = this.#pointer(this.#memory.slowLoad(statement.bits / 8));
         this.#define(statement.value, this.#extend(this.#read(pointer, statement.bits), statement.bits, statement.signed));
         return;
       }
       case 'store': {
-        const [low, high] = this.#halves(statement.args[0]);
-        const pointer = this.#pointer(this.#memory.slowStore(low, high, statement.bits / 8));
+        this.#slowAt(statement.args[0]);
+        const pointer = this.#pointer(this.#memory.slowStore(statement.bits / 8));
         this.#write(pointer, statement.bits, this.#value(statement.args[1]));
         this.#memory.slowStoreEnd();
         return;
       }
       case 'rmw.begin': {
-        const [low, high] = this.#halves(statement.args[0]);
-        const pointer = this.#pointer(this.#memory.slowRmw(low, high, (statement.bits / 8) | (statement.lock ? 0x100 : 0)));
+        this.#slowAt(statement.args[0]);
+        const flags = (statement.bits / 8) | (statement.lock ? S.SlowStore.LOCK : 0);
+        const pointer = this.#pointer(this.#memory.slowRmw(flags));
         this.#define(statement.value, BigInt(pointer));
         return;
       }

@@ -4,6 +4,7 @@
  */
 import type { Body, Value, Variable } from '../ir/builder.ts';
 import { implied, TAME_ALL, Tame, tameFacts } from '../ir/tame.ts';
+import { leavesFlow } from './bodies.ts';
 
 const LOW_D = Tame.NORMAL_D | Tame.ORDERED_D;
 const LOW_S = Tame.NORMAL_S | Tame.ORDERED_S;
@@ -272,12 +273,6 @@ function same(facts: ReadonlyMap<number, number>, other: ReadonlyMap<number, num
   for (const [register, known] of facts) if (known !== (other.get(register) ?? 0)) return false;
   for (const [register, known] of other) if (known !== (facts.get(register) ?? 0)) return false;
   return true;
-}
-
-/** True where a body never comes to its end. */
-export function leavesFlow(body: Body): boolean {
-  const last = body[body.length - 1];
-  return last !== undefined && (last.op === 'branch' || last.op === 'jump' || last.op === 'raise' || last.op === 'next');
 }
 
 /** The masks whose lanes' signs a test looks at, where it is one that none is set: `eqz(bitmask(a | b | ...))`. */

@@ -11,50 +11,14 @@ import { Builder } from '../ir/builder.ts';
 import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import type { Type } from '../ir/ops.ts';
-import { isPlainTest } from '../ir/tame.ts';
+import { isPlainTest, PLAIN, PLAIN_MASK } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { CPU, Lowering, type LoweringTarget, REC, W } from './lower.ts';
-import { type FactBlock, factsAtStarts, leavesFlow, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
-
-/** One guest instruction of a region. */
-export interface RegionInstruction {
-  /** Its record, which helpers are given and where the baseline goes on. */
-  readonly record: number;
-  /** Offset in the page, and of the instruction after it. */
-  readonly offset: number;
-  readonly next: number;
-  readonly body: Body;
-  /** Where a `branch` in it goes, as an offset from the page's start; may lie outside of the page. */
-  readonly target: number;
-  /** Interrupts are looked at after it. */
-  readonly check: boolean;
-  /** A call: what follows is entered by a return. */
-  readonly call: boolean;
-  /** Its number in its run, from 1: what the end of the run takes as retired if it is reached from here. */
-  readonly position: number;
-}
-
-export interface RegionBlock {
-  readonly offset: number;
-  readonly instructions: readonly RegionInstruction[];
-  /** Offsets that its branches go to, and the offset after it. */
-  readonly branches: readonly number[];
-  readonly falls: number;
-}
-
-interface Node {
-  /** Undefined: the root, from which entries are chosen. */
-  readonly block: RegionBlock | undefined;
-  /** Its number where it can be entered from the root, else -1. */
-  entry: number;
-  order: number;
-  predecessors: Node[];
-  successors: Node[];
-  dominator: Node | undefined;
-  children: Node[];
-  isLoop: boolean;
-  isMerge: boolean;
-}
+import { blockMask, callsFloat, endsFlow, leavesFlow, offsetOf, overwritesFlags } from './bodies.ts';
+import { ControlFlow, isAlone, type Node, type RegionBlock, type RegionInstruction } from './control-flow.ts';
+import { CPU, Lowering, type LoweringTarget, REC } from './lower.ts';
+import { W } from './opcodes.ts';
+import { type FactBlock, factsAtStarts, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
+import { type Access, findWindows, type Place, type Window } from './windows.ts';
 
 type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
 
@@ -71,11 +35,11 @@ function registerAt(at: number): number | undefined {
   if (at >= S.VECTOR && at < VECTOR_END) return 16 + ((at - S.VECTOR) >> 4);
   return undefined;
 }
-/** All exceptions masked, rounding to nearest, the precision flag set. */
-const PLAIN_MASK = 0x7fa0;
-const PLAIN = 0x1fa0;
 /** Helpers that look at no register and change none: nothing is stored before them or loaded after. */
 const STATELESS = new Set(['sse_float', 'sse_crypto', 'sse_string']);
+
+/** Helpers that always leave: what they do does not matter to what follows. */
+const FATAL = new Set(['segment_fault']);
 
 /** Opcodes after 0xfd of lanes: extract (zero- and sign-extended for 8 and 16 bits) and replace, by lane size. */
 const LANES: Readonly<Record<number, { readonly get: number; readonly getSigned: number; readonly set: number }>> = {
@@ -86,13 +50,12 @@ const LANES: Readonly<Record<number, { readonly get: number; readonly getSigned:
 };
 
 export class RegionLowering extends Lowering {
-  readonly #nodes = new Map<number, Node>();
+  readonly #flow: ControlFlow;
   readonly #registers: (number | undefined)[] = [];
   readonly #written = new Set<number>();
   readonly #flagRes: number;
   readonly #flagAux: number;
   readonly #count: number;
-  readonly #smc: number;
   /** Where the region is left for: the RIP, or the record of an instruction that faults. */
   readonly #exit: number;
   /** Number of the entry to go to. */
@@ -111,8 +74,9 @@ export class RegionLowering extends Lowering {
   /** Locals of vector constants that are used more than once. */
   readonly #constants = new Map<bigint, number>();
   readonly #find: (offset: number) => number;
-  /** Blocks that the root chooses from. */
-  #entries: Node[] = [];
+  readonly #places: ReadonlyMap<Access, Place>;
+  /** Locals of the windows that were made on the way here: host addresses, or 0. */
+  #windows = new Map<Window, number>();
   #faultDepth = 0;
   #leaveDepth = 0;
   #chainDepth = 0;
@@ -122,7 +86,8 @@ export class RegionLowering extends Lowering {
   /** Labels that a branch can reach: the node and the depth inside of its block or loop. */
   readonly #labels: { node: Node; depth: number; loop: boolean }[] = [];
   #from: Node | undefined;
-  #stored = false;
+  /** The current instruction has called a helper that may have written code. */
+  #called = false;
   /** Width of the instruction pointer. */
   readonly #bits: 16 | 32 | 64;
 
@@ -140,7 +105,6 @@ export class RegionLowering extends Lowering {
     this.#count = this.newLocal('i64');
     this.#flagRes = this.newLocal('i64');
     this.#flagAux = this.newLocal('i32');
-    this.#smc = this.newLocal('i32');
     this.#exit = this.newLocal('i64');
     this.#choice = this.newLocal('i32');
     this.#tlb = this.newLocal('i32');
@@ -148,13 +112,14 @@ export class RegionLowering extends Lowering {
       ? this.newLocal('i32')
       : undefined;
     this.#scan(blocks);
-    const root = this.#graph(blocks, entries);
-    if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#nodes.values()]);
+    this.#flow = new ControlFlow(blocks, entries);
+    this.#places = findWindows(this.#flow.root, (name) => STATELESS.has(name) || FATAL.has(name));
+    if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#flow.nodes.values()]);
     this.#reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
     this.open(W.block);
     this.#faultDepth = this.depth;
-    if (this.#entries.length > 1) {
+    if (this.#flow.entries.length > 1) {
       this.loadAt(REC, 'i32', 32, S.RECORD.imm);
       this.set(this.#choice);
     }
@@ -162,7 +127,7 @@ export class RegionLowering extends Lowering {
     this.#leaveDepth = this.depth;
     this.open(W.block);
     this.#chainDepth = this.depth;
-    this.#tree(root);
+    this.#tree(this.#flow.root);
     this.op(0x00); // every path has left: unreachable
     this.end();
     this.#storeAll();
@@ -426,6 +391,41 @@ export class RegionLowering extends Lowering {
     this.get(this.#tlb);
   }
 
+  protected override window(access: Access, la: number): { local: number; offset: number } | undefined {
+    const place = this.#places.get(access);
+    if (place === undefined) return undefined;
+    const { window, at } = place;
+    let local = this.#windows.get(window);
+    if (local === undefined) {
+      local = this.newLocal(this.pointerType);
+      this.#windows = new Map(this.#windows).set(window, local);
+      this.#openWindow(window, la, at, local);
+    }
+    return { local, offset: at - window.low };
+  }
+
+  /** Looks for the whole of a window in the TLB; `la` is the address at its place `at`. */
+  #openWindow(window: Window, la: number, at: number, local: number): void {
+    let start = la;
+    if (at !== window.low) {
+      start = this.newLocal('i64');
+      this.get(la);
+      this.i64(BigInt(window.low - at));
+      this.op(W.i64Add);
+      if (window.wraps) {
+        this.i64(0xffffffffn);
+        this.op(W.i64And);
+      }
+      this.set(start);
+    }
+    this.open(W.block);
+    this.pointer(0);
+    this.set(local);
+    this.probe(start, window.writes ? S.TLB_WRITE : S.TLB_READ, window.high - window.low, false, 0);
+    this.set(local);
+    this.end();
+  }
+
   // --- flags ------------------------------------------------------------------------------------------------------
 
   /** Puts the flags that are pending into their locals. What is known at compile time stays as it is. */
@@ -576,12 +576,16 @@ export class RegionLowering extends Lowering {
     this.i32((this.#instruction as RegionInstruction).record);
   }
 
-  protected override afterStore(): void {
-    // Nonzero: the write hit translated code, perhaps this region's.
-    this.get(this.#smc);
-    this.op(W.i32Or);
-    this.set(this.#smc);
-    this.#stored = true;
+  /** A write into code that was translated, perhaps this: the instruction starts anew, alone. */
+  protected override storeFlags(): number {
+    return S.SlowStore.ALONE;
+  }
+  /** A device may have moved the memory. */
+  protected override afterSlowStore(): void {
+    for (const window of this.#windows.values()) {
+      this.pointer(0);
+      this.set(window);
+    }
   }
 
   protected override leaving(): void {
@@ -598,13 +602,13 @@ export class RegionLowering extends Lowering {
       this.op(W.i32Eqz, W.i32Or);
       this.set(this.#plain);
     }
-    if (STATELESS.has(name) && !leaves) return;
+    if ((STATELESS.has(name) && !leaves) || FATAL.has(name)) return;
     this.#unblocked = 0;
     this.#tame.clear();
     this.#reload();
     this.#pending = undefined;
-    this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
-    this.afterStore();
+    this.#windows = new Map();
+    this.#called = true;
   }
 
   /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
@@ -714,11 +718,12 @@ export class RegionLowering extends Lowering {
 
   /** Goes to a block of the region, or out of it. */
   #goto(offset: number, bits: 16 | 32 | 64): void {
-    const to = this.#nodes.get(offset);
+    const to = this.#flow.nodes.get(offset);
     const pending = this.#pending;
     const retired = this.#retired;
     const from = this.#from as Node;
     const unblocked = this.#unblocked;
+    const windows = this.#windows;
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
     const inside = to !== undefined && to.dominator === from && !to.isMerge && to.order > from.order;
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
@@ -736,7 +741,7 @@ export class RegionLowering extends Lowering {
       this.#addCount(this.#retired);
       // A block that is reached from here alone goes on with the flags as they are.
       const carried = inside && !to.isLoop && label === undefined ? this.#pending : undefined;
-      if (carried === undefined && !overwritesFlags(to.block)) this.#materialize();
+      if (carried === undefined && !overwritesFlags(to.block?.instructions ?? [])) this.#materialize();
       this.#pending = undefined;
       if (label !== undefined) this.br(this.depth - label.depth);
       else if (byRoot) {
@@ -749,6 +754,7 @@ export class RegionLowering extends Lowering {
     this.#retired = retired;
     this.#from = from;
     this.#unblocked = unblocked;
+    this.#windows = windows;
   }
 
   #addCount(instructions: number): void {
@@ -760,111 +766,6 @@ export class RegionLowering extends Lowering {
   }
 
   // --- structure --------------------------------------------------------------------------------------------------
-
-  #graph(blocks: readonly RegionBlock[], entries: readonly number[]): Node {
-    const make = (block: RegionBlock | undefined): Node => ({
-      block,
-      entry: -1,
-      order: -1,
-      predecessors: [],
-      successors: [],
-      dominator: undefined,
-      children: [],
-      isLoop: false,
-      isMerge: false,
-    });
-    for (const block of blocks) this.#nodes.set(block.offset, make(block));
-    const root = make(undefined);
-    const enter = (node: Node): void => {
-      node.entry = this.#entries.length;
-      this.#entries.push(node);
-    };
-    for (const offset of entries) enter(this.#nodes.get(offset) as Node);
-    // An edge back to a block that does not dominate its source has no place in structured control flow: such a block
-    // is chosen by the root too.
-    for (let odd: Node | undefined = this.#order(root); odd !== undefined; odd = this.#order(root)) enter(odd);
-    return root;
-  }
-
-  /** Orders the nodes and finds dominators, loops and merges. Gives a block that must become an entry, if there is one. */
-  #order(root: Node): Node | undefined {
-    for (const node of [root, ...this.#nodes.values()]) {
-      node.order = -1;
-      node.predecessors = [];
-      node.successors = [];
-      node.dominator = undefined;
-      node.children = [];
-      node.isLoop = false;
-      node.isMerge = false;
-    }
-    const post: Node[] = [];
-    const seen = new Set<Node>();
-    const visit = (node: Node): void => {
-      seen.add(node);
-      const reach = (to: Node | undefined): void => {
-        if (to === undefined) return;
-        // An edge each time: a block that is reached twice from one place is a merge too, and lowered once.
-        node.successors.push(to);
-        to.predecessors.push(node);
-        if (!seen.has(to)) visit(to);
-      };
-      if (node.block === undefined) for (const to of this.#entries) reach(to);
-      else {
-        const { branches, falls, instructions } = node.block;
-        const last = instructions[instructions.length - 1];
-        for (const offset of branches) reach(this.#nodes.get(offset));
-        if (last === undefined || !endsFlow(last.body)) reach(this.#nodes.get(falls));
-      }
-      post.push(node);
-    };
-    visit(root);
-    const order = post.reverse();
-    for (const [n, node] of order.entries()) node.order = n;
-    // Dominators (Cooper, Harvey, Kennedy 2001).
-    root.dominator = root;
-    const meet = (a: Node, b: Node): Node => {
-      let x = a;
-      let y = b;
-      while (x !== y) {
-        while (x.order > y.order) x = x.dominator as Node;
-        while (y.order > x.order) y = y.dominator as Node;
-      }
-      return x;
-    };
-    for (let changed = true; changed; ) {
-      changed = false;
-      for (const node of order) {
-        if (node === root) continue;
-        let dominator: Node | undefined;
-        for (const each of node.predecessors) {
-          if (each.dominator === undefined) continue;
-          dominator = dominator === undefined ? each : meet(dominator, each);
-        }
-        if (dominator !== node.dominator) {
-          node.dominator = dominator;
-          changed = true;
-        }
-      }
-    }
-    const dominates = (a: Node, b: Node): boolean => {
-      let x = b;
-      while (x.order > a.order) x = x.dominator as Node;
-      return x === a;
-    };
-    for (const node of order) {
-      let forward = 0;
-      for (const each of node.predecessors) {
-        if (each.order >= node.order) {
-          if (dominates(node, each)) node.isLoop = true;
-          else if (node.entry < 0) return node;
-        } else forward++;
-      }
-      // The root's choices need labels.
-      node.isMerge = forward > 1 || node.entry >= 0;
-      if (node !== root) (node.dominator as Node).children.push(node);
-    }
-    return undefined;
-  }
 
   /** What is known of floating-point numbers where each block starts. */
   #factsOf(nodes: readonly Node[]): ReadonlyMap<Node, ReadonlyMap<number, number>> {
@@ -908,7 +809,7 @@ export class RegionLowering extends Lowering {
 
   /** Goes to the entry that was chosen. All entries are merges of the root, so they have labels. */
   #choose(): void {
-    const depths = this.#entries.map((node) => {
+    const depths = this.#flow.entries.map((node) => {
       const label = this.#labels.findLast((each) => each.node === node);
       if (label === undefined) throw new Error('region: an entry without a label');
       return this.depth - label.depth;
@@ -927,17 +828,18 @@ export class RegionLowering extends Lowering {
     this.#from = node;
     this.#pending = flags;
     this.#unblocked = 0;
+    if (!isAlone(node)) this.#windows = new Map();
     this.#tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
       this.#retired++;
-      this.#stored = false;
+      this.#called = false;
       this.#tame.begin();
       this.lower(instruction.body);
-      if (this.#stored && !endsFlow(instruction.body)) {
+      if (this.#called && !endsFlow(instruction.body)) {
         const pending: PendingFlags | undefined = this.#pending;
-        this.get(this.#smc);
+        this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
         this.hint(false);
         this.open(W.if);
         this.#leaveTo(instruction.next, this.#bits);
@@ -958,56 +860,4 @@ export class RegionLowering extends Lowering {
     if (last !== undefined && endsFlow(last.body)) return;
     this.#goto(block.falls, this.#bits);
   }
-}
-
-/** The bits that `and(FPU_BLOCK, bits)` looks at, where a value is that; else 0. */
-function blockMask({ by }: Value): number {
-  if (by.op !== 'pure' || by.pure.name !== 'i32.and') return 0;
-  const [x, y] = by.args;
-  return x.by.op === 'get' && offsetOf(x.by) === S.FPU_BLOCK && y.by.op === 'const' ? Number(y.by.bits) : 0;
-}
-
-/** True where a body may call the helper for floating-point operations. */
-const callsFloat = (body: Body): boolean =>
-  body.some(
-    (statement) =>
-      (statement.op === 'call' && statement.name === 'sse_float') ||
-      (statement.op === 'if' && (callsFloat(statement.then) || callsFloat(statement.else))),
-  );
-
-/** State offset of a register access; past all of them where it is computed at run time. */
-function offsetOf({ slot, offset }: { slot: Value; offset: number }): number {
-  return slot.by.op === 'const' ? Number(slot.by.bits) + offset : S.STATE_BYTES;
-}
-
-/** True where a block sets all of the flags before it reads one, may fault or leaves: what they were before does not matter. */
-function overwritesFlags(block: RegionBlock | undefined): boolean {
-  if (block === undefined) return false;
-  for (const { body, check } of block.instructions) {
-    for (const statement of body) {
-      switch (statement.op) {
-        case 'flags':
-          if (statement.kind === 'inc' || statement.kind === 'dec') return false;
-          return true;
-        case 'const':
-        case 'field':
-        case 'pure':
-        case 'get':
-        case 'put':
-        case 'var.get':
-        case 'var.set':
-          break;
-        default:
-          return false;
-      }
-    }
-    if (check) return false;
-  }
-  return false;
-}
-
-/** True where a body never goes on with the next instruction. */
-export function endsFlow(body: Body): boolean {
-  const last = body[body.length - 1];
-  return last !== undefined && (last.op === 'branch' || last.op === 'jump' || last.op === 'raise');
 }

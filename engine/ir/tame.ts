@@ -41,6 +41,10 @@ export function marksTame(test: Value, ...facts: readonly TameFact[]): Value {
 }
 export const tameFacts = (test: Value): readonly TameFact[] | undefined => marks.get(test);
 
+/** MXCSR as arithmetic is done without looking at flags: all exceptions masked, rounding to nearest, the precision flag set. */
+export const PLAIN_MASK = 0x7fa0;
+export const PLAIN = 0x1fa0;
+
 /** Says that `test` is whether MXCSR is as arithmetic is done without looking at flags. */
 export function marksPlain(test: Value): Value {
   modes.add(test);

@@ -116,11 +116,17 @@ export class PhysicalMemory implements GuestMemory {
   note(host: number, length: number): void {
     const page = this.pageOf(host);
     this.dirty[page] = 1;
-    if (this.code[page] === 0) return;
+    if (this.isCode(host, length)) this.codeWritten(page);
+  }
+
+  /** Whether code was translated from the granules around `length` bytes (within one page) at host offset `host`. */
+  isCode(host: number, length: number): boolean {
+    const page = this.pageOf(host);
+    if (this.code[page] === 0) return false;
     const first = (host & 0xfff) >> 7;
     const last = Math.min(31, ((host & 0xfff) + length - 1) >> 7);
     const mask = (last === 31 ? -1 : (2 << last) - 1) & ~((1 << first) - 1);
-    if ((this.granules[page] & mask) !== 0) this.codeWritten(page);
+    return (this.granules[page] & mask) !== 0;
   }
 
   read8(address: number): number {

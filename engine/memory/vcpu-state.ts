@@ -34,7 +34,7 @@ export const JUMP_STAMP = 0x0e0;
 export const INSTRUCTIONS = 0x0b8;
 /** RIP to go on from, where translated code stops for a jump. */
 export const NEXT_RIP = 0x0c0;
-/** Host address that a slow memory access resolved to (64 bits). */
+/** Linear address of a slow memory access, then the host address that it resolved to (64 bits). */
 export const SLOW_POINTER = 0x0c8;
 /** Exception that a helper raised: vector, or -1. */
 export const EXCEPTION = 0x0d0;
@@ -196,6 +196,8 @@ export const Pending = {
   MACHINE_CHECK: 2048,
 } as const;
 
+/** What slow stores are told above the number of bytes: the operation is locked; code is not written, the instruction is to run alone. */
+export const SlowStore = { LOCK: 0x100, ALONE: 0x200 } as const;
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */
 export const Shadow = { STI: 1, STACK: 2 } as const;
 /** Bits of `SMM`: in it; an SMI came meanwhile; NMIs were held back when it was entered. */

@@ -1,6 +1,8 @@
 /** Makes regions: from the runs of one page that a hot entry reaches to a compiled function. */
+import { endsFlow } from '../../exec/bodies.ts';
+import type { RegionBlock, RegionInstruction } from '../../exec/control-flow.ts';
 import { type LoweringTarget, MEMORY_HELPERS } from '../../exec/lower.ts';
-import { endsFlow, type RegionBlock, type RegionInstruction, RegionLowering } from '../../exec/region.ts';
+import { RegionLowering } from '../../exec/region.ts';
 import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder, type FieldName } from '../../ir/builder.ts';
 import * as S from '../../memory/vcpu-state.ts';

@@ -51,10 +51,10 @@ export class ReferenceVcpu {
     const { helpers } = system;
     // The helpers rather than the paging unit: they know from the record which segment an address came by.
     const memory = {
-      slowLoad: (low: number, high: number, bytes: number): number => helpers.slow_load(record, low, high, bytes),
-      slowStore: (low: number, high: number, bytes: number): number => helpers.slow_store(record, low, high, bytes),
+      slowLoad: (bytes: number): number => helpers.slow_load(record, bytes),
+      slowStore: (flags: number): number => helpers.slow_store(record, flags),
       slowStoreEnd: (): void => void helpers.slow_store_end(record),
-      slowRmw: (low: number, high: number, flags: number): number => helpers.slow_rmw(record, low, high, flags),
+      slowRmw: (flags: number): number => helpers.slow_rmw(record, flags),
       slowRmwEnd: (): void => void helpers.slow_rmw_end(record),
     };
     this.#executor = new ReferenceExecutor(this.cpu, memory, { ...helpers, ...sseHelpers(this.cpu.buffer, this.cpu.at) });

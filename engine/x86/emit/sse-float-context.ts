@@ -7,7 +7,7 @@
  * or an exact zero. DAZ and FTZ are of no account then.
  */
 import type { Builder, Value } from '../../ir/builder.ts';
-import { marksPlain, marksTame, Tame } from '../../ir/tame.ts';
+import { marksPlain, marksTame, PLAIN, PLAIN_MASK, Tame } from '../../ir/tame.ts';
 import { MXCSR, VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
 import { FloatStatus, type SseFloatName, sseOperation } from '../fpu/sse-float.ts';
 import type { Instruction } from './context.ts';
@@ -15,10 +15,10 @@ import { halvesOf, known, lanes, zero } from './sse-context.ts';
 
 export type Precision = 32 | 64;
 
-/** All exceptions masked, rounding to nearest, the precision flag set. */
+/** Whether MXCSR is plain. */
 export function plainMode(b: Builder): Value {
   const mxcsr = b.state(MXCSR, 32);
-  const plain = b.eq(b.and(mxcsr, b.i32(0x7fa0)), b.i32(0x1fa0));
+  const plain = b.eq(b.and(mxcsr, b.i32(PLAIN_MASK)), b.i32(PLAIN));
   // Where it is known otherwise the word is not read.
   marksPlain(mxcsr);
   return marksPlain(plain);

@@ -69,10 +69,10 @@ export class SseMachine {
     this.#emitters = emitters;
     this.#helpers = {
       ...helpers,
-      slow_load: (_rec, low) => this.#translate(low),
-      slow_store: (_rec, low) => this.#translate(low),
+      slow_load: () => this.#translate(),
+      slow_store: () => this.#translate(),
       slow_store_end: () => 0,
-      slow_rmw: (_rec, low) => this.#translate(low),
+      slow_rmw: () => this.#translate(),
       slow_rmw_end: () => 0,
     };
     // TLB entries match no address: every access takes the slow path.
@@ -88,7 +88,8 @@ export class SseMachine {
     Object.assign(this.#helpers, helpers);
   }
 
-  #translate(address: number): number {
+  #translate(): number {
+    const address = this.view.getInt32(STATE_AT + S.SLOW_POINTER, true);
     if (address >= GUEST_AT && address <= GUEST_AT + GUEST_BYTES - 16) return address;
     this.view.setUint32(STATE_AT + S.EXCEPTION, 14, true);
     return 0;

@@ -7,6 +7,7 @@
  * too (Dekker 1971; Knuth, TAOCP 2, 4.2.2), which says whether the precision flag must be set and, where rounding is
  * not to nearest, which neighbour is meant. What they leave goes to the exact arithmetic of `sse-round`.
  */
+import { PLAIN, PLAIN_MASK } from '../../ir/tame.ts';
 import {
   CR4,
   EXCEPTION,
@@ -115,9 +116,6 @@ export const FloatStatus = {
 } as const;
 
 const OSXMMEXCPT = 0x400;
-/** All exceptions masked, rounding to nearest, the precision flag set. */
-const PLAIN_MASK = 0x7fa0;
-const PLAIN = 0x1fa0;
 
 /** Runs an operation; gives a `FloatStatus`. MXCSR has its new flags in any case. */
 export function sseFloat(state: SseState, operation: number, imm: number): number {

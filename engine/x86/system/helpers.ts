@@ -215,12 +215,12 @@ export class System {
   }
 
   /** An access has faulted: a non-canonical address through the stack segment is #SS. Gives 0. */
-  #noAddress(record: number, low: number): number {
+  #noAddress(record: number): number {
     const { cpu } = this;
     if (cpu.i32[S.EXCEPTION >> 2] !== 13) return 0;
     // PUSH, POP and CALL of memory use two addresses: the one at the stack pointer or just below is the stack's.
     const slot = this.#segmentSlot(record);
-    const below = (cpu.i32[RSP >> 2] - low) | 0;
+    const below = (cpu.i32[RSP >> 2] - cpu.i32[S.SLOW_POINTER >> 2]) | 0;
     const atStack = below === 8 || below === 2 || below === 0;
     if (slot === S.segment(S.SS) || (slot !== S.ZERO && atStack)) cpu.i32[S.EXCEPTION >> 2] = 12;
     return 0;
@@ -278,16 +278,16 @@ export class System {
 
     return {
       // Memory.
-      slow_load: (record, low, high, bytes) => paging.slowLoad(low, high, bytes) || this.#noAddress(record, low),
-      slow_store: (record, low, high, bytes) => paging.slowStore(low, high, bytes) || this.#noAddress(record, low),
+      slow_load: (record, bytes) => paging.slowLoad(bytes) || this.#noAddress(record),
+      slow_store: (record, flags) => paging.slowStore(flags) || this.#noAddress(record),
       slow_store_end: () => {
         paging.slowStoreEnd();
-        return cpu.i32[S.CODE_HIT >> 2];
+        return 0;
       },
-      slow_rmw: (record, low, high, flags) => paging.slowRmw(low, high, flags) || this.#noAddress(record, low),
+      slow_rmw: (record, flags) => paging.slowRmw(flags) || this.#noAddress(record),
       slow_rmw_end: () => {
         paging.slowRmwEnd();
-        return cpu.i32[S.CODE_HIT >> 2];
+        return 0;
       },
       segment_fault: on((_record, slot) => raise(slot === S.segment(S.SS) ? 12 : 13, 0)),
       probe_stack: on((_record, bytes, width) => {

@@ -4,6 +4,7 @@
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
+import { RUN_ALONE } from './debug.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
 
 const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
@@ -614,8 +615,13 @@ export class Paging {
     }
   }
 
-  /** Reads across pages or from a device, or refills the TLB. Gives a host address, or 0 with EXCEPTION set. */
-  slowLoad(low: number, high: number, bytes: number): number {
+  /**
+   * Reads at the address in SLOW_POINTER across pages or from a device, or refills the TLB. Gives a host address, in
+   * SLOW_POINTER too, or 0 with EXCEPTION set.
+   */
+  slowLoad(bytes: number): number {
+    const low = this.#cpu.i32[S.SLOW_POINTER >> 2];
+    const high = this.#cpu.i32[(S.SLOW_POINTER >> 2) + 1];
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, false, bytes)) return 0;
     if (this.#cpu.watching && !this.#seen(address, bytes, false)) return 0;
@@ -634,11 +640,17 @@ export class Paging {
     return this.#answer(this.#scratch(bytes, first, this.#physical, room));
   }
 
-  /** Prepares a write: a host address to store at, followed by `slowStoreEnd`; or 0 with EXCEPTION set. */
-  slowStore(low: number, high: number, bytes: number, load = false, alone = false, atomic = false): number {
+  /**
+   * Prepares a write at the address in SLOW_POINTER: a host address to store at, followed by `slowStoreEnd`; or 0 with
+   * EXCEPTION set. `flags`: bytes, and bits of `SlowStore`.
+   */
+  slowStore(flags: number, load = false, alone = false, atomic = false): number {
+    const cpu = this.#cpu;
+    const bytes = flags & 0xff;
+    const low = cpu.i32[S.SLOW_POINTER >> 2];
+    const high = cpu.i32[(S.SLOW_POINTER >> 2) + 1];
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, true, bytes)) return 0;
-    const cpu = this.#cpu;
     if (cpu.watching && !((!load || this.#seen(address, bytes, false)) && this.#seen(address, bytes, true))) return 0;
     const first = this.#physical;
     const room = 4096 - (low & 0xfff);
@@ -658,6 +670,13 @@ export class Paging {
       second = this.#physical;
     }
     const split = Math.min(bytes, room);
+    if (
+      (flags & S.SlowStore.ALONE) !== 0 &&
+      (this.#isCode(first, split) || (bytes > split && this.#isCode(second, bytes - split)))
+    ) {
+      cpu.i32[S.EXCEPTION >> 2] = RUN_ALONE;
+      return 0;
+    }
     if (load) {
       this.#copyIn(first, split, 0);
       if (bytes > split) this.#copyIn(second, bytes - split, split);
@@ -667,8 +686,13 @@ export class Paging {
 
   /** Whether no code was translated from the granule of 128 bytes around an aligned operand. */
   #besideCode(host: number): boolean {
+    return !this.#cpu.memory.isCode(host, 1);
+  }
+  /** Whether code was translated from the granules around some bytes of one page. */
+  #isCode(physical: number, bytes: number): boolean {
     const { memory } = this.#cpu;
-    return ((memory.granules[memory.pageOf(host)] >>> ((host & 0xfff) >> 7)) & 1) === 0;
+    const host = memory.host(physical);
+    return host >= 0 && memory.isCode(host, bytes);
   }
 
   slowStoreEnd(): void {
@@ -682,13 +706,12 @@ export class Paging {
   }
 
   #locked = false;
-  /** As `slowStore`, with the old contents there. `flags` bit 8: locked, so what is not aligned holds the bus. */
-  slowRmw(low: number, high: number, flags: number): number {
-    const bytes = flags & 0xff;
-    const lock = (flags & 0x100) !== 0;
-    const misaligned = (low & (bytes - 1)) !== 0;
+  /** As `slowStore`, with the old contents there. What is locked and not aligned holds the bus. */
+  slowRmw(flags: number): number {
+    const lock = (flags & S.SlowStore.LOCK) !== 0;
+    const misaligned = (this.#cpu.i32[S.SLOW_POINTER >> 2] & ((flags & 0xff) - 1)) !== 0;
     if (lock) this.#cpu.bus.lockBus();
-    const pointer = this.slowStore(low, high, bytes, true, lock && misaligned, lock && !misaligned);
+    const pointer = this.slowStore(flags, true, lock && misaligned, lock && !misaligned);
     const inScratch = pointer !== 0 && this.#cpu.i32[S.SCRATCH_SIZE >> 2] !== 0;
     if (lock && !inScratch) this.#cpu.bus.unlockBus();
     this.#locked = lock && inScratch;
