@@ -46,6 +46,9 @@ export interface Node {
   children: Node[];
   isLoop: boolean;
   isMerge: boolean;
+  /** Headers of the innermost and of the outermost loop that it lies in. */
+  inner: Node | undefined;
+  outer: Node | undefined;
 }
 
 export class ControlFlow {
@@ -87,6 +90,8 @@ export class ControlFlow {
       node.children = [];
       node.isLoop = false;
       node.isMerge = false;
+      node.inner = undefined;
+      node.outer = undefined;
     }
     const post: Node[] = [];
     const seen = new Set<Node>();
@@ -115,7 +120,23 @@ export class ControlFlow {
       node.isMerge = forward > 1 || node.entry >= 0;
       if (node !== root) (node.dominator as Node).children.push(node);
     }
+    for (const node of order) if (node.isLoop) markLoop(node);
     return undefined;
+  }
+}
+
+/** Notes the loop of a header in its blocks. Outer loops come before those in them. */
+function markLoop(header: Node): void {
+  const inside = new Set([header]);
+  const queue = header.predecessors.filter((each) => each.order >= header.order);
+  for (let node = queue.pop(); node !== undefined; node = queue.pop()) {
+    if (inside.has(node)) continue;
+    inside.add(node);
+    queue.push(...node.predecessors);
+  }
+  for (const node of inside) {
+    node.outer ??= header;
+    node.inner = header;
   }
 }
 
@@ -133,6 +154,8 @@ function makeNode(block: RegionBlock | undefined): Node {
     children: [],
     isLoop: false,
     isMerge: false,
+    inner: undefined,
+    outer: undefined,
   };
 }
 

@@ -475,6 +475,35 @@ export class Lowering {
    * to the label at `missDepth` (counted from where this is called).
    */
   protected probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
+    const entry = this.tlbEntry(la);
+    this.pageOf(la, bytes, aligned);
+    this.loadAt(entry, 'i64', 64, tag);
+    this.op(W.i64Ne);
+    this.hint(false);
+    this.brIf(missDepth);
+    this.get(la);
+    if (!this.target.memory64) this.op(W.wrap);
+    this.addend(entry);
+    this.op(this.target.memory64 ? W.i64Add : W.i32Add);
+  }
+
+  /** Pushes what the tag of the TLB entry for some bytes at `la` must be. */
+  protected pageOf(la: number, bytes: number, aligned: boolean): void {
+    this.get(la);
+    if (bytes > 1 && !aligned) {
+      this.i64(BigInt(bytes - 1));
+      this.op(W.i64Add);
+    }
+    // With the low bits kept in the comparison, a misaligned locked access misses too.
+    this.i64(aligned ? BigInt(-4096 | (bytes - 1)) : -4096n);
+    this.op(W.i64And);
+  }
+  /** Pushes what an entry says is added to linear addresses. */
+  protected addend(entry: number): void {
+    this.loadAt(entry, this.pointerType, this.target.memory64 ? 64 : 32, S.TLB_ADDEND);
+  }
+  /** A local with the address of the TLB entry for a linear address. */
+  protected tlbEntry(la: number): number {
     const entry = this.newLocal('i32');
     this.get(la);
     this.op(W.wrap);
@@ -485,27 +514,7 @@ export class Lowering {
     this.tlbBase();
     this.op(W.i32Add);
     this.set(entry);
-    this.get(la);
-    if (bytes > 1 && !aligned) {
-      this.i64(BigInt(bytes - 1));
-      this.op(W.i64Add);
-    }
-    // With the low bits kept in the comparison, a misaligned locked access misses too.
-    this.i64(aligned ? BigInt(-4096 | (bytes - 1)) : -4096n);
-    this.op(W.i64And);
-    this.loadAt(entry, 'i64', 64, tag);
-    this.op(W.i64Ne);
-    this.hint(false);
-    this.brIf(missDepth);
-    this.get(la);
-    if (this.target.memory64) {
-      this.loadAt(entry, 'i64', 64, S.TLB_ADDEND);
-      this.op(W.i64Add);
-    } else {
-      this.op(W.wrap);
-      this.loadAt(entry, 'i32', 32, S.TLB_ADDEND);
-      this.op(W.i32Add);
-    }
+    return entry;
   }
 
   /** Calls a slow-path helper; leaves the host address on the stack, or leaves translated code on a fault. */

@@ -21,6 +21,7 @@ export const W = {
   f32Const: 0x43,
   f64Const: 0x44,
   i32Eqz: 0x45,
+  i64Eq: 0x51,
   i64Ne: 0x52,
   i32Eq: 0x46,
   i32Add: 0x6a,

@@ -22,6 +22,14 @@ import { type Access, findWindows, type Place, type Window } from './windows.ts'
 
 type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
 
+/** Locals for the page that an access of a loop was in, or -1, and what is added to addresses there. */
+interface Memo {
+  readonly page: number;
+  readonly addend: number;
+}
+/** Accesses of a loop that have one. */
+const MEMOS = 6;
+
 /** General registers end here in the state block, vector registers there. */
 const GPR_END = S.GPR + 16 * 8;
 const VECTOR_END = S.VECTOR + 16 * S.VECTOR_STRIDE;
@@ -65,6 +73,8 @@ export class RegionLowering extends Lowering {
   /** Bits of `FPU_BLOCK` that were seen clear in this block. */
   #unblocked = 0;
   #dispatchDepth = 0;
+  /** By the header of the innermost loop. */
+  readonly #memos = new Map<Node, { readonly all: readonly Memo[]; readonly free: Memo[] }>();
   /** Nonzero: MXCSR is as arithmetic is done without looking at flags. Undefined where nothing asks. */
   readonly #plain: number | undefined;
   /** `FPU_BLOCK`, which only helpers change. Undefined where nothing asks. */
@@ -404,6 +414,61 @@ export class RegionLowering extends Lowering {
     return { local, offset: at - window.low };
   }
 
+  /** In a loop the page that an access was in the last time is looked at first. */
+  protected override probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
+    const memo = aligned ? undefined : this.#takeMemo();
+    if (memo === undefined) {
+      super.probe(la, tag, bytes, aligned, missDepth);
+      return;
+    }
+    const page = this.newLocal('i64');
+    this.pageOf(la, bytes, false);
+    this.set(page);
+    this.open(W.block);
+    this.get(page);
+    this.get(memo.page);
+    this.op(W.i64Eq);
+    this.hint(true);
+    this.brIf(0);
+    const entry = this.tlbEntry(la);
+    this.get(page);
+    this.loadAt(entry, 'i64', 64, tag);
+    this.op(W.i64Ne);
+    this.hint(false);
+    this.brIf(missDepth + 1);
+    this.get(page);
+    this.set(memo.page);
+    this.addend(entry);
+    this.set(memo.addend);
+    this.end();
+    this.get(la);
+    if (!this.target.memory64) this.op(W.wrap);
+    this.get(memo.addend);
+    this.op(this.target.memory64 ? W.i64Add : W.i32Add);
+  }
+
+  #takeMemo(): Memo | undefined {
+    const header = this.#from?.inner;
+    return header === undefined ? undefined : this.#memos.get(header)?.free.pop();
+  }
+  /** Before the outermost loop: room for what the loops in it remember. */
+  #makeMemos(outer: Node): void {
+    for (const header of this.#flow.nodes.values()) {
+      if (header.outer !== outer || !header.isLoop) continue;
+      const all = Array.from({ length: MEMOS }, () => ({ page: this.newLocal('i64'), addend: this.newLocal(this.pointerType) }));
+      this.#memos.set(header, { all, free: [...all] });
+    }
+    this.#forgetPages(outer);
+  }
+  #forgetPages(outer: Node | undefined): void {
+    for (const [header, { all }] of this.#memos)
+      if (outer !== undefined && header.outer === outer)
+        for (const { page } of all) {
+          this.i64(-1n);
+          this.set(page);
+        }
+  }
+
   /** Looks for the whole of a window in the TLB; `la` is the address at its place `at`. */
   #openWindow(window: Window, la: number, at: number, local: number): void {
     let start = la;
@@ -586,6 +651,7 @@ export class RegionLowering extends Lowering {
       this.pointer(0);
       this.set(window);
     }
+    this.#forgetPages(this.#from?.outer);
   }
 
   protected override leaving(): void {
@@ -608,6 +674,7 @@ export class RegionLowering extends Lowering {
     this.#reload();
     this.#pending = undefined;
     this.#windows = new Map();
+    this.#forgetPages(this.#from?.outer);
     this.#called = true;
   }
 
@@ -783,6 +850,7 @@ export class RegionLowering extends Lowering {
   #tree(node: Node, flags?: PendingFlags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
     const isRoot = node.block === undefined;
+    if (node.isLoop && node.outer === node) this.#makeMemos(node);
     if (node.isLoop || isRoot) {
       this.open(W.loop);
       if (isRoot) this.#dispatchDepth = this.depth;

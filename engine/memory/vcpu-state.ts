@@ -183,7 +183,7 @@ export const Pending = {
   SMI: 16,
   /** Drop all of the TLBs. */
   FLUSH: 32,
-  /** Pages became code: drop write permissions in the TLB. */
+  /** Write permissions were taken out of the TLB: leave translated code, that is all. */
   PROTECT: 64,
   /** Code was written: drop what was translated from the pages listed. */
   INVALIDATE: 128,

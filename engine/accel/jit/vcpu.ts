@@ -255,7 +255,16 @@ export class JitVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
       this.system.smm.enter();
     }
-    const own = S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK | S.Pending.SMI;
+    // Left the loop that may have remembered a page: that is all.
+    Atomics.and(state, S.PENDING >> 2, ~S.Pending.PROTECT);
+    const own =
+      S.Pending.FLUSH |
+      S.Pending.PROTECT |
+      S.Pending.DEBUG |
+      S.Pending.INTR |
+      S.Pending.NMI |
+      S.Pending.MACHINE_CHECK |
+      S.Pending.SMI;
     const rest = pending & ~own;
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
@@ -527,7 +536,7 @@ export class JitVcpu {
     // From now on writes to the page are looked at. The mark comes before the bytes are read.
     if (Atomics.load(memory.code, page) === 0) {
       Atomics.store(memory.code, page, 1);
-      for (const tlb of this.#allTlbs) Paging.protect(tlb, page);
+      for (const tlbs of this.#allTlbs) Paging.protect(tlbs, page);
     }
     const pageHost = host - offset;
     const decoder = this.#decoder;
@@ -576,7 +585,7 @@ export class JitVcpu {
         secondPage = memory.pageOf(nextHost);
         if (Atomics.load(memory.code, secondPage) === 0) {
           Atomics.store(memory.code, secondPage, 1);
-          for (const tlb of this.#allTlbs) Paging.protect(tlb, secondPage);
+          for (const tlbs of this.#allTlbs) Paging.protect(tlbs, secondPage);
         }
         const bytes = this.#straddle;
         bytes.set(this.#u8.subarray(pageHost + position, pageHost + 4096));

@@ -509,7 +509,7 @@ export class Paging {
     return readOnly && write ? -1 : host;
   }
 
-  /** Drops write permission for pages of the backing, `count` from `page`, from a vCPU's TLBs. */
+  /** Drops write permission for pages of the backing, `count` from `page`, from a vCPU's TLBs and from what its code remembers of them. */
   static protect({ state, tlb }: VcpuTlbs, page: number, count = 1): void {
     const used = Atomics.load(state, S.SPACES_USED >> 2);
     for (let space = 0; space < S.SPACES; space++) {
@@ -521,6 +521,8 @@ export class Paging {
         if (distance >= 0 && distance < count) tlb[at + 2] = -1;
       }
     }
+    // A loop that is under way remembers pages: it must leave.
+    Atomics.or(state, S.PENDING >> 2, S.Pending.PROTECT);
   }
 
   // --- slow paths of translated code ------------------------------------------------------------------------------
