@@ -23,11 +23,17 @@ export interface CpuBus {
   acknowledge(): number;
   /** Time-stamp counter in ticks, a number below 2^53. */
   tsc(): number;
+  /** Ticks at the TSC's rate while this vCPU's thread had a core. */
+  cycles(): number;
   /** Sets the TSC's value (WRMSR). */
   setTsc(value: number): void;
   /** MSRs of the local APIC and its base; undefined: not one of them; false: #GP. */
   readApicMsr(index: number): { low: number; high: number } | undefined | false;
   writeApicMsr(index: number, low: number, high: number): boolean | undefined;
+  /** The performance counters' entry of the local APIC's vector table. */
+  performanceInterrupt(): void;
+  /** Requests PERFORMANCE in so many nanoseconds; Infinity: not at all. */
+  performanceTimer(ns: number): void;
   readTpr(): number;
   writeTpr(value: number): void;
   /** Paravirtual clock: the guest wrote its MSR. */
