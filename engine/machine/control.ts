@@ -102,6 +102,8 @@ export class MachineController implements MachineControl {
     });
     this.#systems = buses.map((bus) => makeSystem(machine, bus));
     machine.clock.initialize(startTime(machine.config.rtc.base));
+    // What comes in before a saved state is loaded would go to devices that the state replaces.
+    if (machine.config.lifecycle.restore !== undefined) Atomics.store(machine.control.frozen, 0, 1);
     this.#screen = new Screen(machine);
     this.#lines = new CharLines(machine, parts.hooks.chardevs);
     this.#sampler = new Sampler(
@@ -269,6 +271,7 @@ export class MachineController implements MachineControl {
     } finally {
       Atomics.store(control.frozen, 0, 0);
       if (state === 'restore-vm') this.#lines.reconnect();
+      this.#lines.serve();
       next = this.#after ?? next;
       if (!this.#ended) {
         this.#status = next;
