@@ -2,13 +2,14 @@
  * The machine as its monitors and the app see it: lifecycle, input, screen, registers, statistics. Runs on the control
  * thread of a VM process, beside the display and the character devices.
  */
+
+import type { QKeyCode } from '../bus/keys.ts';
 import type { MachineStats } from '../contract/stats.ts';
 import { assignResources } from '../devices/pci-host.ts';
 import type { RfbServer } from '../display/server.ts';
 import type { HostThread } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';
 import type { BlockControl } from '../monitor/block-control.ts';
-import type { QKeyCode } from '../monitor/keys.ts';
 import {
   type CpuRegisters,
   type InputEvent,
