@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { keyNames, scancodeOf } from '../bus/keys.ts';
 import { I8042, type I8042Wires, i8042State } from './i8042.ts';
-import { keyNames, scancodeOf } from './keycodes.ts';
 import { Ps2Keyboard, ps2KeyboardState } from './ps2-keyboard.ts';
 import { Ps2Mouse, ps2MouseState } from './ps2-mouse.ts';
 import { fresh, RecordedLine, snapshotSuite } from './testing.ts';

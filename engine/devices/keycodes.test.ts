@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { keyNames, keyOfCharacter, keyOfKeysym, keyOfScancode, scancodeOf } from './keycodes.ts';
+import { keyNames, scancodeOf } from '../bus/keys.ts';
+import { keyOfCharacter, keyOfKeysym, keyOfScancode } from './keycodes.ts';
 
 test('every key with a scan code is found by it, or a namesake with the same code is', () => {
   for (const name of keyNames) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { QKeyCode } from './keycodes.ts';
+import type { QKeyCode } from '../bus/keys.ts';
 import { Ps2Keyboard, ps2KeyboardState } from './ps2-keyboard.ts';
 import { fresh, snapshotSuite } from './testing.ts';
 

@@ -6,8 +6,9 @@
  * the last part of the queue is kept for releases, so that a guest that does not read finds no key stuck.
  * Repeats are those of the person's own keyboard; the typematic rate is acknowledged and has no other effect.
  */
+
+import { type QKeyCode, scancodeOf } from '../bus/keys.ts';
 import { bytes, struct, u32, type View } from '../memory/struct.ts';
-import { type QKeyCode, scancodeOf } from './keycodes.ts';
 
 const ACK = 0xfa;
 const RESEND = 0xfe;

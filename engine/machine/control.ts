@@ -2,13 +2,14 @@
  * The machine as its monitors and the app see it: lifecycle, input, screen, registers, statistics. Runs on the control
  * thread of a VM process, beside the display and the character devices.
  */
+
+import type { QKeyCode } from '../bus/keys.ts';
 import type { MachineStats } from '../contract/stats.ts';
 import { assignResources } from '../devices/pci-host.ts';
 import type { RfbServer } from '../display/server.ts';
 import type { HostThread } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';
 import type { BlockControl } from '../monitor/block-control.ts';
-import type { QKeyCode } from '../monitor/keys.ts';
 import {
   type CpuRegisters,
   type InputEvent,
@@ -102,6 +103,8 @@ export class MachineController implements MachineControl {
     });
     this.#systems = buses.map((bus) => makeSystem(machine, bus));
     machine.clock.initialize(startTime(machine.config.rtc.base));
+    // What comes in before a saved state is loaded would go to devices that the state replaces.
+    if (machine.config.lifecycle.restore !== undefined) Atomics.store(machine.control.frozen, 0, 1);
     this.#screen = new Screen(machine);
     this.#lines = new CharLines(machine, parts.hooks.chardevs);
     this.#sampler = new Sampler(
@@ -269,6 +272,7 @@ export class MachineController implements MachineControl {
     } finally {
       Atomics.store(control.frozen, 0, 0);
       if (state === 'restore-vm') this.#lines.reconnect();
+      this.#lines.serve();
       next = this.#after ?? next;
       if (!this.#ended) {
         this.#status = next;

@@ -1,4 +1,6 @@
 /** The machine's screen, keyboard and mouse on the control thread: RFB server, screenshots, typed keys. */
+
+import type { QKeyCode } from '../bus/keys.ts';
 import { keyOfKeysym, keyOfScancode } from '../devices/keycodes.ts';
 import { VgaRenderer } from '../devices/vga-render.ts';
 import { Framebuffer } from '../display/framebuffer.ts';
@@ -8,7 +10,6 @@ import { DisplayPump } from '../display/pump.ts';
 import { RfbServer } from '../display/server.ts';
 import { nodeCompression } from '../host/deflate.ts';
 import { listenRfb, type RfbListener } from '../host/rfb-listener.ts';
-import type { QKeyCode } from '../monitor/keys.ts';
 import { type InputEvent, MonitorError, type VncInfo } from '../monitor/machine-control.ts';
 import { Paging } from '../x86/system/paging.ts';
 import { BootError } from './linux-boot.ts';

@@ -8,12 +8,12 @@
  * machine cannot carry out rejects with a `MonitorError`.
  */
 import type { CharFrontend, CharSink } from '../bus/chardev.ts';
+import type { QKeyCode } from '../bus/keys.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import type { QmpErrorClass, QmpRunState, QmpShutdownCause } from '../contract/qmp.ts';
 import type { MachineStats } from '../contract/stats.ts';
 import type { BlockControl } from './block-control.ts';
 import type { DebugTarget } from './gdb/target.ts';
-import type { QKeyCode } from './keys.ts';
 
 export type RunState = QmpRunState;
 export type ShutdownCause = QmpShutdownCause;

@@ -2,7 +2,8 @@
  * The commands of QMP that every machine has. Names, arguments and returns as QEMU's QAPI documents them
  * (qapi/control, machine, misc, run-state, ui, char, trace).
  */
-import { isQKeyCode, keyOfNumber, type QKeyCode, qKeyCodes } from './keys.ts';
+import { keyNames, keyOfNumber, type QKeyCode } from '../bus/keys.ts';
+import { isQKeyCode } from './keys.ts';
 import { type Chardev, type InputEvent, type MachineControl, MonitorError } from './machine-control.ts';
 import { readVirtual } from './page-tables.ts';
 import type { QmpServer } from './qmp.ts';
@@ -19,7 +20,7 @@ export interface MonitorEnvironment {
 
 const chunkBytes = 1 << 16;
 const mouseButtons = ['left', 'middle', 'right', 'wheel-up', 'wheel-down', 'side', 'extra', 'wheel-left', 'wheel-right'] as const;
-const keyValue = { union: { number: 'int', qcode: { enum: qKeyCodes } } } as const;
+const keyValue = { union: { number: 'int', qcode: { enum: keyNames } } } as const;
 const axis = { enum: ['x', 'y'] } as const;
 const move = { struct: { axis, value: 'int' } } as const;
 const inputEvent = {

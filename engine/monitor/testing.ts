@@ -1,6 +1,7 @@
 /** A machine for the tests of monitors: settable state, recorded calls, 4 MiB of memory. */
+
+import type { QKeyCode } from '../bus/keys.ts';
 import type { MachineStats } from '../contract/stats.ts';
-import type { QKeyCode } from './keys.ts';
 import type {
   CharClient,
   Chardev,

@@ -52,7 +52,18 @@ class Code {
 
 const STACK = [0xbc, 0, 0, 9, 0] as const; // MOV ESP, 0x90000
 
-/** Multiboot 0.6.96, 3.1: a flat image with its addresses in the header. */
+/** Prints "ready" and then sends back what COM1 gets. */
+export function echoImage(): Uint8Array {
+  const code = new Code()
+    .put(...STACK)
+    .text('ready\n')
+    .print();
+  // again: MOV DX, 0x3fd; IN AL, DX; TEST AL, 1; JZ again; MOV DX, 0x3f8; IN AL, DX; OUT DX, AL; JMP again
+  code.put(0x66, 0xba, 0xfd, 3, 0xec, 0xa8, 1, 0x74, 0xf7, 0x66, 0xba, 0xf8, 3, 0xec, 0xee, 0xeb, 0xef);
+  return multiboot(code);
+}
+
+/** Prints its command line and its module. */
 export function multibootImage(): Uint8Array {
   const code = new Code().put(...STACK);
   // CMP EAX, the loader's magic; JE over the other text
@@ -60,7 +71,12 @@ export function multibootImage(): Uint8Array {
   code.put(0x8b, 0x73, 0x10).print(); // MOV ESI, [EBX+16]: the command line
   code.text('\n').print();
   code.put(0x8b, 0x7b, 0x18, 0x8b, 0x37).print(); // MOV EDI, [EBX+24]; MOV ESI, [EDI]: the module
-  const body = code.exit(0x10).finish();
+  return multiboot(code.exit(0x10));
+}
+
+/** Multiboot 0.6.96, 3.1: a flat image with its addresses in the header. */
+function multiboot(code: Code): Uint8Array {
+  const body = code.finish();
   const image = new Uint8Array(ENTRY + body.length);
   const view = new DataView(image.buffer);
   const flags = 0x10000;

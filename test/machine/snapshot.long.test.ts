@@ -32,13 +32,18 @@ const disk = (file: string): DriveConfig => ({
   discard: 'unmap',
 });
 
-/** A counter that runs on each vCPU, with a sum over what it went through: a wrong step would show. */
+/**
+ * A counter that runs on each vCPU, with a sum over what it went through: a wrong step would show. One that is ended
+ * writes where it is first: the shell runs the trap between two commands, never while the file is empty, and a step is one
+ * command. (`$$` would be the shell that started both.)
+ */
 const COUNT =
-  'count() { n=0; s=0; while :; do n=$((n+1)); s=$(((s*31+n)%1000003)); echo $n $s > /tmp/c$1; done; }; ' +
-  'for i in 0 1; do (taskset -p $((1<<i)) $$ >/dev/null 2>&1; count $i) & done';
+  "count() { n=0; s=0; trap 'echo $n $s > /tmp/c'$1'; exit' TERM; while :; do : $((s=(s*31+(n+=1))%1000003)); echo $n $s > /tmp/c$1; done; }; " +
+  'for i in 0 1; do (read pid rest < /proc/self/stat; taskset -p $((1<<i)) $pid >/dev/null || echo no taskset; count $i) & done';
 /** Whether the counters say what they must. */
 const CHECK =
   'for i in 0 1; do read n s < /tmp/c$i; m=0; t=0; while [ $m -lt $n ]; do m=$((m+1)); t=$(((t*31+m)%1000003)); done; [ $t = $s ] && echo good $n || echo BAD $n $s $t; done';
+const END = 'kill %1 %2; wait';
 
 /** How far a counter is; while it writes, its file is empty for a moment. */
 const LOOK = 'c=; until [ -n "$c" ]; do read c d < /tmp/c0; done; echo $c';
@@ -72,7 +77,7 @@ test('a snapshot with two vCPUs at work: saved, changed, loaded twice, goes on e
   assert.match(String(await vm.qmp('human-monitor-command', { 'command-line': 'info snapshots' })), /one/);
   // It went on by itself.
   await vm.command('x=lost; printf after | dd of=/dev/vda bs=512 count=1 conv=sync,notrunc 2>/dev/null; sync');
-  await vm.command('killall sh 2>/dev/null; kill %1 %2 2>/dev/null; rm -f /tmp/c*; mkdir /tmp/new');
+  await vm.command(`${END}; rm -f /tmp/c*; mkdir /tmp/new`);
 
   for (let round = 0; round < 2; round++) {
     const answer = String(await vm.qmp('human-monitor-command', { 'command-line': 'loadvm one' }));
@@ -86,7 +91,7 @@ test('a snapshot with two vCPUs at work: saved, changed, loaded twice, goes on e
     await vm.command('sleep 1');
     assert.ok(Number(await vm.command(LOOK)) > Number(first), 'the counters go on');
   }
-  await vm.command('kill %1 %2; sleep 1');
+  await vm.command(END);
   const checked = await vm.command(CHECK, 120);
   assert.match(checked, /good \d+\ngood \d+$/);
 

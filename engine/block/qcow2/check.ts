@@ -246,8 +246,14 @@ function scan(node: Qcow2Node): Scan {
     const has =
       offset !== 0 && (meta.refs.anyDirty || meta.file.extent(offset, size).data || meta.file.extent(offset, size).length < size);
     const stop = Math.min(end, first + meta.blockEntries);
-    for (let c = has ? first : counts.next(first); c < stop; c++) {
-      if (!has && counts.get(c) === 0) continue;
+    // The next clusters that either side may know.
+    let mentioned = -1;
+    let counted = -1;
+    for (let c = first; ; c++) {
+      if (mentioned < c) mentioned = counts.next(c);
+      if (has && counted < c) counted = meta.nextCounted(c);
+      c = Math.min(mentioned, has ? counted : mentioned);
+      if (c >= stop) break;
       const used = counts.get(c);
       const value = has ? meta.refcount(c) : 0;
       if (value !== 0) result.imageEndOffset = (c + 1) * size;

@@ -468,6 +468,34 @@ export class Qcow2Meta {
     }
   }
 
+  /** The next cluster at or after this one that is counted by the same refcount block; the first behind the block for none. */
+  nextCounted(cluster: number): number {
+    const blockIndex = Math.floor(cluster / this.blockEntries);
+    const end = (blockIndex + 1) * this.blockEntries;
+    const block = this.blockOffset(blockIndex);
+    if (block === 0) return end;
+    const perSlice = (this.refs.sliceSize * 8) / this.refcountBits;
+    for (let at = cluster; at < end; ) {
+      const index = at % this.blockEntries;
+      const { bytes } = this.refSlice(block, index);
+      const stop = at - (index % perSlice) + perSlice;
+      let byte = Math.floor(((index % perSlice) * this.refcountBits) / 8);
+      if (bytes[byte] === 0) {
+        while (byte < bytes.length && bytes[byte] === 0) byte++;
+        at = Math.max(at, stop - perSlice + Math.floor((byte * 8) / this.refcountBits));
+      }
+      for (; at < stop; at++) {
+        if (this.refcount(at) !== 0) return at;
+        // Something is set in this byte, which may count several clusters; behind it, bytes are looked at again.
+        if (((at + 1) * this.refcountBits) % 8 === 0) {
+          at++;
+          break;
+        }
+      }
+    }
+    return end;
+  }
+
   private setRefcount(cluster: number, value: number): void {
     const block = this.blockOffset(Math.floor(cluster / this.blockEntries));
     sane(block !== 0, 'a refcount block is missing');
