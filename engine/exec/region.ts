@@ -22,12 +22,7 @@ import { type Access, findWindows, type Place, type Window } from './windows.ts'
 
 type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
 
-/** Locals for the page that an access of a loop was in, or -1, and what is added to addresses there. */
-interface Memo {
-  readonly page: number;
-  readonly addend: number;
-}
-/** Accesses of a loop that have one. */
+/** Accesses of a loop that remember the page that they were in the last time. */
 const MEMOS = 6;
 
 /** General registers end here in the state block, vector registers there. */
@@ -76,8 +71,9 @@ export class RegionLowering extends Lowering {
   /** Bits of `FPU_BLOCK` that were seen clear in this block. */
   #unblocked = 0;
   #dispatchDepth = 0;
-  /** By the header of the innermost loop. */
-  readonly #memos = new Map<Node, { readonly all: readonly Memo[]; readonly free: Memo[] }>();
+  /** State offsets of memos that are left, by the header of the innermost loop; of all, by that of the outermost. */
+  readonly #memos = new Map<Node, number[]>();
+  readonly #memosOf = new Map<Node, readonly number[]>();
   /** Nonzero: MXCSR is as arithmetic is done without looking at flags. Undefined where nothing asks. */
   readonly #plain: number | undefined;
   /** `FPU_BLOCK`, which only helpers change. Undefined where nothing asks. */
@@ -429,7 +425,7 @@ export class RegionLowering extends Lowering {
     this.set(page);
     this.open(W.block);
     this.get(page);
-    this.get(memo.page);
+    this.loadAt(CPU, 'i64', 64, memo);
     this.op(W.i64Eq);
     this.hint(true);
     this.brIf(0);
@@ -439,37 +435,36 @@ export class RegionLowering extends Lowering {
     this.op(W.i64Ne);
     this.hint(false);
     this.brIf(missDepth + 1);
-    this.get(page);
-    this.set(memo.page);
-    this.addend(entry);
-    this.set(memo.addend);
+    this.storeState(memo, 64, () => this.get(page));
+    this.storeState(memo + 8, 64, () => this.loadAt(entry, 'i64', 64, S.TLB_ADDEND));
     this.end();
     this.get(la);
     if (!this.target.memory64) this.op(W.wrap);
-    this.get(memo.addend);
+    this.loadAt(CPU, this.pointerType, this.target.memory64 ? 64 : 32, memo + 8);
     this.op(this.target.memory64 ? W.i64Add : W.i32Add);
   }
 
-  #takeMemo(): Memo | undefined {
+  /** State offset of a memo for an access of the current block, where it lies in a loop that has one left. */
+  #takeMemo(): number | undefined {
     const header = this.#from?.inner;
-    return header === undefined ? undefined : this.#memos.get(header)?.free.pop();
+    return header === undefined ? undefined : this.#memos.get(header)?.pop();
   }
   /** Before the outermost loop: room for what the loops in it remember. */
   #makeMemos(outer: Node): void {
+    const taken: number[] = [];
     for (const header of this.#flow.nodes.values()) {
       if (header.outer !== outer || !header.isLoop) continue;
-      const all = Array.from({ length: MEMOS }, () => ({ page: this.newLocal('i64'), addend: this.newLocal(this.pointerType) }));
-      this.#memos.set(header, { all, free: [...all] });
+      const count = Math.min(MEMOS, S.MEMOS - taken.length);
+      const memos = Array.from({ length: count }, (_, n) => S.MEMOS_AT + (taken.length + n) * S.MEMO_BYTES);
+      this.#memos.set(header, [...memos]);
+      taken.push(...memos);
     }
+    this.#memosOf.set(outer, taken);
     this.#forgetPages(outer);
   }
   #forgetPages(outer: Node | undefined): void {
-    for (const [header, { all }] of this.#memos)
-      if (outer !== undefined && header.outer === outer)
-        for (const { page } of all) {
-          this.i64(-1n);
-          this.set(page);
-        }
+    if (outer === undefined) return;
+    for (const memo of this.#memosOf.get(outer) ?? []) this.storeState(memo, 64, () => this.i64(-1n));
   }
 
   /** Looks for the whole of a window in the TLB; `la` is the address at its place `at`. */
@@ -647,6 +642,9 @@ export class RegionLowering extends Lowering {
   /** A write into code that was translated, perhaps this: the instruction starts anew, alone. */
   protected override storeFlags(): number {
     return S.SlowStore.ALONE;
+  }
+  protected override rmwEnd(): void {
+    // What is not done in memory itself was left to the baseline.
   }
   /** A device may have moved the memory. */
   protected override afterSlowStore(): void {

@@ -178,8 +178,12 @@ export const JUMPS = 8192;
 export const JUMP_BYTES = 16;
 /** A TLB without entries, for programs whose alignment is checked: all of their accesses take the slow path. */
 export const EMPTY_TLB_AT = JUMPS_AT + JUMPS * JUMP_BYTES;
+/** Pages that loops remember: page address for the access that it was found by (all ones: none), what is added to addresses there (64 bits). */
+export const MEMOS_AT = EMPTY_TLB_AT + TLB_BYTES;
+export const MEMOS = 64;
+export const MEMO_BYTES = 16;
 /** Bytes from one vCPU's block to the next. */
-export const VCPU_BYTES = EMPTY_TLB_AT + TLB_BYTES;
+export const VCPU_BYTES = MEMOS_AT + MEMOS * MEMO_BYTES;
 
 /** Bits of `PENDING`. */
 export const Pending = {
@@ -205,7 +209,7 @@ export const Pending = {
   PERFORMANCE: 4096,
 } as const;
 
-/** What slow stores are told above the number of bytes: the operation is locked; code is not written, the instruction is to run alone. */
+/** What slow stores are told above the number of bytes: the operation is locked; what writes code, and a read-modify-write that cannot be done in memory itself, is to be run alone. */
 export const SlowStore = { LOCK: 0x100, ALONE: 0x200 } as const;
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */
 export const Shadow = { STI: 1, STACK: 2 } as const;

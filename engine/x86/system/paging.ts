@@ -659,7 +659,8 @@ export class Paging {
     const host = this.#fill(address, true);
     if (bytes <= room && host >= 0 && !alone) {
       // A locked operation beside code must be one in memory: others do theirs there, without the bus lock.
-      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (atomic && this.#besideCode(host))) {
+      const inPlace = atomic || (load && (flags & S.SlowStore.ALONE) !== 0);
+      if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (inPlace && !cpu.memory.isCode(host, bytes))) {
         cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
         return this.#answer(host);
       }
@@ -674,7 +675,7 @@ export class Paging {
     const split = Math.min(bytes, room);
     if (
       (flags & S.SlowStore.ALONE) !== 0 &&
-      (this.#isCode(first, split) || (bytes > split && this.#isCode(second, bytes - split)))
+      (load || this.#isCode(first, split) || (bytes > split && this.#isCode(second, bytes - split)))
     ) {
       cpu.i32[S.EXCEPTION >> 2] = RUN_ALONE;
       return 0;
@@ -686,10 +687,6 @@ export class Paging {
     return this.#answer(this.#scratch(bytes, first, second, split));
   }
 
-  /** Whether no code was translated from the granule of 128 bytes around an aligned operand. */
-  #besideCode(host: number): boolean {
-    return !this.#cpu.memory.isCode(host, 1);
-  }
   /** Whether code was translated from the granules around some bytes of one page. */
   #isCode(physical: number, bytes: number): boolean {
     const { memory } = this.#cpu;
