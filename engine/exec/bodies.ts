@@ -35,31 +35,6 @@ export function offsetOf({ slot, offset }: { slot: Value; offset: number }): num
   return slot.by.op === 'const' ? Number(slot.by.bits) + offset : S.STATE_BYTES;
 }
 
-/** True where a block sets all of the flags before it reads one, may fault or leaves: what they were before does not matter. */
-export function overwritesFlags(instructions: readonly { readonly body: Body; readonly check: boolean }[]): boolean {
-  for (const { body, check } of instructions) {
-    for (const statement of body) {
-      switch (statement.op) {
-        case 'flags':
-          if (statement.kind === 'inc' || statement.kind === 'dec') return false;
-          return true;
-        case 'const':
-        case 'field':
-        case 'pure':
-        case 'get':
-        case 'put':
-        case 'var.get':
-        case 'var.set':
-          break;
-        default:
-          return false;
-      }
-    }
-    if (check) return false;
-  }
-  return false;
-}
-
 /** True where a body never goes on with the next instruction. */
 export function endsFlow(body: Body): boolean {
   const last = body[body.length - 1];

@@ -252,6 +252,11 @@ export class Lowering {
     this.#local.set(value, local);
   }
 
+  /** A value is what a local holds. */
+  protected defineAs(value: Value, local: number): void {
+    this.#local.set(value, local);
+  }
+
   /** Pops the value on the stack into a local that stands for `value`; drops it when nothing uses it. */
   protected define(value: Value): void {
     if ((this.#uses.get(value) ?? 0) === 0) {

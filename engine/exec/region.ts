@@ -6,21 +6,28 @@
  * operation that would make them until somebody wants them. The control-flow graph becomes structured control flow by
  * its dominator tree (Ramsey, "Beyond Relooper", ICFP 2022); an edge that has no place in it leaves the region.
  */
-import type { Body, FlagKind, MemorySize, Size, Statement, Value } from '../ir/builder.ts';
+import type { Body, MemorySize, Size, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
 import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
 import type { Type } from '../ir/ops.ts';
 import { isPlainTest, PLAIN, PLAIN_MASK } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { blockMask, callsFloat, endsFlow, leavesFlow, offsetOf, overwritesFlags } from './bodies.ts';
+import { blockMask, callsFloat, endsFlow, leavesFlow, offsetOf } from './bodies.ts';
 import { ControlFlow, isAlone, type Node, type RegionBlock, type RegionInstruction } from './control-flow.ts';
+import { FlagForms, flagsOf, type PendingFlags, wantFlags } from './deferred-flags.ts';
 import { CPU, Lowering, type LoweringTarget, REC } from './lower.ts';
 import { W } from './opcodes.ts';
 import { type FactBlock, factsAtStarts, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
 import { type Access, findWindows, type Place, type Window } from './windows.ts';
 
-type PendingFlags = { kind: FlagKind; bits: Size; args: readonly Value[]; before: PendingFlags | undefined };
+/** The flags are what `FlagForms` has deferred, if anything. */
+const DEFERRED = Symbol('deferred');
+/** Undefined: the flags are in their locals. */
+type Flags = PendingFlags | typeof DEFERRED | undefined;
+
+/** Ways out of a region for which flags may be deferred. */
+const Way = { CHAIN: 0, LEAVE: 1, FAULT: 2 } as const;
 
 /** Accesses of a loop that remember the page that they were in the last time. */
 const MEMOS = 6;
@@ -86,10 +93,16 @@ export class RegionLowering extends Lowering {
   readonly #places: ReadonlyMap<Access, Place>;
   /** Locals of the windows that were made on the way here: host addresses, or 0. */
   #windows = new Map<Window, number>();
-  #faultDepth = 0;
+  /** Where flags are made that were deferred; `#way` says how it goes on. */
+  #deferredDepth = 0;
+  readonly #way: number;
+  readonly #forms = new FlagForms();
+  readonly #form: number;
+  readonly #operands: readonly number[];
+  readonly #want: ReadonlySet<Node>;
   #leaveDepth = 0;
   #chainDepth = 0;
-  #pending: PendingFlags | undefined;
+  #pending: Flags;
   #instruction: RegionInstruction | undefined;
   #retired = 0;
   /** Labels that a branch can reach: the node and the depth inside of its block or loop. */
@@ -116,6 +129,9 @@ export class RegionLowering extends Lowering {
     this.#flagAux = this.newLocal('i32');
     this.#exit = this.newLocal('i64');
     this.#choice = this.newLocal('i32');
+    this.#way = this.newLocal('i32');
+    this.#form = this.newLocal('i32');
+    this.#operands = [this.newLocal('i64'), this.newLocal('i64'), this.newLocal('i64')];
     this.#tlb = this.newLocal('i32');
     this.#plain = blocks.some(({ instructions }) => instructions.some(({ body }) => callsFloat(body)))
       ? this.newLocal('i32')
@@ -124,10 +140,9 @@ export class RegionLowering extends Lowering {
     this.#flow = new ControlFlow(blocks, entries);
     this.#places = findWindows(this.#flow.root, (name) => STATELESS.has(name) || FATAL.has(name));
     if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#flow.nodes.values()]);
+    this.#want = wantFlags([...this.#flow.nodes.values()], (name) => STATELESS.has(name));
     this.#reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
-    this.open(W.block);
-    this.#faultDepth = this.depth;
     if (this.#flow.entries.length > 1) {
       this.loadAt(REC, 'i32', 32, S.RECORD.imm);
       this.set(this.#choice);
@@ -136,8 +151,25 @@ export class RegionLowering extends Lowering {
     this.#leaveDepth = this.depth;
     this.open(W.block);
     this.#chainDepth = this.depth;
+    this.open(W.block);
+    this.#deferredDepth = this.depth;
     this.#tree(this.#flow.root);
     this.op(0x00); // every path has left: unreachable
+    this.end();
+    this.#makeDeferred();
+    this.get(this.#way);
+    this.i32(Way.LEAVE);
+    this.op(W.i32Eq);
+    this.brIf(this.depth - this.#leaveDepth);
+    this.get(this.#way);
+    this.open(W.if);
+    this.#storeAll();
+    this.storeState(S.STOPPED_AT, 32, () => {
+      this.get(this.#exit);
+      this.op(W.wrap);
+    });
+    super.leave(Exit.FAULT);
+    this.end();
     this.end();
     this.#storeAll();
     this.#chain();
@@ -149,13 +181,6 @@ export class RegionLowering extends Lowering {
     this.get(this.#exit);
     this.code.u8(W.returnCall);
     this.code.u32(this.target.helper('$jump'));
-    this.end();
-    this.#storeAll();
-    this.storeState(S.STOPPED_AT, 32, () => {
-      this.get(this.#exit);
-      this.op(W.wrap);
-    });
-    super.leave(Exit.FAULT);
     this.op(W.end);
   }
 
@@ -497,7 +522,61 @@ export class RegionLowering extends Lowering {
       if (pending.before !== undefined) emit(pending.before);
       this.lower(expandFlags([{ op: 'flags', kind: pending.kind, bits: pending.bits, args: pending.args }]));
     };
+    if (this.#pending === DEFERRED) throw new Error('region: deferred flags are wanted');
     if (this.#pending !== undefined) emit(this.#pending);
+  }
+
+  /** Puts into locals what the pending flags come from. */
+  #defer(): void {
+    const pending = this.#pending;
+    if (pending === DEFERRED) return;
+    const deferred = pending === undefined ? undefined : this.#forms.of(pending);
+    if (pending === undefined || deferred === undefined) {
+      this.#materialize();
+      this.i32(0);
+      this.set(this.#form);
+      return;
+    }
+    if (pending.before !== undefined) {
+      this.#pending = pending.before;
+      this.#materialize();
+      this.#pending = pending;
+    }
+    for (const [n, value] of deferred.kept.entries()) {
+      this.value(value);
+      if (value.type === 'i32') this.op(W.extend);
+      this.set(this.#operands[n]);
+    }
+    this.i32(deferred.form.number);
+    this.set(this.#form);
+  }
+
+  /** Makes the flags that were deferred, whatever form they have. */
+  #makeDeferred(): void {
+    const { all } = this.#forms;
+    if (all.length === 0) return;
+    this.open(W.block);
+    const done = this.depth;
+    for (let n = 0; n <= all.length; n++) this.open(W.block);
+    this.get(this.#form);
+    this.code.u8(0x0e); // br_table
+    this.code.u32(all.length);
+    for (let n = 0; n <= all.length; n++) this.code.u32(n);
+    this.end();
+    this.br(this.depth - done);
+    for (const form of all) {
+      this.end();
+      const operands: Value[] = [];
+      const body = flagsOf(form, (b, n, type) => {
+        const whole = b.get(b.variable('i64'));
+        operands[n] = whole;
+        return type === 'i32' ? b.wrap(whole) : whole;
+      });
+      for (const [n, operand] of operands.entries()) this.defineAs(operand, this.#operands[n]);
+      this.lower(body.filter(({ op }) => op !== 'var.get'));
+      this.br(this.depth - done);
+    }
+    this.end();
   }
 
   protected override statement(statement: Statement): void {
@@ -505,7 +584,9 @@ export class RegionLowering extends Lowering {
       case 'flags': {
         // What the arguments are now must last until the flags are wanted.
         for (const arg of statement.args) this.keep(arg);
-        const before = statement.kind === 'inc' || statement.kind === 'dec' ? this.#pending : undefined;
+        const keeps = statement.kind === 'inc' || statement.kind === 'dec';
+        if (keeps && this.#pending === DEFERRED) this.#materialize();
+        const before = keeps ? (this.#pending as PendingFlags | undefined) : undefined;
         this.#pending = { kind: statement.kind, bits: statement.bits, args: statement.args, before };
         return;
       }
@@ -513,7 +594,7 @@ export class RegionLowering extends Lowering {
         const pending = this.#pending;
         const b = new Builder();
         let result: Value | undefined;
-        if (pending !== undefined) {
+        if (pending !== undefined && pending !== DEFERRED) {
           const source: FlagSource = { kind: pending.kind, bits: pending.bits, args: pending.args };
           result = conditionOf(b, statement.condition, source);
         }
@@ -689,11 +770,9 @@ export class RegionLowering extends Lowering {
 
   /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
   protected override fault(): void {
-    this.#materialize();
     this.#addCount(this.#retired - 1);
     this.i64(BigInt((this.#instruction as RegionInstruction).record));
-    this.set(this.#exit);
-    this.br(this.depth - this.#faultDepth);
+    this.#leaveBy(Way.FAULT, false);
   }
   protected override raise(vector: number, code: number): void {
     if (vector >= 0) {
@@ -719,14 +798,12 @@ export class RegionLowering extends Lowering {
   }
 
   /** Leaves for the RIP at an offset from the page's start, kept to the width of the mode. */
-  #leaveTo(offset: number, bits: 16 | 32 | 64): void {
-    this.#materialize();
+  #leaveTo(offset: number, bits: 16 | 32 | 64, usual = false): void {
     this.#addCount(this.#retired);
     const record = offset >= 0 && offset < 4096 ? this.#find(offset) : 0;
     if (record !== 0) {
       this.i64(BigInt(record));
-      this.set(this.#exit);
-      this.br(this.depth - this.#chainDepth);
+      this.#leaveBy(Way.CHAIN, usual);
       return;
     }
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
@@ -736,8 +813,21 @@ export class RegionLowering extends Lowering {
       this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
       this.op(W.i64And);
     }
+    this.#leaveBy(Way.LEAVE, usual);
+  }
+
+  /** Leaves with what is on the stack as `#exit`. The usual ways make the flags where they are known; others keep the code short. */
+  #leaveBy(way: (typeof Way)[keyof typeof Way], usual: boolean): void {
     this.set(this.#exit);
-    this.br(this.depth - this.#leaveDepth);
+    if (usual && this.#pending !== DEFERRED) {
+      this.#materialize();
+      this.br(this.depth - (way === Way.CHAIN ? this.#chainDepth : this.#leaveDepth));
+      return;
+    }
+    this.#defer();
+    this.i32(way);
+    this.set(this.#way);
+    this.br(this.depth - this.#deferredDepth);
   }
 
   /** Goes on at a record of the same page, which lives as long as this region; or leaves for what is pending. */
@@ -770,22 +860,16 @@ export class RegionLowering extends Lowering {
   /** Goes on with the next record in the baseline. */
   protected override next(): void {
     const { record, position } = this.#instruction as RegionInstruction;
-    const pending = this.#pending;
-    this.#materialize();
     // The end of the run will count what it has before this too.
     this.#addCount(this.#retired - position);
     this.i64(BigInt(record + S.RECORD_BYTES));
-    this.set(this.#exit);
-    this.br(this.depth - this.#chainDepth);
-    this.#pending = pending;
+    this.#leaveBy(Way.CHAIN, false);
   }
 
   protected override jump(target: Value): void {
-    this.value(target);
-    this.set(this.#exit);
-    this.#materialize();
     this.#addCount(this.#retired);
-    this.br(this.depth - this.#leaveDepth);
+    this.value(target);
+    this.#leaveBy(Way.LEAVE, true);
   }
 
   protected override branch(bits: 16 | 32 | 64): void {
@@ -803,7 +887,7 @@ export class RegionLowering extends Lowering {
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
     const inside = to !== undefined && to.dominator === from && !to.isMerge && to.order > from.order;
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
-    if (to === undefined || (label === undefined && !inside && !byRoot)) this.#leaveTo(offset, bits);
+    if (to === undefined || (label === undefined && !inside && !byRoot)) this.#leaveTo(offset, bits, true);
     else {
       if (label?.loop === true || byRoot) {
         // A back edge: something may be asked of this vCPU.
@@ -812,19 +896,20 @@ export class RegionLowering extends Lowering {
         this.open(W.if);
         this.#leaveTo(offset, bits);
         this.end();
-        this.#pending = pending;
       }
       this.#addCount(this.#retired);
       // A block that is reached from here alone goes on with the flags as they are.
-      const carried = inside && !to.isLoop && label === undefined ? this.#pending : undefined;
-      if (carried === undefined && !overwritesFlags(to.block?.instructions ?? [])) this.#materialize();
-      this.#pending = undefined;
+      const carried = inside && !to.isLoop && label === undefined ? pending : undefined;
+      if (carried === undefined) {
+        if (this.#want.has(to)) this.#materialize();
+        else this.#defer();
+      }
       if (label !== undefined) this.br(this.depth - label.depth);
       else if (byRoot) {
         this.i32(to.entry);
         this.set(this.#choice);
         this.br(this.depth - this.#dispatchDepth);
-      } else this.#tree(to, carried);
+      } else this.#tree(to, carried ?? this.#atStart(to));
     }
     this.#pending = pending;
     this.#retired = retired;
@@ -856,7 +941,7 @@ export class RegionLowering extends Lowering {
   }
 
   /** Lowers a node and all that it dominates. `flags`: those that are pending where it is entered. */
-  #tree(node: Node, flags?: PendingFlags): void {
+  #tree(node: Node, flags?: Flags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
     const isRoot = node.block === undefined;
     if (node.isLoop && node.outer === node) this.#makeMemos(node);
@@ -875,13 +960,18 @@ export class RegionLowering extends Lowering {
     for (const merge of merges) {
       this.#labels.pop();
       this.end();
-      this.#tree(merge);
+      this.#tree(merge, this.#atStart(merge));
     }
     if (node.isLoop || isRoot) {
       if (!isRoot) this.#labels.pop();
       this.end();
       this.op(0x00); // nothing falls out of a loop: unreachable
     }
+  }
+
+  /** How the flags are where a block starts that is reached from several places. */
+  #atStart(node: Node): Flags {
+    return this.#want.has(node) ? undefined : DEFERRED;
   }
 
   /** Goes to the entry that was chosen. All entries are merges of the root, so they have labels. */
@@ -901,7 +991,7 @@ export class RegionLowering extends Lowering {
     for (const depth of depths) this.code.u32(depth);
   }
 
-  #block(node: Node, block: RegionBlock, flags: PendingFlags | undefined): void {
+  #block(node: Node, block: RegionBlock, flags: Flags): void {
     this.#from = node;
     this.#pending = flags;
     this.#unblocked = 0;
@@ -915,7 +1005,7 @@ export class RegionLowering extends Lowering {
       this.#tame.begin();
       this.lower(instruction.body);
       if (this.#called && !endsFlow(instruction.body)) {
-        const pending: PendingFlags | undefined = this.#pending;
+        const pending: Flags = this.#pending;
         this.loadAt(CPU, 'i32', 32, S.CODE_HIT);
         this.hint(false);
         this.open(W.if);
@@ -924,7 +1014,7 @@ export class RegionLowering extends Lowering {
         this.#pending = pending;
       }
       if (instruction.check) {
-        const pending: PendingFlags | undefined = this.#pending;
+        const pending: Flags = this.#pending;
         this.loadAt(CPU, 'i32', 32, S.PENDING);
         this.hint(false);
         this.open(W.if);
