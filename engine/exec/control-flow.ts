@@ -10,16 +10,17 @@ import { endsFlow } from './bodies.ts';
 export interface RegionInstruction {
   /** Its record, which helpers are given and where the baseline goes on. */
   readonly record: number;
-  /** Offset in the page, and of the instruction after it. */
+  /** Its place, and that of the instruction after it: bytes from the start of the page that the region is entered in. */
   readonly offset: number;
   readonly next: number;
   readonly body: Body;
-  /** Where a `branch` in it goes, as an offset from the page's start; may lie outside of the page. */
-  readonly target: number;
+  /** Where a `branch` in it goes, if it has one. */
+  readonly target: number | undefined;
   /** Interrupts are looked at after it. */
   readonly check: boolean;
-  /** A call: what follows is entered by a return. */
+  /** A call: what follows is entered by a return; a near return. */
   readonly call: boolean;
+  readonly returns: boolean;
   /** Its number in its run, from 1: what the end of the run takes as retired if it is reached from here. */
   readonly position: number;
 }
@@ -27,10 +28,13 @@ export interface RegionInstruction {
 export interface RegionBlock {
   readonly offset: number;
   readonly instructions: readonly RegionInstruction[];
-  /** Offsets that its branches go to, and the offset after it. */
-  readonly branches: readonly number[];
+  /** Offsets that its branches go to (those that a return may go to), and the offset after it. */
+  branches: readonly number[];
   readonly falls: number;
 }
+
+/** Number of the page that an offset lies in, from that where the region is entered. */
+export const pageOfOffset = (offset: number): number => offset >> 12;
 
 /** A block in the graph. */
 export interface Node {

@@ -14,7 +14,7 @@ import type { Type } from '../ir/ops.ts';
 import { isPlainTest, PLAIN, PLAIN_MASK } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { blockMask, callsFloat, endsFlow, leavesFlow, offsetOf } from './bodies.ts';
-import { ControlFlow, isAlone, type Node, type RegionBlock, type RegionInstruction } from './control-flow.ts';
+import { ControlFlow, isAlone, type Node, pageOfOffset, type RegionBlock, type RegionInstruction } from './control-flow.ts';
 import { FlagForms, flagsOf, type PendingFlags, wantFlags } from './deferred-flags.ts';
 import { CPU, Lowering, type LoweringTarget, REC } from './lower.ts';
 import { W } from './opcodes.ts';
@@ -62,6 +62,16 @@ const LANES: Readonly<Record<number, { readonly get: number; readonly getSigned:
   64: { get: 0x1d, getSigned: 0x1d, set: 0x1e },
 };
 
+/** Where a region lies. */
+export interface RegionPlace {
+  /** The record of a run by its offset, or 0. */
+  find(offset: number): number;
+  /** The page of the backing that page `n` from that of the entry is expected to be. */
+  frame(page: number): number;
+  /** Width of the instruction pointer. */
+  readonly bits: 16 | 32 | 64;
+}
+
 export class RegionLowering extends Lowering {
   readonly #flow: ControlFlow;
   readonly #registers: (number | undefined)[] = [];
@@ -89,7 +99,7 @@ export class RegionLowering extends Lowering {
   #facts: ReadonlyMap<Node, ReadonlyMap<number, number>> = new Map();
   /** Locals of vector constants that are used more than once. */
   readonly #constants = new Map<bigint, number>();
-  readonly #find: (offset: number) => number;
+  readonly #source: RegionPlace;
   readonly #places: ReadonlyMap<Access, Place>;
   /** Locals of the windows that were made on the way here: host addresses, or 0. */
   #windows = new Map<Window, number>();
@@ -113,17 +123,17 @@ export class RegionLowering extends Lowering {
   /** Width of the instruction pointer. */
   readonly #bits: 16 | 32 | 64;
 
-  /** `entries`: offsets of the blocks where the function can be entered; the record that it is entered by has the number in `imm`. `find`: the record of a run by its offset, or 0. */
+  /** `entries`: offsets of the blocks where the function can be entered; the record that it is entered by has the number in `imm`. `limit`: the entry at which it is hot again, counted in `disp`; 0: none. */
   constructor(
     target: LoweringTarget,
     blocks: readonly RegionBlock[],
     entries: readonly number[],
-    bits: 16 | 32 | 64,
-    find: (offset: number) => number,
+    source: RegionPlace,
+    limit: number,
   ) {
     super(target);
-    this.#find = find;
-    this.#bits = bits;
+    this.#source = source;
+    this.#bits = source.bits;
     this.#count = this.newLocal('i64');
     this.#flagRes = this.newLocal('i64');
     this.#flagAux = this.newLocal('i32');
@@ -138,11 +148,12 @@ export class RegionLowering extends Lowering {
       : undefined;
     this.#scan(blocks);
     this.#flow = new ControlFlow(blocks, entries);
-    this.#places = findWindows(this.#flow.root, (name) => STATELESS.has(name) || FATAL.has(name));
+    this.#places = findWindows(this.#flow.root, (name) => STATELESS.has(name) || FATAL.has(name), limit === 0);
     if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#flow.nodes.values()]);
     this.#want = wantFlags([...this.#flow.nodes.values()], (name) => STATELESS.has(name));
     this.#reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
+    if (limit > 0) this.#countEntry(limit);
     if (this.#flow.entries.length > 1) {
       this.loadAt(REC, 'i32', 32, S.RECORD.imm);
       this.set(this.#choice);
@@ -182,6 +193,26 @@ export class RegionLowering extends Lowering {
     this.code.u8(W.returnCall);
     this.code.u32(this.target.helper('$jump'));
     this.op(W.end);
+  }
+
+  #countEntry(limit: number): void {
+    const entered = this.newLocal('i32');
+    this.loadAt(REC, 'i32', 32, S.RECORD.disp);
+    this.i32(1);
+    this.op(W.i32Add);
+    this.set(entered);
+    this.get(REC);
+    this.toAddress();
+    this.get(entered);
+    this.storeOp('i32', 32, S.RECORD.disp);
+    this.get(entered);
+    this.i32(limit);
+    this.op(W.i32Eq);
+    this.hint(false);
+    this.open(W.if);
+    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
+    super.leave(Exit.HOT);
+    this.end();
   }
 
   // --- registers --------------------------------------------------------------------------------------------------
@@ -800,14 +831,16 @@ export class RegionLowering extends Lowering {
   /** Leaves for the RIP at an offset from the page's start, kept to the width of the mode. */
   #leaveTo(offset: number, bits: 16 | 32 | 64, usual = false): void {
     this.#addCount(this.#retired);
-    const record = offset >= 0 && offset < 4096 ? this.#find(offset) : 0;
+    // RIP_BASE is the page of the block that is left.
+    const page = this.#page;
+    const record = pageOfOffset(offset) === page ? this.#source.find(offset) : 0;
     if (record !== 0) {
       this.i64(BigInt(record));
       this.#leaveBy(Way.CHAIN, usual);
       return;
     }
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
-    this.i64(BigInt(offset));
+    this.i64(BigInt(offset - page * 4096));
     this.op(W.i64Add);
     if (bits !== 64) {
       this.i64(bits === 16 ? 0xffffn : 0xffffffffn);
@@ -867,13 +900,76 @@ export class RegionLowering extends Lowering {
   }
 
   protected override jump(target: Value): void {
-    this.#addCount(this.#retired);
+    const rip = this.newLocal('i64');
     this.value(target);
+    this.set(rip);
+    const block = this.#from?.block;
+    if (block !== undefined && block.branches.length > 0 && this.#instruction?.returns === true)
+      this.#returnTo(rip, block.branches);
+    this.#addCount(this.#retired);
+    this.get(rip);
     this.#leaveBy(Way.LEAVE, true);
   }
 
+  /** A return goes to a call of this region, as a rule. */
+  #returnTo(rip: number, sites: readonly number[]): void {
+    const distance = this.newLocal('i64');
+    this.get(rip);
+    this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+    this.op(0x7d); // i64.sub
+    this.set(distance);
+    for (const site of sites) {
+      this.get(distance);
+      this.i64(BigInt(site - this.#page * 4096));
+      this.op(W.i64Eq);
+      this.open(W.if);
+      this.#goto(site, 64);
+      this.end();
+    }
+  }
+
+  /** The page of the current block, from that of the entry. */
+  get #page(): number {
+    const block = this.#from?.block;
+    return block === undefined ? 0 : pageOfOffset(block.offset);
+  }
+
+  /** Goes over into another page, if it is mapped as it was when the region was made; else leaves for `offset`. */
+  #enterPage(offset: number, bits: 16 | 32 | 64): void {
+    const page = pageOfOffset(offset);
+    const base = this.newLocal('i64');
+    const entry = this.newLocal('i32');
+    this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+    this.i64(BigInt((page - this.#page) * 4096));
+    this.op(W.i64Add);
+    this.set(base);
+    this.loadAt(CPU, 'i32', 32, S.ITLB);
+    this.get(base);
+    this.i64(BigInt(12 - Math.log2(S.ITLB_ENTRY_BYTES)));
+    this.op(W.i64Shr, W.wrap);
+    this.i32((S.ITLB_ENTRIES - 1) * S.ITLB_ENTRY_BYTES);
+    this.op(W.i32And, W.i32Add);
+    this.set(entry);
+    this.open(W.block);
+    this.open(W.block);
+    this.loadAt(entry, 'i64', 64, 0);
+    this.get(base);
+    this.op(W.i64Ne);
+    this.hint(false);
+    this.brIf(0);
+    this.loadAt(entry, 'i32', 32, 8);
+    this.i32(this.#source.frame(page));
+    this.op(W.i32Eq);
+    this.hint(true);
+    this.brIf(1);
+    this.end();
+    this.#leaveTo(offset, bits);
+    this.end();
+    this.storeState(S.RIP_BASE, 64, () => this.get(base));
+  }
+
   protected override branch(bits: 16 | 32 | 64): void {
-    this.#goto((this.#instruction as RegionInstruction).target, bits);
+    this.#goto((this.#instruction as RegionInstruction).target as number, bits);
   }
 
   /** Goes to a block of the region, or out of it. */
@@ -897,6 +993,7 @@ export class RegionLowering extends Lowering {
         this.#leaveTo(offset, bits);
         this.end();
       }
+      if (pageOfOffset(offset) !== this.#page) this.#enterPage(offset, bits);
       this.#addCount(this.#retired);
       // A block that is reached from here alone goes on with the flags as they are.
       const carried = inside && !to.isLoop && label === undefined ? pending : undefined;

@@ -10,7 +10,7 @@
 import type { Body, Statement, Value } from '../ir/builder.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { offsetOf } from './bodies.ts';
-import { isAlone, type Node } from './control-flow.ts';
+import { isAlone, type Node, pageOfOffset } from './control-flow.ts';
 
 /** Bytes that a window spans at most: the longer, the likelier it is that a page ends in it. */
 const SPAN = 512;
@@ -43,6 +43,8 @@ interface Sum {
 
 const FULL = 0xffffffffn;
 
+const pageOf = ({ block }: Node): number => (block === undefined ? 0 : pageOfOffset(block.offset));
+
 class Path {
   /** What lies at state offsets, as sums. */
   readonly state: Map<number, Sum>;
@@ -56,22 +58,30 @@ class Path {
 class Finder {
   readonly places = new Map<Access, Place>();
   readonly #isStateless: (name: string) => boolean;
+  readonly #everywhere: boolean;
   #names = 0;
   #path = new Path();
   #values = new Map<Value, Sum>();
 
-  constructor(isStateless: (name: string) => boolean) {
+  constructor(isStateless: (name: string) => boolean, everywhere: boolean) {
     this.#isStateless = isStateless;
+    this.#everywhere = everywhere;
   }
 
   visit(node: Node, path: Path): void {
     this.#path = path;
     for (const { body } of node.block?.instructions ?? []) {
       this.#values = new Map();
-      this.#walk(body, true);
+      this.#walk(body, this.#everywhere || node.inner !== undefined);
     }
     const end = this.#path;
-    for (const child of node.children) this.visit(child, isAlone(child) ? new Path(end) : new Path());
+    for (const child of node.children) {
+      const path = isAlone(child) ? new Path(end) : new Path();
+      const base = path.state.get(S.RIP_BASE);
+      const pages = pageOf(child) - pageOf(node);
+      if (base !== undefined) path.state.set(S.RIP_BASE, { ...base, plus: base.plus + BigInt(pages) * 4096n });
+      this.visit(child, path);
+    }
   }
 
   #name(): Sum {
@@ -208,10 +218,10 @@ class Finder {
 
 /**
  * The places of the accesses that share a check with others. `isStateless`: names of helpers after which registers and
- * the way to memory are as before.
+ * the way to memory are as before. `everywhere`: outside of loops too; the code becomes longer.
  */
-export function findWindows(root: Node, isStateless: (name: string) => boolean): ReadonlyMap<Access, Place> {
-  const finder = new Finder(isStateless);
+export function findWindows(root: Node, isStateless: (name: string) => boolean, everywhere: boolean): ReadonlyMap<Access, Place> {
+  const finder = new Finder(isStateless, everywhere);
   finder.visit(root, new Path());
   for (const [access, { window }] of finder.places) if (window.accesses < 2) finder.places.delete(access);
   return finder.places;

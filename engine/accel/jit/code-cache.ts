@@ -72,6 +72,10 @@ export class CodeCache {
     entry.runs.push(this.#next, count);
     Atomics.or(this.#memory.granules, page, granules);
   }
+  /** A record that enters code made from a page too: it goes with that page's. */
+  depend(page: number, record: number): void {
+    this.#pages.get(page)?.runs.push(record, 1);
+  }
   commit(count: number): void {
     this.#next += count * S.RECORD_BYTES;
   }

@@ -1,21 +1,35 @@
-/** Makes regions: from the runs of one page that a hot entry reaches to a compiled function. */
+/**
+ * Makes regions: from the runs that a hot entry reaches to a compiled function. They lie in one page at first. Those
+ * that are entered often become *far* regions, in 64-bit code: calls and branches are followed into other pages, as long
+ * as these are mapped where they were. Offsets are bytes from the start of the page that the region is entered in.
+ */
 import { endsFlow } from '../../exec/bodies.ts';
-import type { RegionBlock, RegionInstruction } from '../../exec/control-flow.ts';
+import { pageOfOffset, type RegionBlock, type RegionInstruction } from '../../exec/control-flow.ts';
 import { type LoweringTarget, MEMORY_HELPERS } from '../../exec/lower.ts';
 import { RegionLowering } from '../../exec/region.ts';
 import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder, type FieldName } from '../../ir/builder.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../../x86/emit/prelude.ts';
-import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatures } from './handlers.ts';
+import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatures, HOT_ENTRIES } from './handlers.ts';
 
 const MAX_BLOCKS = 48;
 const MAX_INSTRUCTIONS = 400;
+/** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
+export const FAR_ENTRIES = 50_000;
+/** Places that a return is compared with at most. */
+const MAX_RETURNS = 6;
+/** A run of another page is followed into where it was entered at least once for so many entries of this one. */
+const RARE = 8;
 
 export interface RegionSource {
   readonly data: DataView;
-  /** The run that starts at an offset of the page; 0 where none was made. */
+  /** The run that starts at an offset; 0 where none was made, or its page is not known to be mapped. */
   find(offset: number): number;
+  /** The page of the backing that page `n` from this one is. */
+  frame(page: number): number;
+  /** Other pages may be looked at. */
+  readonly far: boolean;
   /** Width of the instruction pointer in the page's mode. */
   readonly bits: 16 | 32 | 64;
 }
@@ -51,12 +65,13 @@ function fieldOf(data: DataView, record: number): (field: FieldName) => bigint {
 }
 
 /** The instructions from a record to the end of its run, at most `limit`. */
-function readRun(source: RegionSource, first: number, limit: number): Piece {
+function readRun(source: RegionSource, start: number, first: number, limit: number): Piece {
   const { data } = source;
   const instructions: RegionInstruction[] = [];
+  const page = start & ~0xfff;
   let record = first;
   let body: Body = [];
-  let end = data.getUint16(record + S.RECORD.offset, true);
+  let end = start;
   for (; instructions.length < limit; record += S.RECORD_BYTES) {
     const handler = data.getInt32(record, true);
     if (handler === Handler.CHECK) {
@@ -73,13 +88,15 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
     const form = forms[handler - FIRST_FORM];
     if (form === undefined) break;
     emitForm(builder, form);
-    const offset = data.getUint16(record + S.RECORD.offset, true);
+    const offset = page + data.getUint16(record + S.RECORD.offset, true);
     const next = offset + data.getUint8(record + S.RECORD.length);
     const direct = form.row.operands[0]?.kind === 'J';
-    const target = direct ? next + data.getInt32(record + S.RECORD.imm, true) : -1;
+    const target = direct ? next + data.getInt32(record + S.RECORD.imm, true) : undefined;
     const call = form.row.mnemonic.startsWith('CALL');
+    const returns = form.row.mnemonic === 'RET';
     const position = instructions.length + 1;
-    instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false, call, position });
+    const whole = [...body, ...builder.body];
+    instructions.push({ record, offset, next, body: whole, target, check: false, call, returns, position });
     body = [];
     end = next;
     if (form.row.attributes.has('end')) break;
@@ -89,51 +106,70 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
 
 /** The blocks of a region, and the offsets at which it can be entered: the hot one first, then where its calls return to. */
 export interface Collected {
-  /** The record of a run of the page by its offset, or 0. */
-  readonly find: (offset: number) => number;
+  readonly source: RegionSource;
   readonly blocks: RegionBlock[];
   readonly entries: number[];
 }
 
 /** Collects blocks from the entry; undefined where there is nothing worth translating. */
 export function collectBlocks(source: RegionSource, entry: number): Collected | undefined {
-  const entries = [entry];
   const pieces = new Map<number, Piece>();
   const leaders = new Set<number>([entry]);
   const queue = [entry];
+  const heat = heatOf(source, entry);
   let total = 0;
+  const follow = (offset: number): void => {
+    if (pieces.has(offset) || source.find(offset) === 0) return;
+    if (pageOfOffset(offset) !== 0 && (!source.far || heatOf(source, offset) * RARE < heat)) return;
+    queue.push(offset);
+  };
   while (queue.length > 0 && pieces.size < MAX_BLOCKS && total < MAX_INSTRUCTIONS) {
     const offset = queue.shift() as number;
     if (pieces.has(offset)) continue;
-    const run = source.find(offset);
-    if (run === 0) continue;
-    const piece = readRun(source, run + S.RECORD_BYTES, MAX_INSTRUCTIONS - total);
+    const piece = readRun(source, offset, source.find(offset) + S.RECORD_BYTES, MAX_INSTRUCTIONS - total);
     if (piece.instructions.length === 0) continue;
     pieces.set(offset, piece);
     leaders.add(offset);
     total += piece.instructions.length;
     for (const { target, next, body, call } of piece.instructions) {
       // What follows a call is entered by a return.
-      if (call && next < 4096 && source.find(next) !== 0) {
-        if (!leaders.has(next)) queue.push(next);
-        if (!entries.includes(next)) entries.push(next);
-      }
-      if (target < 0 && !body.some((statement) => statement.op === 'branch')) continue;
-      if (target >= 0 && target < 4096 && !leaders.has(target) && source.find(target) !== 0) queue.push(target);
+      if (call) follow(next);
+      if (target === undefined && !body.some((statement) => statement.op === 'branch')) continue;
+      if (target !== undefined && !leaders.has(target)) follow(target);
       leaders.add(next);
     }
+    const last = piece.instructions[piece.instructions.length - 1];
+    if (pageOfOffset(piece.end) !== pageOfOffset(offset) && !endsFlow(last.body)) follow(piece.end);
   }
   if (!pieces.has(entry)) return undefined;
-  // A target that a run was not found for is no leader; one that was is, also in the middle of other runs.
+  const blocks = cutBlocks(pieces);
+  if (!blocks.has(entry)) return undefined;
+  const returned = source.far ? linkReturns(blocks) : new Set<number>();
+  const entries = [entry];
+  for (const { instructions } of blocks.values()) {
+    const { call, next } = instructions[instructions.length - 1];
+    const enters = call && pageOfOffset(next) === 0 && blocks.has(next) && !returned.has(next);
+    if (enters && !entries.includes(next)) entries.push(next);
+  }
+  return { source, blocks: [...blocks.values()], entries };
+}
+
+/** How often a run was entered. */
+function heatOf({ data, find }: RegionSource, offset: number): number {
+  const record = find(offset);
+  if (data.getInt32(record, true) === Handler.COUNT) return data.getInt32(record + S.RECORD.imm, true);
+  return HOT_ENTRIES + data.getInt32(record + S.RECORD.disp, true);
+}
+
+/** A target that a run was not found for is no leader; one that was is, also in the middle of other runs. */
+function cutBlocks(pieces: ReadonlyMap<number, Piece>): Map<number, RegionBlock> {
   const blocks = new Map<number, RegionBlock>();
-  const starts = [...pieces.keys()];
-  for (const start of starts) {
-    const piece = pieces.get(start) as Piece;
+  for (const [start, piece] of pieces) {
     let current: RegionInstruction[] = [];
     let at = start;
     const close = (falls: number): void => {
       if (current.length > 0 && !blocks.has(at)) {
-        const branches = current.filter(({ body, target }) => target >= 0 && hasBranch(body)).map(({ target }) => target);
+        const branches = current.flatMap(({ body, target }) => (target !== undefined && hasBranch(body) ? [target] : []));
         blocks.set(at, { offset: at, instructions: current, branches, falls });
       }
       current = [];
@@ -153,13 +189,36 @@ export function collectBlocks(source: RegionSource, entry: number): Collected | 
     }
     if (current.length > 0) close(piece.end);
   }
-  return blocks.has(entry)
-    ? {
-        find: (offset) => source.find(offset),
-        blocks: [...blocks.values()],
-        entries: entries.filter((offset) => blocks.has(offset)),
-      }
-    : undefined;
+  return blocks;
+}
+
+/** Makes what follows calls the successors of the returns of the functions called; gives those that have one. */
+function linkReturns(blocks: ReadonlyMap<number, RegionBlock>): ReadonlySet<number> {
+  const sites = new Map<RegionBlock, Set<number>>();
+  const returned = new Set<number>();
+  const lastOf = ({ instructions }: RegionBlock): RegionInstruction => instructions[instructions.length - 1];
+  for (const caller of blocks.values()) {
+    const { call, next, target } = lastOf(caller);
+    if (!call || target === undefined || !blocks.has(next)) continue;
+    // The function: what is reached without going into the calls that it makes.
+    const seen = new Set<number>();
+    const queue = [target];
+    for (let offset = queue.pop(); offset !== undefined; offset = queue.pop()) {
+      const block = blocks.get(offset);
+      if (block === undefined || seen.has(offset)) continue;
+      seen.add(offset);
+      const last = lastOf(block);
+      if (last.returns) {
+        const known = sites.get(block) ?? new Set();
+        if (known.size === MAX_RETURNS) continue;
+        sites.set(block, known.add(next));
+        returned.add(next);
+      } else if (last.call) queue.push(last.next);
+      else queue.push(...block.branches, ...(endsFlow(last.body) ? [] : [block.falls]));
+    }
+  }
+  for (const [block, offsets] of sites) block.branches = [...offsets];
+  return returned;
 }
 
 function hasBranch(body: Body): boolean {
@@ -180,8 +239,7 @@ export interface RegionImports {
 
 /** Compiles the blocks; gives the module's bytes. */
 export function encodeRegion(
-  { blocks, entries, find }: Collected,
-  bits: 16 | 32 | 64,
+  { source, blocks, entries }: Collected,
   signatures: HelperSignatures,
   memory: { memory64: boolean; pages: number },
 ): Uint8Array {
@@ -220,7 +278,7 @@ export function encodeRegion(
       return index;
     },
   };
-  const lowering = new RegionLowering(target, blocks, entries, bits, find);
+  const lowering = new RegionLowering(target, blocks, entries, source, source.far || source.bits !== 64 ? 0 : FAR_ENTRIES);
   module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   return module.build();
 }

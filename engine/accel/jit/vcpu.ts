@@ -5,6 +5,7 @@
  * A record's place tells the instruction's offset in its page; RIP_BASE tells the page. So runs of records belong to
  * physical pages and serve every linear address that the page is mapped at.
  */
+import { pageOfOffset } from '../../exec/control-flow.ts';
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
@@ -17,7 +18,7 @@ import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
 import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
-import { collectBlocks, encodeRegion, type RegionImports } from './regions.ts';
+import { collectBlocks, encodeRegion, FAR_ENTRIES, type RegionImports, type RegionSource } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -140,11 +141,11 @@ export class JitVcpu {
     const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
     const entry = data.getUint16(record + S.RECORD.offset, true);
     const started = performance.now();
-    const collected = collectBlocks({ data, bits, find: (offset) => this.cache.find(page, offset, mode) }, entry);
+    const collected = collectBlocks(this.#sourceAt(page, mode, bits, data.getInt32(record, true) !== Handler.COUNT), entry);
     if (collected === undefined) return;
     let region: unknown;
     try {
-      const bytes = encodeRegion(collected, bits, baseline.signatures, baseline);
+      const bytes = encodeRegion(collected, baseline.signatures, baseline);
       const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
         e: { memory: imports.memory, table: imports.table, jump: imports.jump },
         h: imports.helpers as Record<string, unknown>,
@@ -158,16 +159,41 @@ export class JitVcpu {
     }
     const index = baseline.handlers + this.#regions++;
     imports.table.set(index, region);
+    // A write into any of its pages ends it.
+    const others = new Set(collected.blocks.map(({ offset }) => pageOfOffset(offset)));
+    others.delete(0);
     for (const [n, offset] of collected.entries.entries()) {
       const at = n === 0 ? record : this.cache.find(page, offset, mode);
       // Where another region starts already it stays.
       if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
       data.setInt32(at, index, true);
       data.setInt32(at + S.RECORD.imm, n, true);
+      if (data.getInt32(at + S.RECORD.disp, true) < FAR_ENTRIES) data.setInt32(at + S.RECORD.disp, 0, true);
+      for (const other of others) this.cache.depend(collected.source.frame(other), at);
     }
     const counts = this.cpu.f64;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
     counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
+  }
+
+  /** What a region may be made of that is entered in `page`, which RIP_BASE is the address of; `far`: in other pages too. */
+  #sourceAt(page: number, mode: number, bits: 16 | 32 | 64, far: boolean): RegionSource {
+    const { cpu, cache } = this;
+    const base = cpu.getNumber(S.RIP_BASE);
+    const frames = new Map([[0, page]]);
+    const frame = (n: number): number => {
+      let known = frames.get(n);
+      if (known === undefined) {
+        known = this.system.paging.fetched(base + n * 4096);
+        frames.set(n, known);
+      }
+      return known;
+    };
+    const find = (offset: number): number => {
+      const from = frame(pageOfOffset(offset));
+      return from < 0 ? 0 : cache.find(from, offset & 0xfff, mode);
+    };
+    return { data: this.#data, bits, find, frame, far };
   }
 
   /** Runs until the host's `service` says to leave. */
@@ -602,6 +628,7 @@ export class JitVcpu {
       write(Handler.COUNT, 0);
       number(1);
       data.setInt32(at + S.RECORD.imm, 0, true);
+      data.setInt32(at + S.RECORD.disp, 0, true);
       at += S.RECORD_BYTES;
     }
     for (;;) {

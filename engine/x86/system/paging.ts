@@ -451,6 +451,14 @@ export class Paging {
     return host;
   }
 
+  /** The page of the backing that the instruction TLB has for a linear address; -1: none. */
+  fetched(address: number): number {
+    const { tlb, cpl } = this.#cpu;
+    const low = lowOf(address);
+    const at = this.#itlbEntry(low, cpl === 3);
+    return tlb[at] === (low & ~0xfff) && tlb[at + 1] === highOf(address) ? tlb[at + 2] : -1;
+  }
+
   /** Takes a page out of the instruction TLB: each entry into it must lead past the dispatcher. */
   forgetFetch(address: number): void {
     this.#cpu.tlb[this.#itlbEntry(lowOf(address), this.#cpu.cpl === 3)] = -1;
