@@ -16,7 +16,7 @@ import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatur
 const MAX_BLOCKS = 48;
 const MAX_INSTRUCTIONS = 400;
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
-export const FAR_ENTRIES = 50_000;
+export const FAR_ENTRIES = 250_000;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
 /** A run of another page is followed into where it was entered at least once for so many entries of this one. */
