@@ -146,7 +146,9 @@ export const TLB_READ = 0;
 export const TLB_WRITE = 8;
 export const TLB_ADDEND = 16;
 export const TLB_PAGE = 24;
-export const TLB_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
+/** Behind them the entries that others took the place of last: two pages in use may want the same place. */
+export const TLB_VICTIMS = 8;
+export const TLB_BYTES = (TLB_ENTRIES + TLB_VICTIMS) * TLB_ENTRY_BYTES;
 /** Instruction TLBs: page address (all ones: invalid), page's index in the backing (32 bits). */
 export const ITLB_COUNT = 2;
 export const ITLB_ENTRIES = 4096;

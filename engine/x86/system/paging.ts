@@ -395,9 +395,15 @@ export class Paging {
       }
       const start = (space * S.SPACE_BYTES) / 4;
       for (let n = 0; n < S.TLB_COUNT; n++) {
-        const at = start + entry + n * (S.TLB_BYTES / 4);
-        tlb[at] = -1;
-        tlb[at + 2] = -1;
+        const first = start + n * (S.TLB_BYTES / 4);
+        tlb[first + entry] = -1;
+        tlb[first + entry + 2] = -1;
+        for (let victim = 0; victim < S.TLB_VICTIMS; victim++) {
+          const at = first + (S.TLB_ENTRIES + victim) * TLB_WORDS;
+          if (tlb[at] !== (low & ~0xfff) || tlb[at + 1] !== highOf(address)) continue;
+          tlb[at] = -1;
+          tlb[at + 2] = -1;
+        }
       }
       tlb[start + S.ITLB_SUPERVISOR / 4 + itlb] = -1;
       tlb[start + S.ITLB_USER / 4 + itlb] = -1;
@@ -490,9 +496,16 @@ export class Paging {
     const start =
       user === undefined ? (cpu.i32[S.TLB >> 2] - cpu.at - S.SPACES_AT) / 4 : this.#space + (user ? S.TLB_USER / 4 : 0);
     const at = start + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
+    const pageLow = low & ~0xfff;
+    if (tlb[at] !== -1 && (tlb[at] !== pageLow || tlb[at + 1] !== high)) {
+      this.#nextVictim = (this.#nextVictim + 1) % S.TLB_VICTIMS;
+      const victim = start + (S.TLB_ENTRIES + this.#nextVictim) * TLB_WORDS;
+      this.#noteFill(victim);
+      tlb.copyWithin(victim, at, at + TLB_WORDS);
+      this.#recheck(victim);
+    }
     this.#noteFill(at);
     if (this.#pageBits !== 12) this.#noteLarge(address);
-    const pageLow = low & ~0xfff;
     const hostPage = host - (low & 0xfff);
     // Host address less linear address, as 64 bits.
     const hostLow = hostPage | 0;
@@ -515,6 +528,41 @@ export class Paging {
       if (Atomics.load(memory.code, page) !== 0) tlb[at + 2] = -1;
     } else tlb[at + 2] = -1;
     return readOnly && write ? -1 : host;
+  }
+
+  #nextVictim = 0;
+  readonly #entry = new Int32Array(TLB_WORDS);
+
+  /** Another thread may have taken the write permission away (`protect`) while an entry was moved. */
+  #recheck(at: number): void {
+    const { tlb, memory } = this.#cpu;
+    const page = tlb[at + 6];
+    if (tlb[at + 2] !== -1 && (memory.dirty[page] === 0 || Atomics.load(memory.code, page) !== 0)) tlb[at + 2] = -1;
+  }
+
+  /** Looks for a page among the entries that others took the place of, and changes it with that; gives the host offset, or -1. */
+  #fromVictims(low: number, high: number, write: boolean): number {
+    const cpu = this.#cpu;
+    if (cpu.aligning) return -1;
+    const { tlb } = cpu;
+    const start = (cpu.i32[S.TLB >> 2] - cpu.at - S.SPACES_AT) / 4;
+    const first = start + S.TLB_ENTRIES * TLB_WORDS;
+    const tag = write ? 2 : 0;
+    for (let victim = first; victim < first + S.TLB_VICTIMS * TLB_WORDS; victim += TLB_WORDS) {
+      if (tlb[victim + tag] !== (low & ~0xfff) || tlb[victim + tag + 1] !== high) continue;
+      const at = start + ((low >>> 12) & (S.TLB_ENTRIES - 1)) * TLB_WORDS;
+      // A place that was empty is not known to the next flush.
+      if (tlb[at] === -1) this.#noteFill(at);
+      const page = tlb[victim + 6];
+      for (let n = 0; n < TLB_WORDS; n++) this.#entry[n] = tlb[at + n];
+      tlb.copyWithin(at, victim, victim + TLB_WORDS);
+      tlb.set(this.#entry, victim);
+      this.#recheck(at);
+      this.#recheck(victim);
+      if (write && tlb[at + 2] === -1) return -1;
+      return cpu.memory.hostOf(page) + (low & 0xfff);
+    }
+    return -1;
   }
 
   /** Drops write permission for pages of the backing, `count` from `page`, from a vCPU's TLBs and from what its code remembers of them. */
@@ -632,6 +680,10 @@ export class Paging {
   slowLoad(bytes: number): number {
     const low = this.#cpu.i32[S.SLOW_POINTER >> 2];
     const high = this.#cpu.i32[(S.SLOW_POINTER >> 2) + 1];
+    if ((low & 0xfff) + bytes <= 4096) {
+      const host = this.#fromVictims(low, high, false);
+      if (host >= 0) return this.#answer(host);
+    }
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, false, bytes)) return 0;
     if (this.#cpu.watching && !this.#seen(address, bytes, false)) return 0;
@@ -659,6 +711,13 @@ export class Paging {
     const bytes = flags & 0xff;
     const low = cpu.i32[S.SLOW_POINTER >> 2];
     const high = cpu.i32[(S.SLOW_POINTER >> 2) + 1];
+    if (!alone && (low & 0xfff) + bytes <= 4096) {
+      const host = this.#fromVictims(low, high, true);
+      if (host >= 0) {
+        cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
+        return this.#answer(host);
+      }
+    }
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, true, bytes)) return 0;
     if (cpu.watching && !((!load || this.#seen(address, bytes, false)) && this.#seen(address, bytes, true))) return 0;
