@@ -108,6 +108,8 @@ export interface LoweringTarget {
   helper(name: string): number;
   /** Type index of translated functions. */
   readonly functionType: number;
+  /** Time is the instruction count: the ends of runs look at COUNT_LIMIT. */
+  readonly counting?: boolean;
 }
 
 export const CPU = 0;
@@ -848,6 +850,23 @@ export class Lowering {
       this.loadAt(REC, 'i64', 32, field);
       this.op(W.i64Add);
     });
+    this.watchCount();
+  }
+  /** After INSTRUCTIONS was added to. */
+  protected watchCount(): void {
+    if (this.target.counting !== true) return;
+    this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+    this.loadAt(CPU, 'i64', 64, S.COUNT_LIMIT);
+    this.op(0x5a); // i64.ge_u
+    this.hint(false);
+    this.open(W.if);
+    this.get(CPU);
+    this.toAddress();
+    this.i32(S.Pending.COUNT);
+    this.op(0xfe, 0x33); // i32.atomic.rmw.or
+    this.memarg(2, S.PENDING);
+    this.op(W.drop);
+    this.end();
   }
   protected jump(target: Value): void {
     const rip = this.newLocal('i64');

@@ -95,6 +95,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features, vendor } = config.cpus;
+  if (config.machine.icount !== undefined && count > 1)
+    fail('bad-config', 'machine.icount', 'time can be the instruction count of one CPU only: use -smp 1');
   if (count < 1 || count > 64) fail('bad-config', 'cpus.count', `${count} CPUs: from 1 to 64 are possible`);
   const chosen = cpuFeatures(model, features, vendor);
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
@@ -158,7 +160,13 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   controller.powerOn();
 
   useBranchHints();
-  const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
+  const counting = config.machine.icount !== undefined;
+  const shape = {
+    memory64: layout.memory64,
+    initialPages: layout.pages,
+    maximumPages: layout.pages,
+    ...(counting ? { counting } : {}),
+  };
   const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {
     module: new WebAssembly.Module(built.bytes),
@@ -166,7 +174,8 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     signatures: built.signatures,
     memory64: layout.memory64,
     pages: layout.pages,
-    regions: config.machine.options?.tier !== 'baseline',
+    regions: config.machine.options?.tier !== 'baseline' && !counting,
+    counting,
   };
   const data = { config, layout, roms, memory };
   const startIo = (index: number): HostThread => startThread({ ...data, role: 'io', index, baseline: undefined });
