@@ -602,7 +602,7 @@ export class Lowering {
     this.i64(32n);
     this.op(W.i64Shr, W.wrap);
     this.i32(bytes);
-    this.call(helper);
+    this.slowly(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
     this.hint(false);
@@ -660,7 +660,7 @@ export class Lowering {
     push();
     this.storeOp(data.type, bits, 0);
     this.record();
-    this.call('slow_store_end');
+    this.slowly('slow_store_end');
     this.afterStore();
     this.end();
   }
@@ -690,13 +690,17 @@ export class Lowering {
     this.hint(false);
     this.open(W.if);
     this.record();
-    this.call('slow_rmw_end');
+    this.slowly('slow_rmw_end');
     this.afterStore();
     this.end();
   }
 
   // --- what tiers override --------------------------------------------------------------------------------------
 
+  /** Calls the helper of a memory access that may reach a device. */
+  protected slowly(helper: string): void {
+    this.call(helper);
+  }
   /** Pushes the address of the current instruction's record. */
   protected record(): void {
     this.get(REC);
@@ -852,10 +856,14 @@ export class Lowering {
     });
     this.watchCount();
   }
-  /** After INSTRUCTIONS was added to. */
+  /** Pushes how many instructions were retired. */
+  protected retiredSoFar(): void {
+    this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+  }
+  /** At the ends of runs and at taken branches, the same ones in both tiers. */
   protected watchCount(): void {
     if (this.target.counting !== true) return;
-    this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+    this.retiredSoFar();
     this.loadAt(CPU, 'i64', 64, S.COUNT_LIMIT);
     this.op(0x5a); // i64.ge_u
     this.hint(false);

@@ -174,7 +174,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     signatures: built.signatures,
     memory64: layout.memory64,
     pages: layout.pages,
-    regions: config.machine.options?.tier !== 'baseline' && !counting,
+    regions: config.machine.options?.tier !== 'baseline',
     counting,
   };
   const data = { config, layout, roms, memory };
