@@ -80,7 +80,8 @@ export class MachineClock implements Clock {
     if (this.#count === undefined || deadline >= this.state.wake) return;
     this.state.wake = deadline;
     const { scale, limit } = this.#count;
-    limit[0] = deadline === Infinity ? NEVER : BigInt(Math.max(0, Math.ceil((deadline + this.state.origin) / scale)));
+    const at = deadline === Infinity ? NEVER : BigInt(Math.max(0, Math.ceil((deadline + this.state.origin) / scale)));
+    if (at < limit[0]) limit[0] = at;
   }
   /** On the vCPU's own thread: runs what is due, earliest first, with the lock held. */
   runDue(): void {
@@ -92,9 +93,25 @@ export class MachineClock implements Clock {
       first.callback();
     }
     this.state.wake = Infinity;
-    if (this.#count !== undefined) this.#count.limit[0] = NEVER;
+    if (this.#count !== undefined) this.#count.limit[0] = this.#checkpoint();
     this.#nearer(this.#first()?.state.deadline ?? Infinity);
     this.#shared.lock.release();
+  }
+  /** On the vCPU's own thread: calls `report` at the first end of a run after each of the counts. */
+  checkpoints(counts: { from: number; to: number; every: number }, report: (count: number) => void): void {
+    this.#reports = { ...counts, next: counts.from, report };
+  }
+  #reports: { to: number; every: number; next: number; report: (count: number) => void } | undefined;
+  /** Reports where that is due; the count at which it is the next time. */
+  #checkpoint(): bigint {
+    const reports = this.#reports;
+    if (reports === undefined || this.#count === undefined) return NEVER;
+    const count = this.#count.retired();
+    if (count >= reports.next && reports.next <= reports.to) {
+      reports.report(count);
+      reports.next = (Math.floor(count / reports.every) + 1) * reports.every;
+    }
+    return reports.next <= reports.to ? BigInt(reports.next) : NEVER;
   }
   #first(): MachineTimer | undefined {
     let first: MachineTimer | undefined;

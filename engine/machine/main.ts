@@ -95,6 +95,13 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features, vendor } = config.cpus;
+  // Disks answer at the host's pace; time that jumps while the guest waits would run out for it.
+  if (config.machine.icount !== undefined && config.drives.some(({ file }) => file !== ''))
+    fail(
+      'bad-config',
+      'machine.icount',
+      'where time is the instruction count this version has no drives: boot a kernel with an initrd',
+    );
   if (config.machine.icount !== undefined && count > 1)
     fail('bad-config', 'machine.icount', 'time can be the instruction count of one CPU only: use -smp 1');
   if (count < 1 || count > 64) fail('bad-config', 'cpus.count', `${count} CPUs: from 1 to 64 are possible`);

@@ -5,6 +5,7 @@ import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { checkpoint } from './checkpoints.ts';
 import { stopForDebugger, takeDebug } from './debugger.ts';
 import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
 import { serveDrives } from './drives.ts';
@@ -196,6 +197,8 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);
   clock.countBy(() => vcpu.retired);
+  const checkpoints = data.config.machine.icount?.checkpoints;
+  if (checkpoints !== undefined) clock.checkpoints(checkpoints, (count) => host.log(checkpoint(cpu, count)));
 
   if (Atomics.load(control.running, 0) === 0 || Atomics.load(machine.debug.held, index) !== 0) park();
   debugSeen = takeDebug(machine.debug, index, system, debugSeen);
