@@ -388,6 +388,7 @@ export class Machine {
     this.virtio = new VirtioParts(config, {
       drives: this.drives,
       shared,
+      clock,
       memory: this.memory,
       bus: this.pci,
       pciState,

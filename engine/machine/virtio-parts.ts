@@ -4,7 +4,7 @@ import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machi
 import { VirtioBlk, virtioBlkState } from '../devices/virtio/blk.ts';
 import { type ConsolePort, VirtioConsole, virtioConsoleState } from '../devices/virtio/console.ts';
 import type { VirtioDevice } from '../devices/virtio/device.ts';
-import { VirtioRng } from '../devices/virtio/rng.ts';
+import { type RngLimit, VirtioRng, virtioRngState } from '../devices/virtio/rng.ts';
 import { VirtioScsi, virtioScsiState } from '../devices/virtio/scsi.ts';
 import { ScsiCdrom } from '../devices/virtio/scsi-cdrom.ts';
 import { ScsiDisk } from '../devices/virtio/scsi-disk.ts';
@@ -15,6 +15,7 @@ import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { SharedState } from '../memory/shared-state.ts';
 import type { StructType, View } from '../memory/struct.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
+import type { MachineClock } from './clock.ts';
 import type { DriveList, DrivePart, IoPart } from './drive-list.ts';
 import type { Plug } from './hotplug.ts';
 import { BootError } from './linux-boot.ts';
@@ -23,6 +24,7 @@ import { cdSlot, driveOfDevice, wwnOf } from './storage-parts.ts';
 export interface VirtioWires {
   readonly shared: SharedState;
   readonly memory: GuestMemory;
+  readonly clock: MachineClock;
   readonly bus: PciBus;
   readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
   readonly drives: DriveList;
@@ -71,6 +73,8 @@ export interface PluggedDevice {
   readonly io: IoPart | undefined;
   /** Its drive. */
   part: DrivePart | undefined;
+  /** Name of its timer. */
+  readonly timer?: string;
   /** Ids of its state structs. */
   readonly structs: readonly string[];
 }
@@ -143,8 +147,21 @@ export class VirtioParts {
   #rng(device: DeviceConfig, place?: number): PluggedDevice {
     const structs: string[] = [];
     const slot = this.#slot(device, RNG);
-    const pci = this.#add(device, slot, new VirtioRng(this.#wires.fillRandom), structs);
-    return this.#keep(device, RNG, { place, slot, pci, structs });
+    const { fillRandom, clock } = this.#wires;
+    const { 'max-bytes': most, period = '65536' } = device.properties;
+    if (!(Number(period) > 0)) bad('devices', `${RNG}: 'period' parameter expects a positive integer`);
+    const timer = `virtio-rng@${slot}`;
+    const limit = (): RngLimit => ({
+      ...{ clock, timer, bytes: Number(most), periodNs: Number(period) * 1e6 },
+      state: this.#struct(structs, virtioRngState, timer),
+    });
+    const rng = new VirtioRng(fillRandom, most === undefined ? undefined : limit());
+    if (most !== undefined) {
+      structs.push(`timer:${timer}`);
+      this.absent.delete(`timer:${timer}`);
+    }
+    const pci = this.#add(device, slot, rng, structs);
+    return this.#keep(device, RNG, { place, slot, pci, structs, timer });
   }
 
   // --- devices that come and go -----------------------------------------------------------------------------------------
@@ -170,11 +187,12 @@ export class VirtioParts {
 
   /** Takes a device away on this thread, with all that hangs on it. */
   unplug(device: PluggedDevice): void {
-    const { bus, drives } = this.#wires;
+    const { bus, drives, clock } = this.#wires;
     if (device.unit === undefined)
       for (const each of this.plugged.filter(({ unit }) => unit?.adapter === device)) this.unplug(each);
     this.plugged.splice(this.plugged.indexOf(device), 1);
     for (const id of device.structs) this.absent.add(id);
+    if (device.timer !== undefined) clock.forget(device.timer);
     if (device.unit !== undefined) device.unit.adapter.scsi?.detachUnit(device.unit.target, device.unit.lun);
     if (device.part !== undefined) {
       this.bootPaths.delete(device.part);
