@@ -58,6 +58,7 @@ const REG_SELF_IPI = 0x3f;
 
 // Entries of the local vector table, in register order.
 const LVT_TIMER = 0;
+const LVT_PERFORMANCE = 2;
 const LVT_LINT0 = 3;
 const LVT_LINT1 = 4;
 const LVT_ERROR = 5;
@@ -365,6 +366,14 @@ export class LocalApic implements IoHandler {
     }
     // ExtINT on LINT0 is a level that extIntPending reads off the pin.
     if (index === LVT_LINT0) this.#signalPending();
+  }
+
+  /** A performance counter has overflowed. The entry masks itself then. SDM 3A 10.5.1; 3B 20.6.2. */
+  performance(): void {
+    const { lvt } = this.#s;
+    if ((lvt[LVT_PERFORMANCE] & LVT_MASKED) !== 0) return;
+    this.#local(LVT_PERFORMANCE);
+    lvt[LVT_PERFORMANCE] |= LVT_MASKED;
   }
 
   #setLint(index: number, level: boolean): void {

@@ -744,7 +744,18 @@ export class Lowering {
     this.toAddress();
   }
   /** Before a helper's code is returned. */
-  protected leaving(): void {}
+  protected leaving(): void {
+    this.storeState(S.LEFT_AT, 32, () => this.get(REC));
+  }
+  /** Leaves before the current instruction: what its run retired so far is counted outside. */
+  protected leaveBefore(code: number): void {
+    this.storeState(S.LEFT_AT, 32, () => {
+      this.get(REC);
+      this.i32(1);
+      this.op(W.i32Or);
+    });
+    this.leave(code);
+  }
   /** Takes the result of a slow store off the stack: nonzero where the write hit translated code. */
   protected afterStore(): void {
     // The baseline notices by itself: the records behind are RESYNC records now.
@@ -755,7 +766,7 @@ export class Lowering {
   /** Leaves with the exception that a helper stored. */
   protected fault(): void {
     this.storeState(S.STOPPED_AT, 32, () => this.record());
-    this.leave(Exit.FAULT);
+    this.leaveBefore(Exit.FAULT);
   }
   protected raise(vector: number, code: number): void {
     if (vector >= 0) {

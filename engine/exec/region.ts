@@ -74,6 +74,9 @@ function registerAt(at: number): number | undefined {
 /** All exceptions masked, rounding to nearest, the precision flag set. */
 const PLAIN_MASK = 0x7fa0;
 const PLAIN = 0x1fa0;
+/** Helpers that look at how many instructions were retired: INSTRUCTIONS then is what it is in the baseline. */
+const COUNTING: ReadonlySet<string> = new Set(['rdpmc', 'rdmsr', 'wrmsr']);
+
 /** Helpers that look at no register and change none: nothing is stored before them or loaded after. */
 const STATELESS = new Set(['sse_float', 'sse_crypto', 'sse_string']);
 
@@ -585,10 +588,18 @@ export class RegionLowering extends Lowering {
   }
 
   protected override leaving(): void {
-    this.#spillCount(this.#retired);
+    const { record, position } = this.#instruction as RegionInstruction;
+    // Whether this instruction is among them is known outside.
+    this.#spillCount(this.#retired - position);
+    this.storeState(S.LEFT_AT, 32, () => this.i32(record));
   }
   protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
     if (!STATELESS.has(name) || leaves) this.#spill();
+    if (!COUNTING.has(name)) return;
+    const before = this.#retired - (this.#instruction as RegionInstruction).position;
+    this.#spillCount(before);
+    this.i64(BigInt(-before));
+    this.set(this.#count);
   }
   protected override afterCall({ name, leaves, value }: Extract<Statement, { op: 'call' }>): void {
     if (name === 'sse_float' && this.#plain !== undefined) {

@@ -33,6 +33,12 @@ export function hostNs(): number {
   return seconds * 1e9 + nanoseconds;
 }
 
+/** Time in ns that this thread has had a core of the host. */
+export function threadNs(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) * 1000;
+}
+
 interface MachineTimer {
   readonly name: string;
   readonly state: View<typeof timerState.fields>;

@@ -2,6 +2,7 @@
  * The parts list of the `pc` machine. Every thread of a VM process makes one: the objects are its own, the state
  * behind them is shared.
  */
+import type { Timer } from '../bus/clock.ts';
 import { IoMap } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { PciBus, PciFunction, pciBusState, pciFunctionState } from '../bus/pci.ts';
@@ -86,6 +87,8 @@ export class Machine {
   readonly dma: I8237;
   readonly ioapic: IoApic;
   readonly apics = new ApicBus();
+  /** One a vCPU: its performance counters may overflow. */
+  readonly performanceTimers: readonly Timer[];
   readonly pci: PciBus;
   readonly chipset: Chipset;
   readonly pflash: Pflash | undefined;
@@ -161,8 +164,12 @@ export class Machine {
       this.#tlbs.push({ state, tlb: new Int32Array(buffer, at + S.SPACES_AT, (S.SPACES * S.SPACE_BYTES) / 4) });
     }
 
-    // Interrupt controllers.
     const { clock } = this;
+    this.performanceTimers = Array.from({ length: layout.cpus }, (_, n) =>
+      clock.timer(`pmu${n}`, () => this.notifyCpu(n, S.Pending.PERFORMANCE)),
+    );
+
+    // Interrupt controllers.
     for (let n = 0; n < layout.cpus; n++)
       new LocalApic(
         shared.struct(lapicState, `lapic${n}`),

@@ -120,6 +120,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   system.debug.stopped = (why) => stopForDebugger(machine, machine.debug, index, why);
   /** Stands still until the machine runs again. */
   const park = (): void => {
+    system.pmu.halted(true);
     Atomics.add(control.parked, 0, 1);
     machine.ringControl();
     const { loads } = control;
@@ -138,6 +139,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     bus.setSmm((state[S.SMM >> 2] & S.Smm.INSIDE) !== 0);
     system.segments.updateMode();
     system.registers.updateFpuBlock();
+    system.pmu.restored();
     debugSeen = takeDebug(machine.debug, index, system, debugSeen);
   };
   /** Drops what was translated from pages that others wrote. */

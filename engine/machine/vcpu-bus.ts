@@ -4,7 +4,9 @@ import { Delivery } from '../devices/lapic-bus.ts';
 import { f64, struct } from '../memory/struct.ts';
 import * as S from '../memory/vcpu-state.ts';
 import type { CpuBus } from '../x86/system/cpu.ts';
+import { TSC_HZ } from '../x86/system/cpuid.ts';
 import { MSR } from '../x86/system/msr-numbers.ts';
+import { threadNs } from './clock.ts';
 import { CounterIndex, Request } from './control-words.ts';
 import type { Machine } from './machine.ts';
 import { Trace } from './trace.ts';
@@ -126,8 +128,20 @@ export class VcpuBus implements CpuBus {
     return vector;
   }
 
+  performanceInterrupt(): void {
+    this.#machine.shared.lock.hold(() => this.#machine.apics.apics[this.index].performance());
+  }
+  performanceTimer(ns: number): void {
+    const { machine } = this;
+    const timer = machine.performanceTimers[this.index];
+    machine.shared.lock.hold(() => (ns === Infinity ? timer.disarm() : timer.arm(machine.clock.now() + ns)));
+  }
+
   tsc(): number {
     return Math.floor(this.#machine.clock.now() + this.#tsc.offset);
+  }
+  cycles(): number {
+    return Math.floor(threadNs() * (TSC_HZ / 1e9));
   }
   setTsc(value: number): void {
     const { machine } = this;

@@ -66,7 +66,7 @@ interface StateHeader {
 }
 
 /** Words of a state block that are the process's own: counters, wake-up word, addresses of what is made anew. */
-const OWN_WORDS = [S.WAKE, S.INSTRUCTIONS, S.INSTRUCTIONS + 4, S.STOPPED_AT, S.CODE_HIT];
+const OWN_WORDS = [S.WAKE, S.INSTRUCTIONS, S.INSTRUCTIONS + 4, S.STOPPED_AT, S.CODE_HIT, S.LEFT_AT];
 /** Requests that belong to the machine's state; the others are between this process's threads. */
 const GUEST_PENDING = S.Pending.INTR | S.Pending.NMI | S.Pending.INIT | S.Pending.SIPI | S.Pending.SMI | S.Pending.MACHINE_CHECK;
 
@@ -268,8 +268,9 @@ export function* loadState(machine: Machine, source: StateSource): Generator<Sta
       const at = layout.vcpus + n * S.VCPU_BYTES;
       const words = new Int32Array(block.buffer);
       const present = new Int32Array(buffer, at, S.STATE_BYTES / 4);
-      for (const own of OWN_WORDS) words[own >> 2] = own === S.STOPPED_AT || own === S.CODE_HIT ? 0 : present[own >> 2];
-      block.set(all.subarray(at + S.EXIT_COUNTS, at + S.MSRS), S.EXIT_COUNTS);
+      for (const own of OWN_WORDS)
+        words[own >> 2] = own === S.STOPPED_AT || own === S.CODE_HIT || own === S.LEFT_AT ? 0 : present[own >> 2];
+      block.set(all.subarray(at + S.EXIT_COUNTS, at + S.PMU), S.EXIT_COUNTS);
       const pending = words[S.PENDING >> 2] & GUEST_PENDING;
       words[S.PENDING >> 2] = pending | S.Pending.FLUSH | S.Pending.INVALIDATE;
       all.set(block, at);

@@ -30,8 +30,13 @@ export const STOPPED_AT = 0x0ac;
 export const CODE_KEY = 0x0b0;
 /** What entries of the jump cache must have to hold: a number of the address space, privilege and mode; -1: none does. */
 export const JUMP_STAMP = 0x0e0;
-/** Instructions retired, 64 bits. */
+/** Instructions retired, 64 bits: those of the runs that were left, at their ends or as LEFT_AT says. */
 export const INSTRUCTIONS = 0x0b8;
+/**
+ * Address of the record in whose run translated code was left, where what was retired of that run is not in INSTRUCTIONS
+ * yet; else 0. Bit 0: the record's own instruction was not retired.
+ */
+export const LEFT_AT = 0x0e4;
 /** RIP to go on from, where translated code stops for a jump. */
 export const NEXT_RIP = 0x0c0;
 /** Host address that a slow memory access resolved to (64 bits). */
@@ -122,8 +127,10 @@ export const VECTOR_RESULT = 0xa60;
 export const MCA = 0xa80;
 /** Model-specific registers kept as values: 64 bits each; see x86/system/msr. */
 export const MSRS = 0xe00;
-/** Counters of exits by cause, 64 doubles. */
+/** Counters of exits by cause, 48 doubles. */
 export const EXIT_COUNTS = 0xc00;
+/** Performance counters: see x86/system/pmu. */
+export const PMU = 0xd80;
 export const STATE_BYTES = 0x1000;
 
 /**
@@ -194,6 +201,8 @@ export const Pending = {
   DEBUG: 1024,
   /** A machine check was put into a bank. */
   MACHINE_CHECK: 2048,
+  /** A performance counter may have overflowed. */
+  PERFORMANCE: 4096,
 } as const;
 
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */
@@ -234,8 +243,9 @@ export const RECORD = {
   length: 18,
   scale: 19,
   /**
-   * Direct branches: address of the target's record when it is known to be in the same page, else 0. Indirect ones:
-   * instructions since the start of the run, which direct branches and ends of runs have in `disp`.
+   * Direct branches (`a` is `DIRECT`): address of the target's record when it is known to be in the same page, else 0.
+   * Others: number of the instruction in its run, from 1, which direct branches have in `disp`; what is no instruction has
+   * the number of the one that comes next.
    */
   link: 20,
   /** Displacement, and immediate; together the 64-bit immediate of the forms that have one. */
@@ -243,3 +253,5 @@ export const RECORD = {
   imm: 28,
   wide: 24,
 } as const;
+/** In `a` of records of direct branches. */
+export const DIRECT = 0xffff;

@@ -139,7 +139,9 @@ export function assemble(one: AsmCase): Assembled {
     const output = join(folder, 'case.bin');
     const map = join(folder, 'case.map');
     writeFileSync(source, PRELUDE(one.state).replace('MAPFILE', map) + one.source);
-    const result = spawnSync(nasm, ['-f', 'bin', '-O1', '-w-all', '-o', output, source], { encoding: 'utf8' });
+    const result = spawnSync(nasm, ['-f', 'bin', '-O1', '-w-all', '-I', `${import.meta.dirname}/`, '-o', output, source], {
+      encoding: 'utf8',
+    });
     if (result.status !== 0) throw new Error(`${one.name} (line ${one.line}): ${result.stderr || result.error}`);
     const labels = new Map<string, number>();
     for (const [, virtual, name] of readFileSync(map, 'utf8').matchAll(/^\s*[0-9A-F]+\s+([0-9A-F]+)\s+(\S+)$/gm))

@@ -1,12 +1,7 @@
 ; Interrupts and exceptions through the IDT (SDM 3A, 6.12 to 6.15).
+%include "tables.inc"
 
-; Tables of a 64-bit system: selectors 8 and 10 are the kernel's, 1B and 23 the user's, 28 the TSS. `SETUP64` loads them.
-%macro SETUP64 0
-    lgdt [gdtr]
-    lidt [idtr]
-    mov ax, 0x28
-    ltr ax
-%endmacro
+; Tables of a 64-bit system: selectors 8 and 10 are the kernel's, 1B and 23 the user's, 28 the TSS. `SETUP` loads them.
 ; TABLES64 vector, target, type byte, interrupt stack
 %macro TABLES64 4-8 0x1f, unwanted, 0x8e, 0
     align 16
@@ -43,31 +38,12 @@ unwanted:
 %endmacro
 
 ; Tables of a 32-bit system: 8 and 10 the kernel's, 1B the user's code, 23 its data, 28 the TSS, 30 a 16-bit code segment.
-%macro SETUP32 0
-    lgdt [gdtr]
-    lidt [idtr]
-    mov ax, 0x28
-    ltr ax
-%endmacro
 %macro TABLES32 3
-    align 16
-gdt:
-    dq 0
-    desc 0, 0xfffff, 0x9b, 0xc
-    desc 0, 0xfffff, 0x93, 0xc
-    desc 0, 0xfffff, 0xfb, 0xc
-    desc 0, 0xfffff, 0xf3, 0xc
-    desc ADDR(tss), 0x67, 0x89, 0
+    SEGMENTS32 0x67
     desc 0, 0xffff, 0x9b, 0
-gdtr:
-    dw gdtr - gdt - 1
-    dd gdt
-idtr:
-    dw 0x1ff
-    dd idt
+    POINTERS32
 tss:
-    dd 0, 0x70000, 0x10
-    times 22 dd 0
+    STACK32
     dw 0, 0x68
     align 16
 idt:
@@ -80,7 +56,7 @@ idt:
 ; { "mode": 64, "deliver": true, "flags": "IF CF", "regs": { "rsp": "0x7fff9" },
 ;   "expect": { "regs": { "rsp": "0x7ffc8", "cs": 8, "rax": "0x2" },
 ;     "q": { "0x7ffc8": "back", "0x7ffd0": 8, "0x7ffd8": "0x203", "0x7ffe0": "0x7fff9", "0x7ffe8": "0x10" } } }
-    SETUP64
+    SETUP
     stc
     int 0x30
 back:
@@ -94,7 +70,7 @@ handler:
 
 ;; long mode: a trap gate keeps IF
 ; { "mode": 64, "deliver": true, "flags": "IF", "expect": { "regs": { "rax": "0x202" } } }
-    SETUP64
+    SETUP
     int 0x30
 handler:
     pushf
@@ -104,7 +80,7 @@ handler:
 
 ;; long mode: a fault pushes its error code and RF
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": "0x98", "0x7ffd8": "fault", "0x7ffe8": "0x10002" }, "regs": { "rsp": "0x7ffd0" } } }
-    SETUP64
+    SETUP
     mov eax, 0x9b
     push rax
     popf
@@ -121,7 +97,7 @@ handler:
 ;; long mode: IRETQ to the user and INT back, by RSP0
 ; { "mode": 64, "deliver": true,
 ;   "expect": { "regs": { "rsp": "0x6ffd8", "cs": 8, "ss": 0, "cpl": 0, "rbx": "0x23" }, "q": { "0x6ffd8": "back", "0x6ffe0": "0x23", "0x6ffe8": 2, "0x6fff0": "0x60000", "0x6fff8": "0x1b" } } }
-    SETUP64
+    SETUP
     push 0x1b
     push 0x60000
     push 2
@@ -140,7 +116,7 @@ handler:
 
 ;; long mode: an interrupt stack
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rsp": "0x70fd8" }, "q": { "0x70ff0": "0x80000" } } }
-    SETUP64
+    SETUP
     int 0x30
 handler:
     END
@@ -148,7 +124,7 @@ handler:
 
 ;; long mode: the user may not use a gate of DPL 0
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x6ffd0": "0x182", "0x6ffd8": "fault" } } }
-    SETUP64
+    SETUP
     push 0x1b
     push 0x60000
     push 2
@@ -166,7 +142,7 @@ handler:
 ;; long mode: #PF of the user, with CR2
 ; { "mode": 64, "deliver": true, "q": { "0x3010": "0x400083" },
 ;   "expect": { "q": { "0x6ffd0": 7, "0x6ffd8": "fault" }, "regs": { "cr2": "0x4000f8" } } }
-    SETUP64
+    SETUP
     push 0x1b
     push 0x60000
     push 2
@@ -182,7 +158,7 @@ handler:
 
 ;; long mode: a gate that is not present makes #DF of #GP
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": 0, "0x7ffd8": "fault" } } }
-    SETUP64
+    SETUP
     mov eax, 0x9b
 fault:
     mov ds, ax
@@ -193,7 +169,7 @@ handler:
 
 ;; long mode: no gate for #UD is #GP with its number and EXT
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd0": "0x33", "0x7ffd8": "fault" } } }
-    SETUP64
+    SETUP
 fault:
     ud2
 handler:
@@ -210,7 +186,7 @@ idtr:
 
 ;; long mode: IRETQ restores flags and stack at the same level
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rsp": "0x12348", "ss": "0x10" }, "flags": "CF ZF" } }
-    SETUP64
+    SETUP
     push 0x10
     push 0x12348
     push 0x43
@@ -224,7 +200,7 @@ there:
 
 ;; long mode: IRETQ to a non-canonical address is #GP
 ; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
-    SETUP64
+    SETUP
     push 0x10
     push 0x12340
     push 2
@@ -237,7 +213,7 @@ fault:
 
 ;; 32 bits: INT at the same level
 ; { "mode": 32, "deliver": true, "flags": "IF", "expect": { "d": { "0x7fffc": "0x202", "0x7fff8": 8, "0x7fff4": "back" }, "regs": { "rsp": "0x7fff4", "rflags": 2 } } }
-    SETUP32
+    SETUP
     int 0x30
 back:
     nop
@@ -247,7 +223,7 @@ handler:
 
 ;; 32 bits: to the user and back, with ESP0 and SS0
 ; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23", "0x6fff8": "0x60000", "0x6fff4": "0x10002", "0x6fff0": "0x1b", "0x6ffec": "fault", "0x6ffe8": 0 }, "regs": { "rsp": "0x6ffe8", "ss": "0x10", "cpl": 0 } } }
-    SETUP32
+    SETUP
     push 0x23
     push 0x60000
     push 2
@@ -266,7 +242,7 @@ handler:
 
 ;; 32 bits: returning to the user drops the kernel's data segments
 ; { "mode": 32, "deliver": true, "expect": { "regs": { "ds": 0, "rax": 0, "rbx": 8 } } }
-    SETUP32
+    SETUP
     mov ax, 0x10
     mov ds, ax
     push 0x23
@@ -285,7 +261,7 @@ handler:
 
 ;; 32 bits: through a 16-bit gate
 ; { "mode": 32, "org": "0x9000", "deliver": true, "expect": { "w": { "0x7fffe": 2, "0x7fffc": 8, "0x7fffa": "back" }, "regs": { "rsp": "0x7fffa" } } }
-    SETUP32
+    SETUP
     int 0x30
 back:
     nop
@@ -295,7 +271,7 @@ handler:
 
 ;; 32 bits: #NP of a gate has the index of its vector
 ; { "mode": 32, "expect": { "exception": "#NP 0x182", "at": "fault" } }
-    SETUP32
+    SETUP
 fault:
     int 0x30
 handler:
@@ -304,7 +280,7 @@ handler:
 
 ;; 32 bits: a vector beyond the table
 ; { "mode": 32, "expect": { "exception": "#GP 0x242", "at": "fault" } }
-    SETUP32
+    SETUP
 fault:
     int 0x48
 handler:
@@ -313,7 +289,7 @@ handler:
 
 ;; 32 bits: a call gate to the kernel with two parameters
 ; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23", "0x6fff8": "0x5fff8", "0x6fff4": "0x1111", "0x6fff0": "0x2222", "0x6ffec": "0x1b", "0x6ffe8": "back" }, "regs": { "rsp": "0x6ffe8", "cs": 8 } } }
-    SETUP32
+    SETUP
     mov dword [gdt + 0x30], (ADDR(handler) & 0xffff) | (8 << 16)
     mov dword [gdt + 0x34], (ADDR(handler) & 0xffff0000) | 0xec02
     push 0x23
@@ -334,7 +310,7 @@ handler:
 
 ;; single step: #DB after the next instruction, with BS in DR6
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rax": 1, "rbx": 0, "rcx": "0xffff4ff0" }, "q": { "0x7ffd8": "second" } } }
-    SETUP64
+    SETUP
     xor eax, eax
     push 0x102
     popf
@@ -349,7 +325,7 @@ handler:
 ;; single step: the handler runs at full speed, IRET goes on stepping, the POPF that ends it is stepped too
 ; { "mode": 64, "deliver": true,
 ;   "expect": { "regs": { "rax": 3, "rbx": 5, "rdx": "0x4000" } } }
-    SETUP64
+    SETUP
     xor eax, eax
     push 0x102
     popf
@@ -368,7 +344,7 @@ handler:
 
 ;; single step: not between MOV SS and what follows
 ; { "mode": 32, "deliver": true, "expect": { "regs": { "rax": 7 }, "d": { "0x7fff4": "after" } } }
-    SETUP32
+    SETUP
     mov bx, 0x10
     push 0x102
     popfd
@@ -382,7 +358,7 @@ handler:
 
 ;; INT3 from the user needs a gate of DPL 3
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x6ffd8": "back" }, "regs": { "rsp": "0x6ffd8" } } }
-    SETUP64
+    SETUP
     push 0x1b
     push 0x60000
     push 2
@@ -400,7 +376,7 @@ handler:
 
 ;; breakpoints: an instruction breakpoint is a fault before it, with its bit in DR6; RF lets it pass
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rax": 1, "rbx": 1, "rcx": "0xffff0ff4", "rdx": "there" } } }
-    SETUP64
+    SETUP
     xor eax, eax
     mov ecx, there
     mov dr2, rcx
@@ -420,7 +396,7 @@ handler:
 
 ;; breakpoints: a write to watched bytes traps after it, a read does not, nor do bytes beside them
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1, "rcx": "0xffff0ff1", "rdx": "after" }, "d": { "0x3fff0": "0x12345678" } } }
-    SETUP64
+    SETUP
     mov ecx, 0x3fff0
     mov dr0, rcx
     mov ecx, 0xd0402
@@ -442,7 +418,7 @@ handler:
 
 ;; breakpoints: reads and writes; PUSH and string instructions count, each element of them
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 4, "rcx": 0, "r8": "0xffff0ff2" } } }
-    SETUP64
+    SETUP
     mov ecx, 0x3fff0
     mov dr1, rcx
     mov ecx, 0xf00408
@@ -464,7 +440,7 @@ handler:
 
 ;; breakpoints: one on what MOV SS reads waits for the next instruction, whose single step comes with it
 ; { "mode": 32, "deliver": true, "expect": { "regs": { "rax": 7, "rcx": "0xffff0ff1" }, "d": { "0x7fff4": "after" } } }
-    SETUP32
+    SETUP
     mov word [0x3fff0], 0x10
     mov ecx, 0x3fff0
     mov dr0, ecx
@@ -481,7 +457,7 @@ handler:
 
 ;; breakpoints: a port, with CR4.DE
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1, "rcx": "0xffff0ff8", "rdx": "after" } } }
-    SETUP64
+    SETUP
     mov rcx, cr4
     or ecx, 8
     mov cr4, rcx
@@ -503,7 +479,7 @@ handler:
 
 ;; breakpoints: a loop is stopped each time round, however hot
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 100, "rax": 5050 } } }
-    SETUP64
+    SETUP
     mov ecx, there
     mov dr0, rcx
     mov ecx, 0x401
@@ -524,7 +500,7 @@ handler:
 
 ;; DR7.GD: MOV DR is a #DB with BD, and GD goes
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rcx": "0xffff2ff0", "dr7": "0x400" }, "q": { "0x7ffd8": "fault" } } }
-    SETUP64
+    SETUP
     mov ecx, 0x2400
     mov dr7, rcx
 fault:
@@ -537,7 +513,7 @@ handler:
 
 ;; single step with BTF: only branches trap
 ; { "mode": 64, "deliver": true, "expect": { "q": { "0x7ffd8": "target" }, "regs": { "rax": 2 } } }
-    SETUP64
+    SETUP
     mov ecx, 0x1d9
     mov eax, 2
     xor edx, edx
@@ -557,7 +533,7 @@ handler:
 
 ;; single step: INT is not stepped, its handler neither
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1, "rcx": 1 }, "q": { "0x60000": "second" } } }
-    SETUP64
+    SETUP
     push 0x102
     popf
     int 0x30
@@ -577,7 +553,7 @@ soft:
 
 ;; single step: SYSRET that sets TF traps at its target, SYSCALL by the mask does not
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1 }, "q": { "0x60000": "user" } } }
-    SETUP64
+    SETUP
     mov ecx, 0xc0000081
     xor eax, eax
     mov edx, 0x00130008
@@ -597,7 +573,7 @@ handler:
 
 ;; breakpoints: INT1 after MOV SS brings what MOV SS touched along, in one #DB
 ; { "mode": 64, "deliver": true, "expect": { "regs": { "rbx": 1, "rcx": "0xffff0ff1" } } }
-    SETUP64
+    SETUP
     mov word [0x3fff0], 0x10
     mov ecx, 0x3fff0
     mov dr0, rcx
@@ -614,7 +590,7 @@ handler:
 
 ;; long mode: a data segment that IRET takes away keeps its base
 ; { "mode": 64, "deliver": true, "q": { "0x3010": "0x400087", "0x412340": "0x1122334455667788" }, "expect": { "regs": { "rbx": "0x1122334455667788", "gs": 0 } } }
-    SETUP64
+    SETUP
     mov ax, 0x10
     mov gs, ax
     mov ecx, 0xc0000101
@@ -645,7 +621,7 @@ handler:
 
 ;; a task whose TSS has the T bit: #DB before its first instruction, with BT in DR6
 ; { "mode": 32, "deliver": true, "expect": { "regs": { "rbx": 0, "rax": "0xffff8ff0", "rdx": "there" } } }
-    SETUP32
+    SETUP
     mov dword [gdt + 0x30], ((ADDR(other) & 0xffff) << 16) | 0x67
     mov dword [gdt + 0x34], (ADDR(other) >> 16) | 0x8900
     xor ebx, ebx
@@ -669,7 +645,7 @@ other:
 
 ;; a task with a data segment of the kernel's privilege for code of the user: #TS of the selector
 ; { "mode": 32, "deliver": true, "expect": { "d": { "0x6fffc": "0x23" }, "regs": { "rax": "0x10" } } }
-    SETUP32
+    SETUP
     mov dword [gdt + 0x30], ((ADDR(other) & 0xffff) << 16) | 0x67
     mov dword [gdt + 0x34], (ADDR(other) >> 16) | 0x8900
     jmp 0x30:0

@@ -1,11 +1,9 @@
 ; Virtual-8086 mode and the virtual interrupt flag (SDM 3B, chapter 21).
+%include "tables.inc"
 
 ; ENTER86 eflags, cr4: to `program` in virtual-8086 mode, with segments 0 and the stack at 0x7000.
 %macro ENTER86 2
-    lgdt [gdtr]
-    lidt [idtr]
-    mov ax, 0x28
-    ltr ax
+    SETUP
     mov eax, %2
     mov cr4, eax
     mov word [0x31 * 4], ADDR(handler86)
@@ -25,23 +23,10 @@
 ; TABLES redirect: the byte of the redirection bitmap for vectors 30 to 37; the IDT has 30 to 32 at `monitor`.
 %macro TABLES 1
     bits 32
-    align 16
-gdt:
-    dq 0
-    desc 0, 0xfffff, 0x9b, 0xc
-    desc 0, 0xfffff, 0x93, 0xc
-    desc 0, 0xfffff, 0xfb, 0xc
-    desc 0, 0xfffff, 0xf3, 0xc
-    desc ADDR(tss), tss_end - tss - 1, 0x89, 0
-gdtr:
-    dw gdtr - gdt - 1
-    dd gdt
-idtr:
-    dw 0x1ff
-    dd idt
+    SEGMENTS32 tss_end - tss - 1
+    POINTERS32
 tss:
-    dd 0, 0x70000, 0x10
-    times 22 dd 0
+    STACK32
     dw 0, tss_io - tss
     times 6 db 0
     db %1

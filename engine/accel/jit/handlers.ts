@@ -236,7 +236,7 @@ class Special extends Lowering {
 
   resync(): void {
     this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
-    this.leave(Exit.RESYNC);
+    this.leaveBefore(Exit.RESYNC);
   }
 
   /** Goes on at this record's RIP. */
@@ -287,7 +287,7 @@ class Special extends Lowering {
       this.loadAt(REC, 'i64', 16, S.RECORD.offset);
       this.op(W.i64Add);
     });
-    this.leave(Exit.PENDING);
+    this.leaveBefore(Exit.PENDING);
     this.end();
     this.next();
   }

@@ -34,6 +34,7 @@ export class BareMachine {
   /** The vector that an interrupt request has. */
   acknowledge: () => number = () => -1;
   a20 = true;
+  performanceInterrupt: () => void = () => {};
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
   /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once. */
@@ -65,9 +66,12 @@ export class BareMachine {
       writeMmio: () => {},
       acknowledge: () => this.acknowledge(),
       tsc: () => this.tsc(),
+      cycles: () => this.tsc(),
       setTsc: () => {},
       readApicMsr: () => undefined,
       writeApicMsr: () => undefined,
+      performanceInterrupt: () => this.performanceInterrupt(),
+      performanceTimer: () => {},
       readTpr: () => 0,
       writeTpr: () => {},
       kvmClock: () => {},

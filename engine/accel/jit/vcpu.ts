@@ -175,6 +175,7 @@ export class JitVcpu {
     const { cpu } = this;
     const state = cpu.i32;
     const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
+    const { pmu } = this.system;
     this.#leaving = false;
     while (!this.#leaving) {
       if (state[S.PENDING >> 2] !== 0) {
@@ -192,7 +193,10 @@ export class JitVcpu {
         continue;
       }
       state[S.CODE_HIT >> 2] = 0;
+      if (pmu.active) pmu.enter();
       const code = this.#run(cpu.at, record);
+      if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+      if (pmu.active) pmu.sync();
       switch (code) {
         case Exit.HOT: {
           const hot = state[S.STOPPED_AT >> 2];
@@ -222,6 +226,18 @@ export class JitVcpu {
           break;
       }
     }
+  }
+
+  /** Adds what was retired of the run that translated code left in its middle. */
+  #count(code: number): void {
+    const { cpu } = this;
+    const left = cpu.i32[S.LEFT_AT >> 2];
+    cpu.i32[S.LEFT_AT >> 2] = 0;
+    const record = left & ~1;
+    const number = this.system.numberOf(record);
+    const before = (left & 1) !== 0 || code === Exit.FAULT || code === Exit.RESYNC;
+    const retired = before || this.#data.getInt32(record, true) === Handler.STEP ? number - 1 : number;
+    cpu.setNumber(S.INSTRUCTIONS, cpu.getNumber(S.INSTRUCTIONS) + retired);
   }
 
   /** Makes `run` return at the next opportunity; for the host's service. */
@@ -255,8 +271,13 @@ export class JitVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
       this.system.smm.enter();
     }
-    const own = S.Pending.FLUSH | S.Pending.DEBUG | S.Pending.INTR | S.Pending.NMI | S.Pending.MACHINE_CHECK | S.Pending.SMI;
-    const rest = pending & ~own;
+    if ((pending & S.Pending.PERFORMANCE) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.PERFORMANCE);
+      this.system.pmu.due();
+      // That may have asked for an interrupt.
+      pending = Atomics.load(state, S.PENDING >> 2);
+    }
+    const rest = pending & ~OWN;
     if (rest !== 0) {
       if (!this.#host.service(rest)) return false;
       // It may have stood still there, and gone on with another state.
@@ -296,6 +317,16 @@ export class JitVcpu {
     state[S.HALTED >> 2] = 1;
     // An interrupt that waited for IF may have become deliverable by the STI before.
     this.system.unmask();
+    this.system.pmu.halted(true);
+    try {
+      this.#sleep();
+    } finally {
+      this.system.pmu.halted(false);
+    }
+  }
+
+  #sleep(): void {
+    const state = this.cpu.i32;
     while (state[S.HALTED >> 2] !== 0 && !this.#leaving) {
       if (Atomics.load(state, S.PENDING >> 2) === 0) this.#host.idle();
       if (Atomics.exchange(state, S.KICKED >> 2, 0) !== 0) state[S.HALTED >> 2] = 0;
@@ -345,7 +376,11 @@ export class JitVcpu {
     state[(S.CODE_KEY >> 2) + 1] = key | ALONE_KEY;
     const stamp = state[S.JUMP_STAMP >> 2];
     state[S.JUMP_STAMP >> 2] = -1;
+    const { pmu } = this.system;
+    if (pmu.active) pmu.enter();
     const code = this.#run(cpu.at, record);
+    if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+    if (pmu.active) pmu.sync();
     // A change of mode has set others.
     if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;
     if (state[S.JUMP_STAMP >> 2] === -1) state[S.JUMP_STAMP >> 2] = stamp;
@@ -544,11 +579,17 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.offset, position, true);
       data.setUint8(at + S.RECORD.length, length);
     };
+    /** Its instruction's number in the run. */
+    const number = (value: number): void => {
+      data.setUint16(at + S.RECORD.a, 0, true);
+      data.setInt32(at + S.RECORD.link, value, true);
+    };
     const mnemonics: string[] = [];
     const finish = (handler: number): number => {
       this.decoded(() => `at ${BigInt.asUintN(64, BigInt(address)).toString(16)}: ${mnemonics.join('; ')}`);
       write(handler, 0);
       data.setInt32(at + S.RECORD.disp, instructions, true);
+      number(handler === Handler.FALL || handler === Handler.STEP ? instructions + 1 : instructions);
       at += S.RECORD_BYTES;
       const count = (at - first) / S.RECORD_BYTES;
       cache.add(page, offset, mode, count, granules, true);
@@ -557,6 +598,7 @@ export class JitVcpu {
     };
     if (!step) {
       write(Handler.COUNT, 0);
+      number(1);
       data.setInt32(at + S.RECORD.imm, 0, true);
       at += S.RECORD_BYTES;
     }
@@ -588,6 +630,7 @@ export class JitVcpu {
       for (let granule = position >> 7; granule <= last >> 7; granule++) granules |= 1 << granule;
       if (secondPage >= 0) {
         write(Handler.PAGE2, 0);
+        number(instructions + 1);
         data.setInt32(at + S.RECORD.disp, secondFrame | 0, true);
         at += S.RECORD_BYTES;
       }
@@ -604,6 +647,7 @@ export class JitVcpu {
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
       placeDisplacement(decoder, position);
       if (decoder.memory && decoder.prelude !== 'NONE') {
+        number(instructions);
         this.#writePrelude(at, position);
         at += S.RECORD_BYTES;
       }
@@ -615,7 +659,7 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.index, decoder.index, true);
       data.setUint16(at + S.RECORD.segment, decoder.segment, true);
       data.setUint8(at + S.RECORD.scale, decoder.scale);
-      data.setInt32(at + S.RECORD.link, 0, true);
+      data.setInt32(at + S.RECORD.link, instructions, true);
       if (decoder.isWide) {
         data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
         data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
@@ -626,9 +670,11 @@ export class JitVcpu {
       const kinds = row.operands;
       const direct = kinds.length > 0 && kinds[0].kind === 'J';
       if (direct) {
+        data.setUint16(at + S.RECORD.a, S.DIRECT, true);
+        data.setInt32(at + S.RECORD.link, 0, true);
         data.setInt32(at + S.RECORD.disp, instructions, true);
         this.#pageOfRecord.set(at, page);
-      } else if (COUNTED.has(row.mnemonic)) data.setInt32(at + S.RECORD.link, instructions, true);
+      }
       at += S.RECORD_BYTES;
       if (secondPage >= 0) {
         cache.add(secondPage, 0, mode, (at - first) / S.RECORD_BYTES + 1, 1, false);
@@ -639,6 +685,7 @@ export class JitVcpu {
       const check = row.attributes.has('check') || after === 0;
       if (check) {
         write(Handler.CHECK, 0);
+        number(instructions + 1);
         at += S.RECORD_BYTES;
         after = -1;
       } else if (row.attributes.has('shadow')) after = 1;
@@ -692,12 +739,19 @@ export class JitVcpu {
   }
 }
 
+/** Requests that are served here. */
+const OWN =
+  S.Pending.FLUSH |
+  S.Pending.DEBUG |
+  S.Pending.INTR |
+  S.Pending.NMI |
+  S.Pending.MACHINE_CHECK |
+  S.Pending.SMI |
+  S.Pending.PERFORMANCE;
+
 /** Word index of a RIP's entry in the jump cache; as `Lowering.jumpEntry` computes it. */
 const jumpIndex = (low: number, high: number, stamp: number): number =>
   ((low ^ ((low >>> 12) | (high << 20)) ^ stamp) & (S.JUMPS - 1)) * (S.JUMP_BYTES / 4);
 
 /** Set in the key of the code table while an instruction runs alone: nothing has such a key. */
 const ALONE_KEY = 0x80000000 | 0;
-
-/** Instructions whose handlers add to the count of instructions retired besides those with a J operand. */
-const COUNTED = new Set(['JMP_E', 'CALL_E', 'RET']);

@@ -85,6 +85,7 @@ export class ReferenceVcpu {
     const address = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     // Every instruction runs alone here.
     if (!system.debug.begin(address)) return;
+    if (system.pmu.active) system.pmu.enter();
     let code: number;
     try {
       code = this.#instruction(rip);
@@ -109,6 +110,7 @@ export class ReferenceVcpu {
       default:
         break;
     }
+    if (system.pmu.active) system.pmu.sync();
     const branched = cpu.getNumber(S.NEXT_RIP) !== system.nextOf(this.#record);
     if (!system.debug.end(branched) && code === Exit.HALT) this.#halt();
   }

@@ -118,17 +118,17 @@ export function parseCpu(draft: Pick<RunOptions, 'cpu'>, text: string): void {
         const bits = /^phys-bits=(.*)$/.exec(change)?.[1];
         if (bits !== undefined && Number(bits) !== PHYSICAL_BITS)
           throw new OptionError(`${option}: physical addresses have ${PHYSICAL_BITS} bits`);
-        return bits === undefined && !/^(check|enforce|host-phys-bits)(=on|=off)?$/.test(change);
+        return bits === undefined && !/^(check|enforce|host-phys-bits|migratable)(=(on|off|yes|no|true|false))?$/.test(change);
       }
       if (!/^[\x20-\x7e]{12}$/.test(given[1])) throw new OptionError(`${option}: a vendor has 12 characters`);
       vendor = given[1];
       return false;
     })
     .map((change) => {
-      const match = /^([+-]?)([\w.-]+?)(?:=(on|off|true|false))?$/.exec(change);
+      const match = /^([+-]?)([\w.-]+?)(?:=(on|off|yes|no|true|false))?$/.exec(change);
       if (match === null || (match[1] !== '' && match[3] !== undefined))
         throw new OptionError(`${option}: '${change}' is no feature (+name, -name, name=on, name=off)`);
-      const on = match[1] === '-' ? false : match[3] !== 'off' && match[3] !== 'false';
+      const on = match[1] !== '-' && !['off', 'no', 'false'].includes(match[3]);
       const name = cpuFeatureName(match[2]);
       // A feature that this CPU does not have is off: only asking for it is a mistake.
       if (on && !cpuFeatures.includes(name)) throw new OptionError(`${option}: CPU feature '${match[2]}' is not in this version`);

@@ -8,16 +8,17 @@
  * not to nearest, which neighbour is meant. What they leave goes to the exact arithmetic of `sse-round`.
  */
 import {
-  CR4,
   EXCEPTION,
   EXCEPTION_CODE,
   MXCSR,
   STATE_BYTES,
+  CR4 as STATE_CR4,
   VECTOR_RESULT,
   VECTOR_X,
   VECTOR_Y,
   VECTOR_Z,
 } from '../../memory/vcpu-state.ts';
+import { CR4 } from '../system/cpu.ts';
 import { BEFORE, F16, F32, F64, FloatContext, type Format, IE } from './sse-round.ts';
 
 /** Operations; `sseOperation` packs one with format and lanes into the helper's argument. */
@@ -114,7 +115,6 @@ export const FloatStatus = {
   STRICT: 3,
 } as const;
 
-const OSXMMEXCPT = 0x400;
 /** All exceptions masked, rounding to nearest, the precision flag set. */
 const PLAIN_MASK = 0x7fa0;
 const PLAIN = 0x1fa0;
@@ -140,7 +140,7 @@ export function sseFloat(state: SseState, operation: number, imm: number): numbe
   u32[MXCSR / 4] = now;
   if ((flags & ~(mxcsr >> 7) & 0x3f) !== 0) {
     // SDM 3A, 6.15, interrupt 19.
-    u32[EXCEPTION / 4] = (u32[CR4 / 4] & OSXMMEXCPT) === 0 ? 6 : 19;
+    u32[EXCEPTION / 4] = (u32[STATE_CR4 / 4] & CR4.OSXMMEXCPT) === 0 ? 6 : 19;
     u32[EXCEPTION_CODE / 4] = 0;
     return FloatStatus.RAISED;
   }

@@ -127,18 +127,18 @@ const PLATFORM = words(
   'x2apic tsc-deadline tsc-adjust invtsc arch-capabilities spec-ctrl stibp ssbd bhi-ctrl kvm kvmclock kvmclock-stable-bit kvm-pv-unhalt kvm-pv-ipi',
 );
 
-/** What the engine implements: the feature set of the model `max`. `kvm` is the hypervisor's own leaves. */
+/** What the engine implements: the feature set of the model `max`. `kvm` is the hypervisor's own leaves, `pmu` leaf 0AH. */
 export const IMPLEMENTED: readonly string[] = [
   ...V2,
   ...PLATFORM,
   ...words(
     `pclmulqdq fma pcid movbe aes xsave avx f16c rdrand fsgsbase bmi1 avx2 smep bmi2 erms invpcid rdseed adx smap
-     clflushopt clwb sha-ni umip pku pks vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch`,
+     clflushopt clwb sha-ni umip pku pks vaes vpclmulqdq rdpid xsaveopt xsavec xgetbv1 xsaves pdpe1gb rdtscp abm 3dnowprefetch pmu`,
   ),
 ];
 
 /** Every feature name that can be asked for. */
-export const FEATURES: readonly string[] = [...Object.values(FEATURE_BITS).flatMap((table) => Object.keys(table)), 'kvm'];
+export const FEATURES: readonly string[] = [...Object.values(FEATURE_BITS).flatMap((table) => Object.keys(table)), 'kvm', 'pmu'];
 
 /** Features that are nothing without another. */
 const NEEDS: Readonly<Record<string, string>> = {

@@ -23,11 +23,17 @@ export interface CpuBus {
   acknowledge(): number;
   /** Time-stamp counter in ticks, a number below 2^53. */
   tsc(): number;
+  /** Ticks at the TSC's rate while this vCPU's thread had a core. */
+  cycles(): number;
   /** Sets the TSC's value (WRMSR). */
   setTsc(value: number): void;
   /** MSRs of the local APIC and its base; undefined: not one of them; false: #GP. */
   readApicMsr(index: number): { low: number; high: number } | undefined | false;
   writeApicMsr(index: number, low: number, high: number): boolean | undefined;
+  /** The performance counters' entry of the local APIC's vector table. */
+  performanceInterrupt(): void;
+  /** Requests PERFORMANCE in so many nanoseconds; Infinity: not at all. */
+  performanceTimer(ns: number): void;
   readTpr(): number;
   writeTpr(value: number): void;
   /** Paravirtual clock: the guest wrote its MSR. */
@@ -361,8 +367,28 @@ export class Cpu {
   }
   /** A 64-bit value as a signed number (exact for canonical addresses). */
   read64(address: number, user: boolean): number {
+    const host = this.#whole(address, false, user);
+    if (host >= 0) return linear(this.memory.data.getInt32(host, true), this.memory.data.getInt32(host + 4, true));
     const low = this.read32(address, user);
     return linear(low, this.read32(address + 4, user));
+  }
+  /** Reads 64 bits as two signed halves into `low` and `high`: entries of descriptor tables. */
+  readPair(address: number): void {
+    const host = this.#whole(address, false, false);
+    if (host >= 0) {
+      this.low = this.memory.data.getInt32(host, true);
+      this.high = this.memory.data.getInt32(host + 4, true);
+      return;
+    }
+    this.low = this.read32(address, false);
+    this.high = this.read32(address + 4, false);
+  }
+  low = 0;
+  high = 0;
+  /** Host offset of 8 bytes where nothing but the address matters; -1: they go the long way, by halves. */
+  #whole(address: number, write: boolean, user: boolean): number {
+    if (this.watching || (this.aligning && user) || (address & 0xfff) > 0xff8) return -1;
+    return this.#one(address, write, user);
   }
   writeByte(address: number, value: number, user: boolean): void {
     if (this.watching) this.touched(this.wrap(address), 1, true);
@@ -406,6 +432,13 @@ export class Cpu {
     }
   }
   write64(address: number, value: number, user: boolean): void {
+    const host = this.#whole(address, true, user);
+    if (host >= 0) {
+      this.memory.data.setInt32(host, lowOf(value), true);
+      this.memory.data.setInt32(host + 4, highOf(value), true);
+      this.memory.note(host, 8);
+      return;
+    }
     if ((address & 0xfff) > 0xff8) this.#both(address, user);
     else this.#one(address, true, user);
     this.write32(address, lowOf(value), user);

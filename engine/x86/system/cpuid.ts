@@ -6,6 +6,7 @@ import { AVX_AREA, areaBytes, compactedBytes, PKRU_AREA, supportedComponents } f
 import type { Cpu } from './cpu.ts';
 import { CR4 } from './cpu.ts';
 import { chooseCpu, FEATURE_BITS } from './cpu-models.ts';
+import { hasPmu, PMU } from './pmu.ts';
 
 export interface CpuidConfig {
   readonly cpus: number;
@@ -139,6 +140,15 @@ export class Cpuid {
         }
         return r;
       }
+      case 0xa:
+        // Architectural performance monitoring (SDM 3B, 20.2).
+        if (!hasPmu(this)) return r;
+        return {
+          eax: PMU.version | (PMU.counters << 8) | (PMU.bits << 16) | (PMU.events << 24),
+          ebx: PMU.missing,
+          ecx: 0,
+          edx: PMU.fixed | (PMU.bits << 5) | (1 << 15),
+        };
       case 0xb:
         r.ecx = subleaf & 0xff;
         r.edx = id;

@@ -15,6 +15,7 @@ import { FpuUnit } from './fpu-unit.ts';
 import { Interrupts } from './interrupts.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
 import { Paging } from './paging.ts';
+import { Pmu } from './pmu.ts';
 import { Registers } from './registers.ts';
 import { ATTR, dpl, isCode, isConforming, isPresent, Segments } from './segments.ts';
 import { SystemManagement } from './smm.ts';
@@ -40,6 +41,7 @@ export class System {
   readonly paging: Paging;
   readonly segments: Segments;
   readonly interrupts: Interrupts;
+  readonly pmu: Pmu;
   readonly registers: Registers;
   readonly debug: Debug;
   readonly transfers: Transfers;
@@ -58,7 +60,8 @@ export class System {
     this.paging = new Paging(cpu);
     this.segments = new Segments(cpu);
     this.interrupts = new Interrupts(cpu, this.segments);
-    this.registers = new Registers(cpu, this.paging, this.segments, cpuid);
+    this.pmu = new Pmu(cpu, cpuid);
+    this.registers = new Registers(cpu, this.paging, this.segments, cpuid, this.pmu);
     this.virtual = new VirtualInterrupts(cpu);
     this.smm = new SystemManagement(cpu, this.paging, this.segments, this.registers);
     this.transfers = new Transfers(cpu, this.segments, this.interrupts, this.virtual);
@@ -81,6 +84,11 @@ export class System {
   /** RIP of a record's instruction. */
   ripOf(record: number): number {
     return this.#keep(this.cpu.getNumber(S.RIP_BASE) + this.#data.getUint16(record + S.RECORD.offset, true));
+  }
+  /** A record's instruction's number in its run, from 1. */
+  numberOf(record: number): number {
+    const direct = this.#data.getUint16(record + S.RECORD.a, true) === S.DIRECT;
+    return this.#data.getInt32(record + (direct ? S.RECORD.disp : S.RECORD.link), true);
   }
   /** RIP after it. */
   nextOf(record: number): number {
@@ -229,7 +237,7 @@ export class System {
   // --- the table --------------------------------------------------------------------------------------------------
 
   #make(): Record<string, Helper> {
-    const { cpu, paging, segments, registers, transfers, interrupts, virtual } = this;
+    const { cpu, paging, segments, registers, transfers, interrupts, virtual, pmu } = this;
     /** A helper that may fault and otherwise lets translated code go on. */
     const on =
       (body: (record: number, ...operands: number[]) => void): Helper =>
@@ -511,8 +519,19 @@ export class System {
       write_cr: sync(privileged((_record, index, low, high) => registers.writeCr(index, low, high))),
       read_dr: on(privileged((_record, index) => registers.readDr(index))),
       write_dr: sync(privileged((_record, index, low, high) => registers.writeDr(index, low, high))),
-      rdmsr: on(privileged(() => registers.rdmsr())),
-      wrmsr: on(privileged(() => registers.wrmsr())),
+      rdmsr: on(
+        privileged((record) => {
+          pmu.syncAt(this.numberOf(record));
+          registers.rdmsr();
+        }),
+      ),
+      wrmsr: on(
+        privileged((record) => {
+          const number = this.numberOf(record);
+          pmu.syncAt(number);
+          registers.wrmsr(number);
+        }),
+      ),
       vmcall: on(() => this.#hypercall()),
       rdpkru: on(() => {
         this.#keysEnabled();
@@ -547,7 +566,12 @@ export class System {
         if (!this.cpuid.has('rdtscp')) raise(6);
         cpu.setNumber(RCX, readMsr64(cpu, MSR.TSC_AUX).low >>> 0);
       }),
-      rdpmc: on(() => raise(13, 0)),
+      rdpmc: on((record) => {
+        pmu.syncAt(this.numberOf(record));
+        const value = pmu.rdpmc(cpu.u32[RCX >> 2]);
+        cpu.setNumber(RAX, value % 4294967296);
+        cpu.setNumber(RDX, Math.floor(value / 4294967296));
+      }),
       rdrand: on(() => this.#random('rdrand')),
       rdseed: on(() => this.#random('rdseed')),
       xgetbv: on(() => this.xsave.xgetbv()),

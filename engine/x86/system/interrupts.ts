@@ -163,8 +163,9 @@ export class Interrupts {
     const gateCode = vector * 8 + 2 + ext;
     if (vector * 16 + 15 > cpu.segmentLimit(S.IDTR)) raise(13, gateCode);
     const at = cpu.segmentBase(S.IDTR) + vector * 16;
-    const w0 = cpu.read32(at, false);
-    const w1 = cpu.read32(at + 4, false);
+    cpu.readPair(at);
+    const w0 = cpu.low;
+    const w1 = cpu.high;
     const w2 = cpu.read32(at + 8, false);
     const type = (w1 >> 8) & 31;
     if (type !== 14 && type !== 15) raise(13, gateCode);
@@ -214,8 +215,9 @@ export class Interrupts {
     const virtual = cpu.isVirtual8086;
     if (vector * 8 + 7 > cpu.segmentLimit(S.IDTR)) raise(13, gateCode);
     const at = cpu.segmentBase(S.IDTR) + vector * 8;
-    const w0 = cpu.read32(at, false);
-    const w1 = cpu.read32(at + 4, false);
+    cpu.readPair(at);
+    const w0 = cpu.low;
+    const w1 = cpu.high;
     const type = (w1 >> 8) & 31;
     const cpl = cpu.cpl;
     if (![5, 6, 7, 14, 15].includes(type)) raise(13, gateCode);

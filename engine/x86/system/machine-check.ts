@@ -4,12 +4,11 @@
  */
 import { MCA, PENDING, Pending, CR4 as STATE_CR4 } from '../../memory/vcpu-state.ts';
 import { type Cpu, CR4, raise } from './cpu.ts';
-import { MSR, msrSlot } from './msr-numbers.ts';
+import { MCG_CAP, MSR, msrSlot } from './msr-numbers.ts';
 
 export const MCA_BANKS = 10;
 /** MCG_CAP: the banks, MCG_CTL is there, software error recovery. */
 const CAPABILITIES = MCA_BANKS | (1 << 8) | (1 << 24);
-const MCG_CAP = 0x179;
 const BANKS_FIRST = 0x400;
 const BANKS_END = BANKS_FIRST + MCA_BANKS * 4;
 const Register = { CTL: 0, STATUS: 1, ADDR: 2, MISC: 3 } as const;

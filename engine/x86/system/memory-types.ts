@@ -4,17 +4,13 @@
  */
 import { raise } from './cpu.ts';
 import { PHYSICAL_BITS } from './cpuid.ts';
+import { MSR, MTRR_FIXED, MTRR_VARIABLE, MTRR_VARIABLE_END } from './msr-numbers.ts';
 
 /** Uncacheable, write combining, write through, write protected, write back. */
 const MTRR_TYPES = new Set([0, 1, 4, 5, 6]);
 /** PAT has UC- besides. */
 const PAT_TYPES = new Set([...MTRR_TYPES, 7]);
 
-const MTRR_FIRST = 0x200;
-const MTRR_VARIABLE_END = 0x210;
-const MTRR_FIXED: ReadonlySet<number> = new Set([0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f]);
-const MTRR_DEF_TYPE = 0x2ff;
-const PAT = 0x277;
 /** Bits of the upper half that no physical address has. */
 const BEYOND = ~((1 << (PHYSICAL_BITS - 32)) - 1);
 
@@ -27,12 +23,12 @@ const eachByte = (low: number, high: number, types: ReadonlySet<number>): boolea
 /** Raises #GP(0) where one of these registers may not have the value; does nothing for others. */
 export function checkMemoryType(msr: number, low: number, high: number): void {
   let good = true;
-  if (msr >= MTRR_FIRST && msr < MTRR_VARIABLE_END) {
+  if (msr >= MTRR_VARIABLE && msr < MTRR_VARIABLE_END) {
     // Base and type, then mask and valid bit.
     if (msr % 2 === 0) good = MTRR_TYPES.has(low & 0xff) && (low & 0xf00) === 0 && (high & BEYOND) === 0;
     else good = (low & 0x7ff) === 0 && (high & BEYOND) === 0;
-  } else if (MTRR_FIXED.has(msr)) good = eachByte(low, high, MTRR_TYPES);
-  else if (msr === MTRR_DEF_TYPE) good = MTRR_TYPES.has(low & 0xff) && (low & ~0xcff) === 0 && high === 0;
-  else if (msr === PAT) good = eachByte(low, high, PAT_TYPES);
+  } else if (MTRR_FIXED.includes(msr)) good = eachByte(low, high, MTRR_TYPES);
+  else if (msr === MSR.MTRR_DEF_TYPE) good = MTRR_TYPES.has(low & 0xff) && (low & ~0xcff) === 0 && high === 0;
+  else if (msr === MSR.PAT) good = eachByte(low, high, PAT_TYPES);
   if (!good) raise(13, 0);
 }

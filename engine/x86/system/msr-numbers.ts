@@ -25,14 +25,19 @@ export const MSR = {
   MCG_STATUS: 0x17a,
   PKRS: 0x6e1,
 } as const;
+/** What the machine-check registers are; not kept, for it does not change. */
+export const MCG_CAP = 0x179;
 
-const MTRR_FIXED = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+/** MTRRs of fixed ranges, and those of variable ranges: first and end. */
+export const MTRR_FIXED: readonly number[] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+export const MTRR_VARIABLE = 0x200;
+export const MTRR_VARIABLE_END = 0x210;
 /** Those that came later lie last: saved states keep their places. */
 const LATER: readonly number[] = [MSR.PKRS];
 const KEPT: readonly number[] = [
   ...Object.values(MSR).filter((msr) => !LATER.includes(msr)),
   ...MTRR_FIXED,
-  ...Array.from({ length: 16 }, (_, n) => 0x200 + n), // variable-range MTRRs
+  ...Array.from({ length: MTRR_VARIABLE_END - MTRR_VARIABLE }, (_, n) => MTRR_VARIABLE + n),
   ...LATER,
 ];
 

@@ -7,6 +7,7 @@ import { readMachineCheck, resetMachineCheck, writeMachineCheck } from './machin
 import { checkMemoryType } from './memory-types.ts';
 import { MSR, msrSlot, writeMsr64 } from './msr-numbers.ts';
 import type { Paging } from './paging.ts';
+import type { Pmu } from './pmu.ts';
 import type { Segments } from './segments.ts';
 
 const RAX = S.GPR >> 2;
@@ -20,17 +21,23 @@ const RDX = (S.GPR + 16) >> 2;
  */
 const NO_SPECULATION = [0, 1, 3, 4, 5, 6, 8, 13, 14, 15, 20, 24, 26, 27].reduce((bits, bit) => bits | (1 << bit), 0);
 
+/** IA32_MISC_ENABLE (SDM 4, table 2-2): fast strings; no branch trace store, no PEBS. */
+const MISC_ENABLE = 1 | (1 << 11) | (1 << 12);
+const PERFORMANCE_AVAILABLE = 1 << 7;
+
 export class Registers {
   readonly #cpu: Cpu;
   readonly #paging: Paging;
   readonly #segments: Segments;
   readonly #cpuid: Cpuid;
+  readonly #pmu: Pmu;
 
-  constructor(cpu: Cpu, paging: Paging, segments: Segments, cpuid: Cpuid) {
+  constructor(cpu: Cpu, paging: Paging, segments: Segments, cpuid: Cpuid, pmu: Pmu) {
     this.#cpu = cpu;
     this.#paging = paging;
     this.#segments = segments;
     this.#cpuid = cpuid;
+    this.#pmu = pmu;
   }
 
   /** State after power-on or INIT (SDM 3A table 9-1). `init` keeps what INIT keeps. */
@@ -44,7 +51,8 @@ export class Registers {
     const pending = cpu.i32[S.PENDING >> 2];
     const wake = cpu.i32[S.WAKE >> 2];
     const fpu = init ? cpu.u8.slice(S.FPU, S.EXIT_COUNTS) : undefined;
-    const counts = cpu.u8.slice(S.EXIT_COUNTS, S.MSRS);
+    // INIT leaves the performance counters too.
+    const counts = cpu.u8.slice(S.EXIT_COUNTS, init ? S.MSRS : S.PMU);
     cpu.u8.fill(0, 0, from);
     if (fpu !== undefined) cpu.u8.set(fpu, S.FPU);
     cpu.u8.set(counts, S.EXIT_COUNTS);
@@ -70,9 +78,10 @@ export class Registers {
     cpu.setNumber(S.NEXT_RIP, 0xfff0);
     if (!init) {
       writeMsr64(cpu, MSR.PAT, 0x00070406, 0x00070406);
-      writeMsr64(cpu, MSR.MISC_ENABLE, 1, 0);
+      writeMsr64(cpu, MSR.MISC_ENABLE, MISC_ENABLE | (this.#pmu.exists ? PERFORMANCE_AVAILABLE : 0), 0);
       writeMsr64(cpu, MSR.SMBASE, 0x30000, 0);
       resetMachineCheck(cpu);
+      this.#pmu.reset();
       powerUp(fpuStruct.at(cpu.buffer, cpu.at + S.FPU));
     }
     cpu.breakpointsChanged();
@@ -255,7 +264,7 @@ export class Registers {
     if (index === MSR.PKRS && !this.#cpuid.has('pks')) raise(13, 0);
     const slot = msrSlot(index);
     if (slot !== undefined) return { low: cpu.i32[slot >> 2], high: cpu.i32[(slot >> 2) + 1] };
-    const check = readMachineCheck(cpu, index);
+    const check = readMachineCheck(cpu, index) ?? this.#pmu.readMsr(index);
     if (check !== undefined) return check;
     const apic = cpu.bus.readApicMsr(index);
     if (apic === false) raise(13, 0);
@@ -323,18 +332,19 @@ export class Registers {
     }
   }
 
-  wrmsr(): void {
+  /** `number`: the instruction's in its run. */
+  wrmsr(number: number): void {
     const cpu = this.#cpu;
-    this.#write(cpu.u32[RCX], cpu.i32[RAX], cpu.i32[RDX]);
+    this.#write(cpu.u32[RCX], cpu.i32[RAX], cpu.i32[RDX], number);
   }
 
-  #write(index: number, low: number, high: number): void {
+  #write(index: number, low: number, high: number, number: number): void {
     const cpu = this.#cpu;
     const canonical = (): void => {
       if (!isCanonical(low, high)) raise(13, 0);
     };
     checkMemoryType(index, low, high);
-    if (writeMachineCheck(cpu, index, low, high)) return;
+    if (writeMachineCheck(cpu, index, low, high) || this.#pmu.writeMsr(index, low, high, number)) return;
     switch (index) {
       case MSR.LSTAR:
       case MSR.CSTAR:

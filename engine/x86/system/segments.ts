@@ -99,9 +99,8 @@ export class Segments {
     const offset = selector & 0xfff8;
     if (offset + 7 > limit || (table === S.LDTR && !isPresent(cpu.segmentAttr(S.LDTR)))) raise(vector, selector & 0xfffc);
     const at = cpu.segmentBase(table) + offset;
-    const low = cpu.read32(at, false);
-    const high = cpu.read32(at + 4, false);
-    return decode(low, high, at);
+    cpu.readPair(at);
+    return decode(cpu.low, cpu.high, at);
   }
 
   /** Sets the accessed bit of a code or data descriptor. */
@@ -148,12 +147,12 @@ export class Segments {
     this.updateMode();
   }
 
-  /** Loads CS once all checks are done; `cpl` becomes the RPL of the selector. */
-  setCode(selector: number, descriptor: Descriptor, cpl: number): void {
+  /** Loads CS once all checks are done; `cpl` becomes the RPL of the selector. Without `update` the caller does that. */
+  setCode(selector: number, descriptor: Descriptor, cpl: number, update = true): void {
     const cpu = this.#cpu;
     this.install(S.CS, (selector & 0xfffc) | cpl, descriptor);
     cpu.i32[S.CPL >> 2] = cpl;
-    this.updateMode();
+    if (update) this.updateMode();
   }
 
   /** Recomputes what decoding and the TLB depend on. Called after every change of CS, SS, DS, ES, CPL, CR0, EFER or AC. */

@@ -11,6 +11,8 @@ const RSP = S.GPR + 32;
 const RCX = S.GPR + 8;
 const R11 = S.GPR + 88;
 
+const DATA: readonly number[] = [S.ES, S.DS, S.FS, S.GS];
+
 export class Transfers {
   readonly #cpu: Cpu;
   readonly #segments: Segments;
@@ -248,7 +250,7 @@ export class Transfers {
     } else {
       const rsp = this.#peek(2 * bytes + extra, bytes);
       const ss = this.#peek(3 * bytes + extra, bytes) & 0xffff;
-      this.#outerStack(ss, rpl, descriptor, () => this.#segments.setCode(selector, descriptor, rpl));
+      this.#outerStack(ss, selector, descriptor);
       this.#setReturnedStack(rsp, bytes);
       this.#release(extra);
       this.#dropInner();
@@ -276,13 +278,14 @@ export class Transfers {
     } else if (rip > descriptor.limit) raise(13, 0);
   }
 
-  /** Checks and loads SS for a return to privilege `rpl`; `commit` changes CS and CPL when the checks are done. */
-  #outerStack(ss: number, rpl: number, code: Descriptor, commit: () => void): void {
+  /** Checks SS for a return to the privilege of a code selector, then loads both. */
+  #outerStack(ss: number, selector: number, code: Descriptor): void {
     const cpu = this.#cpu;
+    const rpl = selector & 3;
     const long = cpu.isLongActive && (code.attr & ATTR.L) !== 0;
     if ((ss & 0xfffc) === 0) {
       if (!long || rpl === 3 || (ss & 3) !== rpl) raise(13, 0);
-      commit();
+      this.#segments.setCode(selector, code, rpl);
       this.#segments.setNull(S.SS, ss);
       return;
     }
@@ -292,7 +295,7 @@ export class Transfers {
     if ((ss & 3) !== rpl || dpl(attr) !== rpl) raise(13, errorCode);
     if ((attr & (ATTR.S | ATTR.CODE | ATTR.RW)) !== (ATTR.S | ATTR.RW)) raise(13, errorCode);
     if (!isPresent(attr)) raise(12, errorCode);
-    commit();
+    this.#segments.setCode(selector, code, rpl, false);
     this.#segments.install(S.SS, ss, descriptor);
     this.#segments.updateMode();
   }
@@ -307,12 +310,15 @@ export class Transfers {
   /** Nulls data segments that the outer level may not have (SDM 2, RET). */
   #dropInner(): void {
     const cpu = this.#cpu;
-    for (const index of [S.ES, S.DS, S.FS, S.GS]) {
+    let dropped = false;
+    for (const index of DATA) {
       const attr = cpu.segmentAttr(index);
       if ((cpu.selector(index) & 0xfffc) === 0) continue;
-      if (dpl(attr) < cpu.cpl && !(isCode(attr) && isConforming(attr))) this.#segments.drop(index);
+      if (dpl(attr) >= cpu.cpl || (isCode(attr) && isConforming(attr))) continue;
+      this.#segments.drop(index);
+      dropped = true;
     }
-    this.#segments.updateMode();
+    if (dropped) this.#segments.updateMode();
   }
 
   iret(size: number): void {
@@ -373,11 +379,12 @@ export class Transfers {
     } else {
       const rsp = this.#peek(3 * bytes, bytes);
       const ss = this.#peek(4 * bytes, bytes) & 0xffff;
-      this.#outerStack(ss, rpl, descriptor, () => this.#segments.setCode(selector, descriptor, rpl));
+      this.#outerStack(ss, selector, descriptor);
       this.#setReturnedStack(rsp, bytes);
       cpu.eflags = flags;
       if (rpl !== cpl) this.#dropInner();
-      this.#segments.updateMode();
+      // EFLAGS.AC chooses the TLB.
+      cpu.modeChanged();
     }
     cpu.setNumber(S.NEXT_RIP, rip);
   }
