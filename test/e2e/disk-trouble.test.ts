@@ -5,10 +5,10 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { temporaryFolder } from '../app/fixtures.ts';
 import { guest, withoutGuest } from '../machine/harness.ts';
 import { initrdWith } from '../machine/modules.ts';
 import { skip as noBrowser, TestApp, until } from './harness.ts';
@@ -20,18 +20,28 @@ const skip =
   (process.getuid?.() !== 0 && 'only root can mount a small file system');
 
 const bootMs = 300_000;
+const MODULES = ['virtio_blk', 'crc-t10dif', 'crct10dif_common', 'crct10dif_generic'].concat([
+  'crc64',
+  'crc64-rocksoft',
+  't10-pi',
+  'nvme-core',
+  'nvme',
+]);
 
 test('a full disk, a file that is gone, one that may not be written: told, mended, nothing lost', {
   skip,
   timeout: 900_000,
 }, async (context) => {
-  const folder = temporaryFolder(context);
+  const folder = mkdtempSync(join(tmpdir(), 'vivarium-trouble-'));
   const small = join(folder, 'small');
   mkdirSync(small);
+  context.after(() => {
+    spawnSync('umount', ['-l', small]);
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  });
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6M', 'tmpfs', small]).status !== 0)
     return context.skip('nothing can be mounted here');
-  context.after(() => spawnSync('umount', ['-l', small]));
-  const initrd = initrdWith(['virtio_blk', 'crc64', 'crc64-rocksoft', 't10-pi', 'nvme-core', 'nvme'], folder);
+  const initrd = initrdWith(MODULES, folder);
   if (initrd === undefined) return context.skip('the modules cannot be fetched here');
   const [full, gone] = [join(small, 'full.qcow2'), join(folder, 'gone.img')];
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', full, '16M']);
@@ -45,10 +55,14 @@ test('a full disk, a file that is gone, one that may not be written: told, mende
   const terminal = page.locator('.xterm-rows');
   const serial = async (): Promise<string> =>
     (await terminal.locator('> div').allTextContents()).map((line) => line.replace(/\u00a0/g, ' ').trimEnd()).join('\n');
+  const type = async (command: string): Promise<void> => {
+    await app.tab('Serial');
+    await page.locator('.terminal.guest').click();
+    await page.keyboard.type(`clear; ${command}\n`, { delay: 20 });
+  };
   /** Types a command; what it says at last is `answer`. */
   const run = async (command: string, answer: string, ms = 60_000): Promise<void> => {
-    await app.tab('Serial');
-    await page.keyboard.type(`clear; ${command}\n`, { delay: 20 });
+    await type(command);
     await until(serial, (text) => text.includes(answer), command, ms);
   };
   await app.tab('Serial');
@@ -68,12 +82,20 @@ test('a full disk, a file that is gone, one that may not be written: told, mende
   await plug(full, 'virtio', 'disk0');
   await plug(gone, 'nvme', 'disk1');
   await run(
-    'for n in 1 2 3 4 5; do insmod /more/crc64.ko; for m in /more/*.ko; do insmod $m; done; done 2>/dev/null; sleep 3; ls /dev/vda /dev/nvme0n1 && echo both-$((6*7))',
+    'for n in 1 2 3 4 5; do for m in /more/*.ko; do insmod $m; done; done 2>/dev/null; sleep 3; ls /dev/vda /dev/nvme0n1 && echo both-$((6*7))',
     'both-42',
     120_000,
   );
 
   const stopped = page.getByRole('status').filter({ hasText: 'The machine was stopped' });
+  /** Waits until the page says that the machine stands, and why. */
+  const stands = (why: RegExp): Promise<string> =>
+    until(
+      async () => ((await stopped.isVisible()) ? await stopped.innerText() : await serial()),
+      (text) => why.test(text),
+      `the reason ${why}`,
+      120_000,
+    );
   const goOn = async (): Promise<void> => {
     await stopped.getByRole('button', { name: 'Go on' }).click();
     await stopped.waitFor({ state: 'detached' });
@@ -81,16 +103,14 @@ test('a full disk, a file that is gone, one that may not be written: told, mende
   };
 
   // More is written than there is room for. Going on without room stops it again.
-  await app.tab('Serial');
-  await page.keyboard.type(
-    'clear; head -c 12000000 /dev/urandom > /tmp/x; dd if=/tmp/x of=/dev/vda bs=64k 2>/dev/null; sync; echo written-$?-$((6*7))\n',
-    { delay: 20 },
+  await type(
+    'head -c 12000000 /dev/urandom > /tmp/x; dd if=/tmp/x of=/dev/vda bs=64k 2>/dev/null; sync; echo written-$?-$((6*7))',
   );
-  await stopped.getByText(/no room left for the drive "disk0".*No space left/).waitFor({ timeout: 120_000 });
+  await stands(/no room left for the drive "disk0".*No space left/);
   await page.getByText('Paused', { exact: true }).first().waitFor();
   await app.picture('disk-full');
   await stopped.getByRole('button', { name: 'Go on' }).click();
-  await stopped.getByText(/no room left for the drive "disk0"/).waitFor();
+  await stands(/no room left for the drive "disk0"/);
   execFileSync('mount', ['-o', 'remount,size=40M', small]);
   await until(
     async () => {
@@ -110,7 +130,7 @@ test('a full disk, a file that is gone, one that may not be written: told, mende
   // The file is moved away, and put back.
   await run('dd if=/tmp/x of=/dev/nvme0n1 bs=64k count=64 2>/dev/null; sync; echo first-$((6*7))', 'first-42', 120_000);
   renameSync(gone, `${gone}.moved`);
-  await stopped.getByText(/The drive "disk1" has a problem: .*gone/).waitFor({ timeout: 60_000 });
+  await stands(/The drive "disk1" has a problem: .*gone/);
   await app.picture('disk-gone');
   renameSync(`${gone}.moved`, gone);
   await goOn();
@@ -119,7 +139,7 @@ test('a full disk, a file that is gone, one that may not be written: told, mende
   // It may not be written any more: immutable, because root may write to whatever has permissions alone.
   if (spawnSync('chattr', ['+i', gone]).status === 0) {
     try {
-      await stopped.getByText(/The drive "disk1" has a problem: .*cannot be used any more/).waitFor({ timeout: 60_000 });
+      await stands(/The drive "disk1" has a problem: .*cannot be used any more/);
     } finally {
       spawnSync('chattr', ['-i', gone]);
     }
