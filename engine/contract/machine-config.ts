@@ -105,9 +105,9 @@ export interface DriveConfig {
   readonly media: 'disk' | 'cdrom' | 'floppy';
   /**
    * What the machine connects it to by itself; `none`: a back end that `devices` refer to. `ide` is AHCI on a q35, as
-   * `sata` is everywhere; `scsi` is a virtio-scsi adapter.
+   * `sata` is everywhere; `scsi` is a virtio-scsi adapter; `nvme` a controller of its own.
    */
-  readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'floppy' | 'none';
+  readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'nvme' | 'floppy' | 'none';
   /** Place on its interface: with IDE 0 to 3, two on each channel. The first that is free unless given. */
   readonly index?: number;
   /** Place among what is started from, 0 first; goes before `boot.order`. */

@@ -44,6 +44,7 @@ export function threadNs(): number {
 const NEVER = 0xffffffffffffffffn;
 
 interface MachineTimer {
+  readonly name: string;
   readonly state: View<typeof timerState.fields>;
   readonly callback: () => void;
 }
@@ -178,7 +179,7 @@ export class MachineClock implements Clock {
 
   timer(name: string, callback: () => void): Timer {
     const state = this.#shared.struct(timerState, `timer:${name}`);
-    this.#timers.push({ state, callback });
+    this.#timers.push({ name, state, callback });
     const clock = this;
     return {
       arm(deadline: number): void {
@@ -196,14 +197,23 @@ export class MachineClock implements Clock {
     };
   }
 
+  /** The device of a timer is gone, on this thread. */
+  forget(name: string): void {
+    const at = this.#timers.findIndex((timer) => timer.name === name);
+    if (at >= 0) this.#timers.splice(at, 1);
+  }
+
   #ring(): void {
     const { bell } = this.state;
     Atomics.add(bell, 0, 1);
     Atomics.notify(bell, 0);
   }
 
-  /** The clock thread's loop: runs due timers with the lock held, then sleeps. Returns when `ended` says so. */
-  serve(ended: () => boolean): void {
+  /**
+   * The clock thread's loop: runs due timers with the lock held, then sleeps. Returns when `ended` says so. `before` is
+   * called with the lock held before timers are looked at: there may be others since.
+   */
+  serve(ended: () => boolean, before: () => void = () => {}): void {
     const { state } = this;
     while (!ended()) {
       const seen = Atomics.load(state.bell, 0);
@@ -217,6 +227,7 @@ export class MachineClock implements Clock {
         }
         // While this runs, arming must not ring for itself.
         state.wake = -Infinity;
+        before();
         const now = this.now();
         for (const { state: timer, callback } of this.#timers) {
           if (timer.armed !== 0 && timer.deadline <= now) {

@@ -44,11 +44,12 @@ import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
 import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
 import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
-import { HotplugTable } from './hotplug.ts';
+import { HotplugTable, type Plug } from './hotplug.ts';
 import { HIGH_RAM_BASE, type MachineLayout, PCI_HOTPLUG_PORT, SCI, SERIAL_PORTS } from './layout.ts';
+import { type PluggedDevice, PlugList, plugName } from './plugged.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
-import { StorageParts } from './storage-parts.ts';
-import { plugName, VirtioParts } from './virtio-parts.ts';
+import { NVME, StorageParts } from './storage-parts.ts';
+import { VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
 
@@ -98,6 +99,8 @@ export class Machine {
   readonly pm: AcpiPm;
   readonly pciHotplug: PciHotplug;
   readonly hotplug: HotplugTable;
+  /** What can be taken away, on this thread. */
+  readonly plugs: PlugList;
   readonly keyboard: Ps2Keyboard;
   readonly mouse: Ps2Mouse;
   readonly i8042: I8042;
@@ -276,7 +279,7 @@ export class Machine {
     this.ports.map(0xb2, 2, this.pm.apm, 'apm');
     this.hotplug = new HotplugTable(shared);
     this.pciHotplug = new PciHotplug(shared.struct(pciHotplugState), {
-      removable: () => this.virtio.plugged.reduce((all, { slot }) => (slot === undefined ? all : all | (1 << slot)), 0),
+      removable: () => this.plugs.devices.reduce((all, { slot }) => (slot === undefined ? all : all | (1 << slot)), 0),
       ejected: () => this.ringControl(),
       raise: () => this.pm.raiseEvent(PCI_HOTPLUG_EVENT),
     });
@@ -397,19 +400,17 @@ export class Machine {
     }
 
     this.drives = new DriveList(shared);
+    const { drives, memory } = this;
+    this.plugs = new PlugList({ shared, clock, bus: this.pci, drives });
     this.virtio = new VirtioParts(config, {
-      drives: this.drives,
-      shared,
-      memory: this.memory,
-      bus: this.pci,
-      pciState,
+      ...{ shared, clock, memory, bus: this.pci, drives, plugs: this.plugs },
       fillRandom: (target) => host.fillRandom(target),
       ringControl: rung,
       trace: () => {},
     });
     this.lines.push(...this.virtio.lines);
     this.storage = new StorageParts(config, {
-      ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
+      ...{ shared, memory, bus: this.pci, ports: this.ports, pciState, drives, plugs: this.plugs },
       irq: (n) => this.irq(n),
       dma: this.dma,
       floppyKinds: (kinds) => this.cmos.setFloppies(kinds),
@@ -432,19 +433,27 @@ export class Machine {
   /** Takes over what was plugged in and taken away since this thread looked last; see `HotplugTable`. */
   #arrange(): void {
     const { left, gone, come } = this.hotplug.changes();
-    const { virtio } = this;
-    const remove = (device: (typeof virtio.plugged)[number] | undefined): void => {
-      if (device !== undefined) virtio.unplug(device);
+    const { plugs } = this;
+    const remove = (device: PluggedDevice | undefined): void => {
+      if (device !== undefined) plugs.unplug(device);
     };
-    for (const place of left) remove(virtio.plugged.find((device) => device.place === place));
-    for (const id of gone) remove(virtio.plugged.find((device) => device.place === undefined && plugName(device) === id));
-    for (const { place, plug } of come) virtio.plug(place, plug);
+    for (const place of left) remove(plugs.devices.find((device) => device.place === place));
+    for (const id of gone) remove(plugs.devices.find((device) => device.place === undefined && plugName(device) === id));
+    for (const { place, plug } of come) this.plug(place, plug);
+  }
+
+  /**
+   * Makes a device that came by a place of the table, on this thread. Throws a `BootError` for what cannot be put together,
+   * with nothing left.
+   */
+  plug(place: number, plug: Plug): PluggedDevice {
+    return plug.device.driver === NVME ? this.storage.plug(place, plug) : this.virtio.plug(place, plug);
   }
 
   /** The state structs that are part of the machine as it is now. The machine lock is held. */
   guestStructs(): StateEntry[] {
     this.pci.sync();
-    return this.shared.entries().filter(({ id, scope }) => scope === 'guest' && !this.virtio.absent.has(id));
+    return this.shared.entries().filter(({ id, scope }) => scope === 'guest' && !this.plugs.absent.has(id));
   }
 
   // --- memory map -------------------------------------------------------------------------------------------------

@@ -65,7 +65,10 @@ export function makeSystem(machine: Machine, bus: VcpuBus): System {
 
 export function runClock(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, CLOCK_OWNER, -1, host));
-  machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
+  machine.clock.serve(
+    () => Atomics.load(machine.control.ending, 0) !== 0,
+    () => machine.pci.sync(),
+  );
 }
 
 /** Opens the images of the drives that an I/O thread has, and serves them until the machine ends; then all is flushed and closed. */
