@@ -60,6 +60,8 @@ export interface MachineTypeConfig {
   /** `-icount shift=N`: an instruction takes 2^N ns of machine time, and nothing else takes any. One vCPU only. */
   readonly icount?: {
     readonly shift: number;
+    /** What comes from outside is written to a file, or read from it and from nowhere else. */
+    readonly replay?: { readonly mode: 'record' | 'replay'; readonly file: string };
     /** For tests: from one instruction count to another a line of the log every so many instructions, of what the vCPU is like. */
     readonly checkpoints?: { readonly from: number; readonly to: number; readonly every: number };
   };

@@ -96,6 +96,11 @@ export class MachineClock implements Clock {
     this.state.wake = Infinity;
     if (this.#count !== undefined) this.#count.limit[0] = this.#checkpoint();
     this.#nearer(this.#first()?.state.deadline ?? Infinity);
+    this.#next = this.#look();
+    if (this.#next !== undefined && this.#count !== undefined) {
+      const { limit } = this.#count;
+      if (BigInt(this.#next.count) < limit[0]) limit[0] = BigInt(this.#next.count);
+    }
     this.#shared.lock.release();
   }
   /** On the vCPU's own thread: calls `report` at the first end of a run after each of the counts. */
@@ -114,6 +119,21 @@ export class MachineClock implements Clock {
     }
     return reports.next <= reports.to ? BigInt(reports.next) : NEVER;
   }
+  /**
+   * On the vCPU's own thread: what looks for more than timers where those are due. It says when it wants to be asked again:
+   * at an instruction count and, where the vCPU is halted then, at a time; undefined where that is not known before.
+   */
+  asks(look: () => { readonly count: number; readonly time: number } | undefined, waiting: () => boolean): void {
+    this.#look = look;
+    this.#waiting = waiting;
+  }
+  #look: () => { readonly count: number; readonly time: number } | undefined = () => undefined;
+  #waiting: () => boolean = () => false;
+  #next: { readonly count: number; readonly time: number } | undefined;
+  /** Lets the vCPU look at the next end of a run, from any thread. */
+  poke(): void {
+    if (this.#count !== undefined) this.#count.limit[0] = 0n;
+  }
   #first(): MachineTimer | undefined {
     let first: MachineTimer | undefined;
     for (const timer of this.#timers)
@@ -122,9 +142,14 @@ export class MachineClock implements Clock {
   }
   /** On the thread of the vCPU, which is halted: it is the next deadline now. False: there is none. */
   skip(): boolean {
-    const first = this.#first();
-    if (first === undefined) return false;
-    this.state.origin -= Math.max(0, Math.ceil(first.state.deadline - this.now()));
+    if (!this.#waiting()) {
+      const next = this.#next;
+      const deadline = this.#first()?.state.deadline ?? Infinity;
+      const comes = next !== undefined && this.#count !== undefined && next.count <= this.#count.retired() ? next.time : Infinity;
+      const until = Math.min(deadline, comes);
+      if (until === Infinity) return false;
+      this.state.origin -= Math.max(0, Math.ceil(until - this.now()));
+    }
     this.runDue();
     return true;
   }

@@ -342,7 +342,7 @@ export class MachineController implements MachineControl {
   }
 
   async systemPowerdown(): Promise<void> {
-    this.#machine.shared.lock.hold(() => this.#machine.pm.powerButton());
+    this.#machine.fromOutside({ kind: 'power' });
     this.#emit({ name: 'POWERDOWN' });
   }
 

@@ -46,6 +46,7 @@ import { DriveList } from './drive-list.ts';
 import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
 import { HotplugTable, type Plug } from './hotplug.ts';
 import { HIGH_RAM_BASE, type MachineLayout, PCI_HOTPLUG_PORT, SCI, SERIAL_PORTS } from './layout.ts';
+import { type OutsideEvent, OutsideRing, type Recorded } from './outside.ts';
 import { type PluggedDevice, PlugList, plugName } from './plugged.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
 import { NVME, StorageParts } from './storage-parts.ts';
@@ -118,6 +119,8 @@ export class Machine {
   readonly drives: DriveList;
   /** Streams to the outside: the serial ports first. */
   readonly lines: CharLine[] = [];
+  /** With `-icount`: what comes from outside waits here for the vCPU. */
+  readonly #outside: OutsideRing | undefined;
   /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
   readonly tscToNs: ((ticks: number) => number)[] = [];
   /** On a vCPU's thread: drops what that vCPU translated from a page of the backing. */
@@ -172,7 +175,13 @@ export class Machine {
     );
 
     const { icount } = config.machine;
-    if (icount !== undefined) clock.count(this.#vcpuStates[0], 2 ** icount.shift);
+    if (icount !== undefined) {
+      clock.count(this.#vcpuStates[0], 2 ** icount.shift);
+      this.#outside = new OutsideRing(shared, () => {
+        clock.poke();
+        this.notifyCpu(0, 0);
+      });
+    }
 
     // Interrupt controllers.
     for (let n = 0; n < layout.cpus; n++)
@@ -609,6 +618,66 @@ export class Machine {
     const word = new Uint8Array(4);
     this.#host.fillRandom(word);
     return (word[0] | (word[1] << 8) | (word[2] << 16) | (word[3] << 24)) >>> 0;
+  }
+
+  /** Room for input of a line; from the control thread. */
+  room(line: number): number {
+    const { front } = this.lines[line];
+    if (front === undefined || this.isReplaying || this.#outside?.isEmpty === false) return 0;
+    return this.shared.lock.hold(() => front.room());
+  }
+  /** Something comes from outside; from the control thread. */
+  fromOutside(event: OutsideEvent): void {
+    if (this.#outside === undefined) this.shared.lock.hold(() => this.#arrive(event));
+    else if (!this.isReplaying) this.#outside.post(event);
+  }
+  get isReplaying(): boolean {
+    return this.config.machine.icount?.replay?.mode === 'replay';
+  }
+  /** On the vCPU's thread, with `-icount`: hands over what comes from outside; `record` is told, `recording` has it instead. */
+  takeOutside(retired: () => number, record: (recorded: Recorded) => void, recording: readonly Recorded[] | undefined): void {
+    const ring = this.#outside;
+    if (ring === undefined) return;
+    let next = 0;
+    this.clock.asks(
+      () => {
+        if (recording !== undefined) {
+          const comes = (): boolean =>
+            next < recording.length && recording[next].count <= retired() && recording[next].time <= this.clock.now();
+          while (comes()) this.#arrive(recording[next++].event);
+          return recording[next];
+        }
+        if (ring.isEmpty) return undefined;
+        for (const event of ring.take()) {
+          record({ count: retired(), time: this.clock.now(), event });
+          this.#arrive(event);
+        }
+        // The control thread may have more that found no room.
+        this.ringControl();
+        return undefined;
+      },
+      () => !ring.isEmpty,
+    );
+  }
+  /** Hands an event to its device, with the lock held. */
+  #arrive(event: OutsideEvent): void {
+    switch (event.kind) {
+      case 'char': {
+        const { front } = this.lines[event.line] ?? {};
+        // What a recording has may be another machine's.
+        if (front !== undefined) front.receive(Uint8Array.from(event.data.slice(0, front.room())));
+        break;
+      }
+      case 'key':
+        this.keyboard.key(event.key as never, event.down);
+        break;
+      case 'mouse':
+        this.mouse.move(event.dx, event.dy, event.wheel, event.buttons);
+        break;
+      case 'power':
+        this.pm.powerButton();
+        break;
+    }
   }
 
   /** Power-on and system reset of all devices; under the lock, with all vCPUs parked. */

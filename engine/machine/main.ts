@@ -24,6 +24,7 @@ import { MachineController } from './control.ts';
 import type { Roms } from './firmware.ts';
 import { layoutFor, lowRamBytes } from './layout.ts';
 import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
+import { parseRecording } from './outside.ts';
 import { makeMachine } from './threads.ts';
 import { traceMask } from './trace.ts';
 import { VariablesKeeper } from './variables.ts';
@@ -95,6 +96,16 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features, vendor } = config.cpus;
+  const replay = config.machine.icount?.replay;
+  if (replay?.mode === 'replay') {
+    const read = readWhole(replay.file);
+    if ('reason' in read) fail('file-missing', 'machine.icount', read.reason);
+    try {
+      parseRecording(new TextDecoder().decode(read.data));
+    } catch (error) {
+      fail('bad-config', 'machine.icount', `${replay.file} ${(error as Error).message}`);
+    }
+  }
   // Disks answer at the host's pace; time that jumps while the guest waits would run out for it.
   if (config.machine.icount !== undefined && config.drives.some(({ file }) => file !== ''))
     fail(

@@ -12,6 +12,7 @@ import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
 import { Machine, type MachineHost, type MachineParts } from './machine.ts';
+import { parseRecording, recordingLine, recordingStart } from './outside.ts';
 import { Trace } from './trace.ts';
 import { VcpuBus } from './vcpu-bus.ts';
 
@@ -30,6 +31,10 @@ export interface ThreadHost extends MachineHost, DriveThreadHost {
   threadId(): number;
   /** Writes a line to the log, at once. */
   log(line: string): void;
+  /** The text of a file. */
+  readText(path: string): string;
+  /** Makes a file anew, for texts that are written to it at once. */
+  writer(path: string): (text: string) => void;
   /** Tells the control thread that an I/O thread has its image open. */
   ready(): void;
 }
@@ -200,6 +205,17 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);
   clock.countBy(() => vcpu.retired);
+  if (clock.isCounting) {
+    const replay = data.config.machine.icount?.replay;
+    const recording = replay?.mode === 'replay' ? parseRecording(host.readText(replay.file)) : undefined;
+    const line = replay?.mode === 'record' ? host.writer(replay.file) : () => {};
+    line(recordingStart());
+    machine.takeOutside(
+      () => vcpu.retired,
+      (recorded) => line(recordingLine(recorded)),
+      recording,
+    );
+  }
   const checkpoints = data.config.machine.icount?.checkpoints;
   if (checkpoints !== undefined) clock.checkpoints(checkpoints, (count) => host.log(checkpoint(cpu, count)));
 

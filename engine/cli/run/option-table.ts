@@ -167,9 +167,11 @@ function setIcount(draft: Draft, value: string): void {
   // Time always jumps where the CPU halts: to wait instead would only take longer.
   keys.choice('sleep', ['off']);
   keys.choice('align', ['off']);
-  for (const key of ['rr', 'rrfile', 'rrsnapshot']) if (keys.has(key)) throw keys.error(`'${key}' is not in this version`);
+  if (keys.has('rrsnapshot')) throw keys.error(`'rrsnapshot' is not in this version`);
+  const mode = keys.choice('rr', ['record', 'replay']);
+  const file = keys.text('rrfile') ?? 'replay.bin';
   keys.finish();
-  draft.icount = { shift: Number(shift) };
+  draft.icount = { shift: Number(shift), ...(mode === undefined ? {} : { replay: { mode, file } }) };
 }
 
 function newId(draft: Draft, prefix: string): string {
@@ -357,7 +359,13 @@ export const offered: readonly OptionRow[] = [
     draft.globals.push(parseGlobal(value));
   }),
   row(standard, 'rtc', '[base=utc|localtime|datetime][,clock=host|vm]', 'the clock of the guest', setRtc),
-  row(standard, 'icount', 'shift=N[,sleep=off]', 'time is the instruction count: 2^N ns each, one CPU', setIcount),
+  row(
+    standard,
+    'icount',
+    'shift=N[,sleep=off][,rr=record|replay,rrfile=F]',
+    'time is the instruction count: 2^N ns each, one CPU',
+    setIcount,
+  ),
   row(standard, 'nodefaults', undefined, 'no devices but those named', (draft) => {
     draft.nodefaults = true;
   }),

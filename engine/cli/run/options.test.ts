@@ -241,7 +241,7 @@ describe('vivarium run', () => {
     assert.deepEqual(parse('-icount shift=3,sleep=off').icount, { shift: 3 });
     assert.deepEqual(parse('-icount 7').icount, { shift: 7 });
     fails('-icount shift=auto', /'auto' is not in this version/);
-    fails('-icount shift=3,rr=record,rrfile=x', /'rr' is not in this version/);
+    assert.deepEqual(parse('-icount shift=3,rr=record,rrfile=x').icount, { shift: 3, replay: { mode: 'record', file: 'x' } });
     fails('-cpu host', /needs -accel kvm/);
   });
 
