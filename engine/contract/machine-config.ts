@@ -57,6 +57,12 @@ export interface MachineTypeConfig {
   readonly type: 'pc' | 'q35' | 'microvm';
   /** What runs the vCPUs; `auto` takes KVM where it works, else the translator. */
   readonly accelerator: 'auto' | 'jit' | 'kvm';
+  /** `-icount shift=N`: an instruction takes 2^N ns of machine time, and nothing else takes any. One vCPU only. */
+  readonly icount?: {
+    readonly shift: number;
+    /** For tests: from one instruction count to another a line of the log every so many instructions, of what the vCPU is like. */
+    readonly checkpoints?: { readonly from: number; readonly to: number; readonly every: number };
+  };
   /** `-machine name=value` beyond the two above. */
   readonly options?: Readonly<Record<string, string>>;
 }

@@ -108,6 +108,8 @@ export interface LoweringTarget {
   helper(name: string): number;
   /** Type index of translated functions. */
   readonly functionType: number;
+  /** Time is the instruction count: the ends of runs look at COUNT_LIMIT. */
+  readonly counting?: boolean;
 }
 
 export const CPU = 0;
@@ -600,7 +602,7 @@ export class Lowering {
     this.i64(32n);
     this.op(W.i64Shr, W.wrap);
     this.i32(bytes);
-    this.call(helper);
+    this.slowly(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
     this.hint(false);
@@ -658,7 +660,7 @@ export class Lowering {
     push();
     this.storeOp(data.type, bits, 0);
     this.record();
-    this.call('slow_store_end');
+    this.slowly('slow_store_end');
     this.afterStore();
     this.end();
   }
@@ -688,13 +690,17 @@ export class Lowering {
     this.hint(false);
     this.open(W.if);
     this.record();
-    this.call('slow_rmw_end');
+    this.slowly('slow_rmw_end');
     this.afterStore();
     this.end();
   }
 
   // --- what tiers override --------------------------------------------------------------------------------------
 
+  /** Calls the helper of a memory access that may reach a device. */
+  protected slowly(helper: string): void {
+    this.call(helper);
+  }
   /** Pushes the address of the current instruction's record. */
   protected record(): void {
     this.get(REC);
@@ -848,6 +854,27 @@ export class Lowering {
       this.loadAt(REC, 'i64', 32, field);
       this.op(W.i64Add);
     });
+    this.watchCount();
+  }
+  /** Pushes how many instructions were retired. */
+  protected retiredSoFar(): void {
+    this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+  }
+  /** At the ends of runs and at taken branches, the same ones in both tiers. */
+  protected watchCount(): void {
+    if (this.target.counting !== true) return;
+    this.retiredSoFar();
+    this.loadAt(CPU, 'i64', 64, S.COUNT_LIMIT);
+    this.op(0x5a); // i64.ge_u
+    this.hint(false);
+    this.open(W.if);
+    this.get(CPU);
+    this.toAddress();
+    this.i32(S.Pending.COUNT);
+    this.op(0xfe, 0x33); // i32.atomic.rmw.or
+    this.memarg(2, S.PENDING);
+    this.op(W.drop);
+    this.end();
   }
   protected jump(target: Value): void {
     const rip = this.newLocal('i64');

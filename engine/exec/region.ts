@@ -40,6 +40,8 @@ export interface RegionBlock {
   /** Offsets that its branches go to, and the offset after it. */
   readonly branches: readonly number[];
   readonly falls: number;
+  /** It ends where its run does, so that the baseline goes on by a FALL record. */
+  readonly ends: boolean;
 }
 
 interface Node {
@@ -587,6 +589,29 @@ export class RegionLowering extends Lowering {
     this.#stored = true;
   }
 
+  /** Where time is the instruction count a device must see all of them. */
+  protected override slowly(helper: string): void {
+    if (this.target.counting !== true) return super.slowly(helper);
+    const before = BigInt(this.#retired - (this.#instruction as RegionInstruction).position);
+    const count = (add: boolean): void =>
+      this.storeState(S.INSTRUCTIONS, 64, () => {
+        this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+        this.get(this.#count);
+        this.i64(before);
+        this.op(W.i64Add, add ? W.i64Add : 0x7d); // i64.sub
+      });
+    count(true);
+    super.slowly(helper);
+    count(false);
+  }
+  protected override retiredSoFar(): void {
+    super.retiredSoFar();
+    this.get(this.#count);
+    this.op(W.i64Add);
+    if (this.#retired === 0) return;
+    this.i64(BigInt(this.#retired));
+    this.op(W.i64Add);
+  }
   protected override leaving(): void {
     const { record, position } = this.#instruction as RegionInstruction;
     // Whether this instruction is among them is known outside.
@@ -595,7 +620,7 @@ export class RegionLowering extends Lowering {
   }
   protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
     if (!STATELESS.has(name) || leaves) this.#spill();
-    if (!COUNTING.has(name)) return;
+    if (!(COUNTING.has(name) || (this.target.counting === true && (!STATELESS.has(name) || leaves)))) return;
     const before = this.#retired - (this.#instruction as RegionInstruction).position;
     this.#spillCount(before);
     this.i64(BigInt(-before));
@@ -715,16 +740,19 @@ export class RegionLowering extends Lowering {
     this.value(target);
     this.set(this.#exit);
     this.#materialize();
+    this.watchCount();
     this.#addCount(this.#retired);
     this.br(this.depth - this.#leaveDepth);
   }
 
   protected override branch(bits: 16 | 32 | 64): void {
-    this.#goto((this.#instruction as RegionInstruction).target, bits);
+    this.#goto((this.#instruction as RegionInstruction).target, bits, true);
   }
 
-  /** Goes to a block of the region, or out of it. */
-  #goto(offset: number, bits: 16 | 32 | 64): void {
+  /** Goes to a block of the region, or out of it. `ends`: by a branch that is taken, or from the end of a run. */
+  #goto(offset: number, bits: 16 | 32 | 64, ends: boolean): void {
+    const watched = ends && this.target.counting === true;
+    if (watched) this.watchCount();
     const to = this.#nodes.get(offset);
     const pending = this.#pending;
     const retired = this.#retired;
@@ -735,7 +763,7 @@ export class RegionLowering extends Lowering {
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
     if (to === undefined || (label === undefined && !inside && !byRoot)) this.#leaveTo(offset, bits);
     else {
-      if (label?.loop === true || byRoot) {
+      if (label?.loop === true || byRoot || watched) {
         // A back edge: something may be asked of this vCPU.
         this.loadAt(CPU, 'i32', 32, S.PENDING);
         this.hint(false);
@@ -967,7 +995,7 @@ export class RegionLowering extends Lowering {
     }
     const last = block.instructions[block.instructions.length - 1];
     if (last !== undefined && endsFlow(last.body)) return;
-    this.#goto(block.falls, this.#bits);
+    this.#goto(block.falls, this.#bits, block.ends);
   }
 }
 

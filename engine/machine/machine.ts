@@ -86,6 +86,8 @@ export class Machine {
   readonly cmos: Cmos;
   readonly dma: I8237;
   readonly ioapic: IoApic;
+  /** Of `random` where time is the instruction count; on the vCPU's thread. */
+  #seed = 1n;
   readonly apics = new ApicBus();
   /** One a vCPU: its performance counters may overflow. */
   readonly performanceTimers: readonly Timer[];
@@ -168,6 +170,9 @@ export class Machine {
     this.performanceTimers = Array.from({ length: layout.cpus }, (_, n) =>
       clock.timer(`pmu${n}`, () => this.notifyCpu(n, S.Pending.PERFORMANCE)),
     );
+
+    const { icount } = config.machine;
+    if (icount !== undefined) clock.count(this.#vcpuStates[0], 2 ** icount.shift);
 
     // Interrupt controllers.
     for (let n = 0; n < layout.cpus; n++)
@@ -596,6 +601,11 @@ export class Machine {
   }
 
   random(): number {
+    if (this.clock.isCounting) {
+      // Numbers that come again in the next run (a linear congruence, Knuth, TAOCP 2, 3.3.4; its upper half).
+      this.#seed = BigInt.asUintN(64, this.#seed * 6364136223846793005n + 1442695040888963407n);
+      return Number(this.#seed >> 32n);
+    }
     const word = new Uint8Array(4);
     this.#host.fillRandom(word);
     return (word[0] | (word[1] << 8) | (word[2] << 16) | (word[3] << 24)) >>> 0;

@@ -5,6 +5,7 @@ import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { checkpoint } from './checkpoints.ts';
 import { stopForDebugger, takeDebug } from './debugger.ts';
 import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
 import { serveDrives } from './drives.ts';
@@ -112,7 +113,9 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   control.threadIds[index] = host.threadId();
   const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
 
+  const { clock } = machine;
   const sleep = (): void => {
+    if (clock.isCounting && Atomics.load(state, S.PENDING >> 2) === 0 && clock.skip()) return;
     const seen = Atomics.load(state, S.WAKE >> 2);
     if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
   };
@@ -170,6 +173,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
           }
         }
         if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
+        if ((pending & S.Pending.COUNT) !== 0 && take(S.Pending.COUNT)) clock.runDue();
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)
             host.log(`vcpu_reset cpu ${index} INIT at rip ${rip(cpu.getNumber(S.NEXT_RIP))}`);
@@ -195,6 +199,9 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);
+  clock.countBy(() => vcpu.retired);
+  const checkpoints = data.config.machine.icount?.checkpoints;
+  if (checkpoints !== undefined) clock.checkpoints(checkpoints, (count) => host.log(checkpoint(cpu, count)));
 
   if (Atomics.load(control.running, 0) === 0 || Atomics.load(machine.debug.held, index) !== 0) park();
   debugSeen = takeDebug(machine.debug, index, system, debugSeen);

@@ -37,6 +37,8 @@ export const INSTRUCTIONS = 0x0b8;
  * yet; else 0. Bit 0: the record's own instruction was not retired.
  */
 export const LEFT_AT = 0x0e4;
+/** Where time is the instruction count: COUNT is requested when INSTRUCTIONS has come here (64 bits). */
+export const COUNT_LIMIT = 0x0e8;
 /** RIP to go on from, where translated code stops for a jump. */
 export const NEXT_RIP = 0x0c0;
 /** Host address that a slow memory access resolved to (64 bits). */
@@ -203,6 +205,8 @@ export const Pending = {
   MACHINE_CHECK: 2048,
   /** A performance counter may have overflowed. */
   PERFORMANCE: 4096,
+  /** INSTRUCTIONS has come to COUNT_LIMIT: timers are due. */
+  COUNT: 8192,
 } as const;
 
 /** Values of `SHADOW`: after STI, which holds back interrupts; after MOV SS and POP SS, which hold back debug traps too. */

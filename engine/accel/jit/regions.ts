@@ -22,6 +22,8 @@ interface Piece {
   readonly instructions: RegionInstruction[];
   /** Offset after the last instruction. */
   readonly end: number;
+  /** The run ends there. */
+  readonly falls: boolean;
 }
 
 /** A field of a record as the builder wants it. */
@@ -55,6 +57,7 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
   let record = first;
   let body: Body = [];
   let end = data.getUint16(record + S.RECORD.offset, true);
+  let falls = false;
   for (; instructions.length < limit; record += S.RECORD_BYTES) {
     const handler = data.getInt32(record, true);
     if (handler === Handler.CHECK) {
@@ -69,6 +72,7 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
       continue;
     }
     const form = forms[handler - FIRST_FORM];
+    falls = handler === Handler.FALL;
     if (form === undefined) break;
     emitForm(builder, form);
     const offset = data.getUint16(record + S.RECORD.offset, true);
@@ -80,9 +84,10 @@ function readRun(source: RegionSource, first: number, limit: number): Piece {
     instructions.push({ record, offset, next, body: [...body, ...builder.body], target, check: false, call, position });
     body = [];
     end = next;
-    if (form.row.attributes.has('end')) break;
+    falls = form.row.attributes.has('end');
+    if (falls) break;
   }
-  return { instructions, end };
+  return { instructions, end, falls };
 }
 
 /** The blocks of a region, and the offsets at which it can be entered: the hot one first, then where its calls return to. */
@@ -129,10 +134,10 @@ export function collectBlocks(source: RegionSource, entry: number): Collected | 
     const piece = pieces.get(start) as Piece;
     let current: RegionInstruction[] = [];
     let at = start;
-    const close = (falls: number): void => {
+    const close = (falls: number, ends = false): void => {
       if (current.length > 0 && !blocks.has(at)) {
         const branches = current.filter(({ body, target }) => target >= 0 && hasBranch(body)).map(({ target }) => target);
-        blocks.set(at, { offset: at, instructions: current, branches, falls });
+        blocks.set(at, { offset: at, instructions: current, branches, falls, ends });
       }
       current = [];
       at = falls;
@@ -145,11 +150,11 @@ export function collectBlocks(source: RegionSource, entry: number): Collected | 
       }
       current.push(instruction);
       if (hasBranch(instruction.body)) {
-        close(instruction.next);
+        close(instruction.next, piece.falls && instruction === piece.instructions.at(-1));
         if (endsFlow(instruction.body)) break;
       }
     }
-    if (current.length > 0) close(piece.end);
+    if (current.length > 0) close(piece.end, piece.falls);
   }
   return blocks.has(entry)
     ? {
@@ -181,7 +186,7 @@ export function encodeRegion(
   { blocks, entries, find }: Collected,
   bits: 16 | 32 | 64,
   signatures: HelperSignatures,
-  memory: { memory64: boolean; pages: number },
+  memory: { memory64: boolean; pages: number; counting?: boolean },
 ): Uint8Array {
   const names = new Set<string>(Object.keys(MEMORY_HELPERS));
   const collect = (body: Body): void => {
@@ -212,6 +217,7 @@ export function encodeRegion(
   const target: LoweringTarget = {
     memory64: memory.memory64,
     functionType: module.type(HANDLER_TYPE),
+    counting: memory.counting,
     helper(name) {
       const index = indices.get(name);
       if (index === undefined) throw new Error(`no helper ${name}`);

@@ -69,6 +69,8 @@ export interface LinkedBaseline {
   readonly pages: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
+  /** Time is the instruction count. */
+  readonly counting?: boolean;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
 }
@@ -116,15 +118,35 @@ export class JitVcpu {
   link(baseline: LinkedBaseline, memory: WebAssembly.Memory): void {
     this.#baseline = baseline;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: baseline.handlers + MAX_REGIONS });
-    const helpers = {
+    const all = {
       ...this.system.helpers,
       ...sseHelpers(this.cpu.buffer, this.cpu.at),
       check_page2: (record: number): number => this.#checkPage2(record),
       step_end: (record: number): number => this.#stepEnd(record),
     };
+    const helpers = baseline.counting === true ? this.#noted(all) : all;
     const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
     this.#imports = { memory, table, helpers, jump: instance.exports.jump };
+  }
+
+  /** The helpers, each of which says first for which record it is called: `retired` then is exact inside. */
+  #noted(helpers: Record<string, (...operands: number[]) => number>): typeof helpers {
+    const noted: typeof helpers = {};
+    for (const [name, helper] of Object.entries(helpers))
+      noted[name] = (record, ...operands) => {
+        this.#current = record;
+        const result = helper(record, ...operands);
+        this.#current = 0;
+        return result;
+      };
+    return noted;
+  }
+  #current = 0;
+  /** Instructions retired up to now, where time is counted in them; from the vCPU's own thread. */
+  get retired(): number {
+    const before = this.#current === 0 ? 0 : this.system.numberOf(this.#current) - 1;
+    return this.cpu.getNumber(S.INSTRUCTIONS) + before;
   }
 
   /** Translates what the hot run at `record` reaches; from then on the record enters the region. */
