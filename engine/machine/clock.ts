@@ -42,6 +42,8 @@ export function threadNs(): number {
 
 /** No count comes here. */
 const NEVER = 0xffffffffffffffffn;
+/** Callbacks that are run at one place at most: a guest may have a timer that is always due again. */
+const MOST_DUE = 1000;
 
 interface MachineTimer {
   readonly name: string;
@@ -87,7 +89,7 @@ export class MachineClock implements Clock {
   /** On the vCPU's own thread: runs what is due, earliest first, with the lock held. */
   runDue(): void {
     this.#shared.lock.acquire();
-    for (;;) {
+    for (let n = 0; n < MOST_DUE; n++) {
       const first = this.#first();
       if (first === undefined || first.state.deadline > this.now()) break;
       first.state.armed = 0;

@@ -77,11 +77,11 @@ export function serveAll(
   may: () => boolean = () => true,
 ): void {
   const queue = transport.queues[index];
-  for (let count = 0; count < SERVE_MAX && may(); count++) {
-    const chain = queue.pop();
+  for (let count = 0; count < SERVE_MAX; count++) {
+    const chain = may() ? queue.pop() : undefined;
     if (chain === undefined) {
       queue.wantNotifications(true);
-      if (queue.waiting() === 0) break;
+      if (!may() || queue.waiting() === 0) break;
       continue;
     }
     queue.push(chain, serve(chain));
