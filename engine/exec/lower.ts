@@ -772,7 +772,7 @@ export class Lowering {
   /** Leaves with the exception that a helper stored. */
   protected fault(): void {
     this.storeState(S.STOPPED_AT, 32, () => this.record());
-    this.leaveBefore(Exit.FAULT);
+    this.leave(Exit.FAULT);
   }
   protected raise(vector: number, code: number): void {
     if (vector >= 0) {

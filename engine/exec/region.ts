@@ -646,7 +646,8 @@ export class RegionLowering extends Lowering {
   /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
   protected override fault(): void {
     this.#materialize();
-    this.#addCount(this.#retired - 1);
+    // The dispatcher knows the record, and counts up to it.
+    this.#addCount(this.#retired - (this.#instruction as RegionInstruction).position);
     this.i64(BigInt((this.#instruction as RegionInstruction).record));
     this.set(this.#exit);
     this.br(this.depth - this.#faultDepth);

@@ -34,7 +34,7 @@ export const JUMP_STAMP = 0x0e0;
 export const INSTRUCTIONS = 0x0b8;
 /**
  * Address of the record in whose run translated code was left, where what was retired of that run is not in INSTRUCTIONS
- * yet; else 0. Bit 0: the record's own instruction was not retired.
+ * yet; else 0. Bit 0: the record's own instruction was not retired. Faults have STOPPED_AT.
  */
 export const LEFT_AT = 0x0e4;
 /** Where time is the instruction count: COUNT is requested when INSTRUCTIONS has come here (64 bits). */

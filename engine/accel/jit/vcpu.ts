@@ -217,7 +217,7 @@ export class JitVcpu {
       state[S.CODE_HIT >> 2] = 0;
       if (pmu.active) pmu.enter();
       const code = this.#run(cpu.at, record);
-      if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+      if (state[S.LEFT_AT >> 2] !== 0 || code === Exit.FAULT) this.#count(code);
       if (pmu.active) pmu.sync();
       switch (code) {
         case Exit.HOT: {
@@ -253,7 +253,8 @@ export class JitVcpu {
   /** Adds what was retired of the run that translated code left in its middle. */
   #count(code: number): void {
     const { cpu } = this;
-    const left = cpu.i32[S.LEFT_AT >> 2];
+    // A fault says anyway where it was.
+    const left = cpu.i32[(code === Exit.FAULT ? S.STOPPED_AT : S.LEFT_AT) >> 2];
     cpu.i32[S.LEFT_AT >> 2] = 0;
     const record = left & ~1;
     const number = this.system.numberOf(record);
@@ -401,7 +402,7 @@ export class JitVcpu {
     const { pmu } = this.system;
     if (pmu.active) pmu.enter();
     const code = this.#run(cpu.at, record);
-    if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+    if (state[S.LEFT_AT >> 2] !== 0 || code === Exit.FAULT) this.#count(code);
     if (pmu.active) pmu.sync();
     // A change of mode has set others.
     if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;
