@@ -53,6 +53,7 @@ async function checkpoints(tier: Tier, append: string, window: Window, seconds: 
   try {
     for (;;) {
       const list = lines();
+      if (vm.ended && list.length === 0) throw new Error(`${tier}: the machine ended at once. ${vm.complaints}`);
       if (vm.ended || countOf(list.at(-1) ?? 'vcpu_count -1') > window.to - window.every) return lines();
       if (Date.now() > ends) throw new Error(`${tier}: not at ${window.to} within ${seconds} s; the last was ${list.at(-1)}`);
       await new Promise((done) => setTimeout(done, 100));
@@ -62,10 +63,11 @@ async function checkpoints(tier: Tier, append: string, window: Window, seconds: 
   }
 }
 
-/** Runs Linux with a command line to `until` instructions on both tiers. */
+/** Runs Linux with a command line to `until` instructions on both tiers. A difference that is not there again is told as it was. */
 export async function lockstep(append: string, until: number, seconds = 600): Promise<Result> {
   let window: Window = { from: 0, to: until, every: 2 ** 22 };
   let compared = 0;
+  let found: Divergence | undefined;
   for (;;) {
     const [first, second] = [
       await checkpoints(TIERS[0], append, window, seconds),
@@ -73,12 +75,13 @@ export async function lockstep(append: string, until: number, seconds = 600): Pr
     ];
     if (compared === 0) compared = Math.min(first.length, second.length);
     const n = first.findIndex((line, k) => line !== second[k]);
-    if (n < 0 && first.length >= second.length) return { compared, divergence: undefined };
+    if (n < 0 && first.length >= second.length) return { compared, divergence: found };
     const at = n < 0 ? first.length : n;
     const lines: [string, string] = [first[at] ?? 'it has ended', second[at] ?? 'it has ended'];
     const same = at === 0 ? window.from : countOf(first[at - 1]);
     const differs = Math.min(...lines.map(countOf).filter((count) => !Number.isNaN(count)));
-    if (window.every === 1 || at === 0) return { compared, divergence: { same, at: differs, lines } };
+    found = { same, at: differs, lines };
+    if (window.every === 1 || at === 0) return { compared, divergence: found };
     window = { from: same, to: differs + window.every, every: Math.max(1, Math.floor(window.every / 1024)) };
   }
 }
