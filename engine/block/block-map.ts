@@ -1,6 +1,38 @@
 import type { BlockFile } from './file.ts';
 import { type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
 
+/** Entries of a table that are held at once. */
+const PAGE = 8192;
+
+/** A table of numbers in a file, of which a page at a time is held. */
+export class TablePages {
+  private readonly file: BlockFile;
+  private readonly offset: number;
+  private readonly entryBytes: number;
+  private readonly bytes: Uint8Array;
+  private readonly view: DataView;
+  private held = -1;
+
+  constructor(file: BlockFile, offset: number, entryBytes: number) {
+    this.file = file;
+    this.offset = offset;
+    this.entryBytes = entryBytes;
+    this.bytes = new Uint8Array(PAGE * entryBytes);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  /** Entry `index`, read by `get` from where it lies in the view. */
+  entry<T>(index: number, get: (view: DataView, at: number) => T): T {
+    const page = Math.floor(index / PAGE);
+    if (page !== this.held) {
+      this.held = -1;
+      this.file.pread(this.bytes, this.offset + page * this.bytes.length);
+      this.held = page;
+    }
+    return get(this.view, (index % PAGE) * this.entryBytes);
+  }
+}
+
 /** The base of read-only formats that keep a disk in blocks of one size, found by a map. */
 export abstract class BlockMapNode extends ReadOnlyNode {
   abstract override readonly size: number;

@@ -1,28 +1,23 @@
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile, BlockHost } from './file.ts';
+import { FileNode } from './file-node.ts';
 import { LUKS_HEADER_BYTES, readLuksHeader, type SectorCipher, unlockLuks } from './luks.ts';
-import { type BlockNode, type BlockRun, checkRange } from './node.ts';
+import { type BlockRun, checkRange } from './node.ts';
 
 const SECTOR = 512;
 
 /** A bare LUKS1 volume (QEMU's `luks` format, what cryptsetup makes). */
-export class LuksNode implements BlockNode {
+export class LuksNode extends FileNode {
   readonly format = 'luks';
-  readonly backing = null;
-  private readonly file: BlockFile;
   private readonly cipher: SectorCipher | null;
-  private readonly base: number;
-  private length: number;
-  private closed = false;
 
   constructor(file: BlockFile, host: BlockHost, password: Uint8Array | null, noData: boolean) {
-    this.file = file;
     const bytes = new Uint8Array(LUKS_HEADER_BYTES);
     file.pread(bytes, 0);
     const header = readLuksHeader(bytes);
-    this.base = header.payloadOffset * SECTOR;
-    sane(this.base <= file.size(), 'LUKS payload lies beyond the end of the file');
-    this.length = Math.floor((file.size() - this.base) / SECTOR) * SECTOR;
+    const base = header.payloadOffset * SECTOR;
+    sane(base <= file.size(), 'LUKS payload lies beyond the end of the file');
+    super(file, base, Math.floor((file.size() - base) / SECTOR) * SECTOR);
     if (noData) this.cipher = null;
     else {
       if (!password) throw new BlockError('password', `${file.name}: the image is encrypted and needs a password`);
@@ -34,16 +29,6 @@ export class LuksNode implements BlockNode {
       });
       this.cipher = found;
     }
-  }
-
-  get filename(): string {
-    return this.file.name;
-  }
-  get readOnly(): boolean {
-    return this.file.readOnly;
-  }
-  get size(): number {
-    return this.length;
   }
 
   read(offset: number, buf: Uint8Array): void {
@@ -59,7 +44,7 @@ export class LuksNode implements BlockNode {
 
   write(offset: number, buf: Uint8Array): void {
     checkRange(this.length, offset, buf.length);
-    if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
+    this.writable();
     if (!this.cipher) throw new BlockError('password', `${this.filename}: opened without a password`);
     const start = offset - (offset % SECTOR);
     const end = Math.ceil((offset + buf.length) / SECTOR) * SECTOR;
@@ -80,28 +65,8 @@ export class LuksNode implements BlockNode {
     checkRange(this.length, offset, length);
   }
 
-  flush(): void {
-    if (!this.readOnly) this.file.flush();
-  }
-
   blockStatus(offset: number, length: number): BlockRun {
     checkRange(this.length, offset, length);
     return { kind: 'data', length };
-  }
-
-  resize(size: number): void {
-    if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
-    this.file.truncate(this.base + size);
-    this.length = size;
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    try {
-      this.flush();
-    } finally {
-      this.file.close();
-    }
   }
 }

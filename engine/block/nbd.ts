@@ -2,11 +2,12 @@
  * The NBD protocol: a server session fed with bytes, and a client over a blocking stream.
  * Source: the NBD project's doc/proto.md, fixed newstyle negotiation, simple and structured replies, base:allocation.
  */
+
+import { setU64, u64 } from './bytes.ts';
 import { chainStatus } from './chain.ts';
 import { BlockError, type BlockErrorCode } from './errors.ts';
 import type { BlockFile, FileExtent } from './file.ts';
 import type { BlockNode } from './node.ts';
-import { setU64, u64 } from './qcow2/header.ts';
 
 const NBDMAGIC = 'NBDMAGIC';
 const IHAVEOPT = 'IHAVEOPT';

@@ -1,33 +1,17 @@
 import { BlockError } from './errors.ts';
 import type { BlockFile } from './file.ts';
-import { type BlockNode, type BlockRun, checkRange } from './node.ts';
+import { FileNode } from './file-node.ts';
+import { type BlockRun, checkRange } from './node.ts';
 
 /** The bytes of a file, or of a window of it, as a disk. Also host devices. */
-export class RawNode implements BlockNode {
+export class RawNode extends FileNode {
   readonly format = 'raw';
-  readonly backing = null;
-  readonly file: BlockFile;
-  private readonly base: number;
   private readonly window: number | undefined;
-  private length: number;
-  private closed = false;
 
   /** @param base bytes into the file where the disk starts. @param window its length; default to the end of the file. */
   constructor(file: BlockFile, base = 0, window?: number) {
-    this.file = file;
-    this.base = base;
+    super(file, base, window ?? Math.max(0, file.size() - base));
     this.window = window;
-    this.length = window ?? Math.max(0, file.size() - base);
-  }
-
-  get filename(): string {
-    return this.file.name;
-  }
-  get readOnly(): boolean {
-    return this.file.readOnly;
-  }
-  get size(): number {
-    return this.length;
   }
 
   read(offset: number, buf: Uint8Array): void {
@@ -53,10 +37,6 @@ export class RawNode implements BlockNode {
     this.file.discard(this.base + offset, length);
   }
 
-  flush(): void {
-    if (!this.readOnly) this.file.flush();
-  }
-
   blockStatus(offset: number, length: number): BlockRun {
     checkRange(this.length, offset, length);
     if (length === 0) return { kind: 'data', length: 0 };
@@ -64,24 +44,8 @@ export class RawNode implements BlockNode {
     return { kind: extent.data ? 'data' : 'zero', length: Math.max(1, extent.length), hostOffset: this.base + offset };
   }
 
-  resize(size: number): void {
-    this.writable();
+  override resize(size: number): void {
     if (this.window !== undefined) throw new BlockError('unsupported', `${this.filename}: a window of a file has a fixed size`);
-    this.file.truncate(this.base + size);
-    this.length = size;
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    try {
-      this.flush();
-    } finally {
-      this.file.close();
-    }
-  }
-
-  private writable(): void {
-    if (this.readOnly) throw new BlockError('read-only', `${this.filename}: opened read-only`);
+    super.resize(size);
   }
 }

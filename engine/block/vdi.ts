@@ -1,5 +1,6 @@
 /** VirtualBox disk images, read-only. Source: the VDI 1.1 header as VirtualBox documents it ("VDICore.h" field order). */
-import { BlockMapNode } from './block-map.ts';
+import { BlockMapNode, TablePages } from './block-map.ts';
+import { u64le } from './bytes.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile } from './file.ts';
 
@@ -8,8 +9,6 @@ const TYPE_DYNAMIC = 1;
 const TYPE_STATIC = 2;
 const UNALLOCATED = 0xffffffff;
 const DISCARDED = 0xfffffffe;
-/** 4-byte entries of the block map held at once. */
-const MAP_PAGE = 16384;
 const MAX_BLOCKS = 0x3fffffff;
 
 export function isVdi(start: Uint8Array): boolean {
@@ -20,18 +19,15 @@ class VdiNode extends BlockMapNode {
   readonly format = 'vdi';
   readonly size: number;
   protected readonly blockSize: number;
-  private readonly mapOffset: number;
+  private readonly map: TablePages;
   private readonly dataOffset: number;
   private readonly blocks: number;
-  private readonly page = new Uint32Array(MAP_PAGE);
-  private pageIndex = -1;
 
   constructor(file: BlockFile) {
     super(file);
     const bytes = new Uint8Array(512);
     file.pread(bytes, 0);
     const view = new DataView(bytes.buffer);
-    const u64 = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
     if (!isVdi(bytes)) throw new BlockError('format', `${file.name}: not a VDI image`);
     const version = view.getUint32(68, true);
     if (version !== 0x00010001)
@@ -39,32 +35,25 @@ class VdiNode extends BlockMapNode {
     const type = view.getUint32(76, true);
     if (type !== TYPE_DYNAMIC && type !== TYPE_STATIC)
       throw new BlockError('unsupported', `${file.name}: VDI image type ${type} is not supported`);
-    this.mapOffset = view.getUint32(340, true);
+    const mapOffset = view.getUint32(340, true);
     this.dataOffset = view.getUint32(344, true);
     const sector = view.getUint32(360, true);
-    this.size = u64(368);
+    this.size = u64le(view, 368);
     this.blockSize = view.getUint32(376, true);
     this.blocks = view.getUint32(384, true);
     sane(sector === 512, 'VDI sector size is not 512');
     sane(this.blockSize >= 4096 && this.blockSize <= 64 << 20 && this.blockSize % 512 === 0, 'VDI block size is not valid');
     sane(this.blocks <= MAX_BLOCKS && Number.isSafeInteger(this.size), 'VDI size is too large');
     sane(this.size <= this.blocks * this.blockSize, 'VDI block map is too small for the disk');
-    sane(this.mapOffset >= 512 && this.mapOffset + this.blocks * 4 <= file.size(), 'VDI block map lies outside the file');
+    sane(mapOffset >= 512 && mapOffset + this.blocks * 4 <= file.size(), 'VDI block map lies outside the file');
+    this.map = new TablePages(file, mapOffset, 4);
     if (view.getUint32(424, true) | view.getUint32(428, true) | view.getUint32(432, true) | view.getUint32(436, true))
       throw new BlockError('unsupported', `${file.name}: VDI images with a parent are not supported`);
   }
 
   /** Host offset of a block, or -1. */
   protected block(index: number): number {
-    const page = Math.floor(index / MAP_PAGE);
-    if (page !== this.pageIndex) {
-      const bytes = new Uint8Array(MAP_PAGE * 4);
-      this.file.pread(bytes, this.mapOffset + page * MAP_PAGE * 4);
-      const view = new DataView(bytes.buffer);
-      for (let i = 0; i < MAP_PAGE; i++) this.page[i] = view.getUint32(i * 4, true);
-      this.pageIndex = page;
-    }
-    const entry = this.page[index % MAP_PAGE];
+    const entry = this.map.entry(index, (view, at) => view.getUint32(at, true));
     if (entry === UNALLOCATED || entry === DISCARDED) return -1;
     sane(entry < this.blocks, 'VDI block map entry is not valid');
     return this.dataOffset + entry * this.blockSize;

@@ -1,5 +1,6 @@
 /** Hyper-V VHDX, read-only, without a parent. Source: [MS-VHDX] 2.2 to 2.6. */
-import { BlockMapNode } from './block-map.ts';
+import { BlockMapNode, TablePages } from './block-map.ts';
+import { u64le } from './bytes.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile } from './file.ts';
 
@@ -13,7 +14,6 @@ const DISK_SIZE = '2fa54224-cd1b-4876-b211-5dbed83bf4b8';
 const SECTOR_SIZE = '8141bf1d-a96f-4709-ba47-f233a8faab5f';
 const PAYLOAD_FULLY_PRESENT = 6;
 const PAYLOAD_PARTIALLY_PRESENT = 7;
-const MAP_PAGE = 8192;
 
 let crcTable: Uint32Array | null = null;
 /** CRC-32C (Castagnoli). */
@@ -41,10 +41,6 @@ function guid(view: DataView, at: number): string {
   return `${hex(view.getUint32(at, true), 8)}-${hex(view.getUint16(at + 4, true), 4)}-${hex(view.getUint16(at + 6, true), 4)}-${tail.slice(0, 4)}-${tail.slice(4)}`;
 }
 
-function u64(view: DataView, at: number): number {
-  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
-}
-
 function checked(file: BlockFile, offset: number, length: number, signature: string): DataView | null {
   const bytes = new Uint8Array(length);
   file.pread(bytes, offset);
@@ -60,11 +56,7 @@ class VhdxNode extends BlockMapNode {
   readonly size: number;
   protected readonly blockSize: number;
   private readonly chunkRatio: number;
-  private readonly batOffset: number;
-  private readonly batEntries: number;
-  private readonly page = new Float64Array(MAP_PAGE);
-  private readonly states = new Uint8Array(MAP_PAGE);
-  private pageIndex = -1;
+  private readonly table: TablePages;
 
   constructor(file: BlockFile) {
     super(file);
@@ -73,7 +65,7 @@ class VhdxNode extends BlockMapNode {
     if (!isVhdx(start)) throw new BlockError('format', `${file.name}: not a VHDX image`);
     const headers = HEADER_OFFSETS.map((at) => checked(file, at, 4096, 'head')).filter((view) => view !== null);
     sane(headers.length > 0, 'VHDX: no valid header');
-    headers.sort((a, b) => u64(b, 8) - u64(a, 8));
+    headers.sort((a, b) => u64le(b, 8) - u64le(a, 8));
     const header = headers[0];
     sane(header.getUint16(66, true) === 1, 'VHDX version is not 1');
     for (let i = 0; i < 16; i++)
@@ -90,7 +82,7 @@ class VhdxNode extends BlockMapNode {
     let metadata: [number, number] | null = null;
     for (let i = 0; i < count; i++) {
       const at = 16 + i * 32;
-      const entry: [number, number] = [u64(region, at + 16), region.getUint32(at + 24, true)];
+      const entry: [number, number] = [u64le(region, at + 16), region.getUint32(at + 24, true)];
       const id = guid(region, at);
       if (id === BAT_REGION) bat = entry;
       else if (id === METADATA_REGION) metadata = entry;
@@ -122,7 +114,7 @@ class VhdxNode extends BlockMapNode {
     this.blockSize = parameters.getUint32(0, true);
     if (parameters.getUint32(4, true) & 2)
       throw new BlockError('unsupported', `${file.name}: VHDX images with a parent are not supported`);
-    this.size = u64(item(DISK_SIZE, 8), 0);
+    this.size = u64le(item(DISK_SIZE, 8), 0);
     const sector = item(SECTOR_SIZE, 4).getUint32(0, true);
     sane(sector === 512 || sector === 4096, 'VHDX sector size is not valid');
     sane(
@@ -132,30 +124,18 @@ class VhdxNode extends BlockMapNode {
     sane(this.size > 0 && this.size <= 64 * 2 ** 40 && this.size % sector === 0, 'VHDX disk size is not valid');
     this.chunkRatio = (2 ** 23 * sector) / this.blockSize;
     const blocks = Math.ceil(this.size / this.blockSize);
-    this.batEntries = blocks + Math.floor((blocks - 1) / this.chunkRatio);
-    this.batOffset = bat[0];
-    sane(this.batEntries * 8 <= bat[1], 'VHDX block table is too small for the disk');
+    const entries = blocks + Math.floor((blocks - 1) / this.chunkRatio);
+    sane(entries * 8 <= bat[1], 'VHDX block table is too small for the disk');
+    this.table = new TablePages(file, bat[0], 8);
   }
 
   /** Host offset of a block, or -1 for zeros. */
   protected block(index: number): number {
     // After every `chunkRatio` payload entries stands one for a sector bitmap.
     const entry = index + Math.floor(index / this.chunkRatio);
-    const page = Math.floor(entry / MAP_PAGE);
-    if (page !== this.pageIndex) {
-      const bytes = new Uint8Array(MAP_PAGE * 8);
-      this.file.pread(bytes, this.batOffset + page * MAP_PAGE * 8);
-      const view = new DataView(bytes.buffer);
-      for (let i = 0; i < MAP_PAGE; i++) {
-        this.states[i] = view.getUint8(i * 8) & 7;
-        this.page[i] = Math.floor(u64(view, i * 8) / MB) * MB;
-      }
-      this.pageIndex = page;
-    }
-    const state = this.states[entry % MAP_PAGE];
+    const [state, offset] = this.table.entry(entry, (view, at) => [view.getUint8(at) & 7, Math.floor(u64le(view, at) / MB) * MB]);
     sane(state !== PAYLOAD_PARTIALLY_PRESENT && state !== 4 && state !== 5, 'VHDX block state is not valid');
     if (state !== PAYLOAD_FULLY_PRESENT) return -1;
-    const offset = this.page[entry % MAP_PAGE];
     sane(offset >= MB && offset < this.file.size(), 'VHDX block lies outside the file');
     return offset;
   }

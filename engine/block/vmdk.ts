@@ -2,6 +2,7 @@
  * VMware disks, read-only: monolithicSparse, streamOptimized, flat and split forms through their descriptor, and
  * parents. Source: VMware "Virtual Disk Format" 5.0 technical note.
  */
+import { u64le } from './bytes.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile, BlockHost } from './file.ts';
 import { type BlockNode, type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
@@ -92,11 +93,11 @@ class SparseExtent implements Extent {
     file.pread(bytes, 0);
     let view = new DataView(bytes.buffer);
     sane(length >= SECTOR && view.getUint32(0, true) === MAGIC, 'VMDK sparse header is not valid');
-    const u64 = (at: number) => view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x100000000;
+    const field = (at: number): number => u64le(view, at);
     const directoryField = (): number =>
-      view.getUint32(56, true) === 0xffffffff && view.getUint32(60, true) === 0xffffffff ? GD_AT_END : u64(56);
-    const descriptorAt = u64(28) * SECTOR;
-    const descriptorSize = Math.min(u64(36) * SECTOR, MAX_DESCRIPTOR);
+      view.getUint32(56, true) === 0xffffffff && view.getUint32(60, true) === 0xffffffff ? GD_AT_END : field(56);
+    const descriptorAt = field(28) * SECTOR;
+    const descriptorSize = Math.min(field(36) * SECTOR, MAX_DESCRIPTOR);
     if (directoryField() === GD_AT_END) {
       // streamOptimized: the footer is a copy of the header, two sectors before the end-of-stream marker's end.
       sane(length >= 3 * SECTOR, 'VMDK footer is missing');
@@ -108,8 +109,8 @@ class SparseExtent implements Extent {
     const version = view.getUint32(4, true);
     if (version < 1 || version > 3) throw new BlockError('unsupported', `${file.name}: VMDK version ${version} is not supported`);
     const flags = view.getUint32(8, true);
-    const capacity = u64(12);
-    this.grain = u64(20) * SECTOR;
+    const capacity = field(12);
+    this.grain = field(20) * SECTOR;
     this.tableEntries = view.getUint32(44, true);
     this.compressed = (flags & FLAG_COMPRESSED) !== 0;
     this.markers = (flags & FLAG_MARKERS) !== 0;

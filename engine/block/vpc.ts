@@ -1,4 +1,6 @@
 /** Microsoft VHD ("vpc"), fixed and dynamic, read-only. Source: "Virtual Hard Disk Image Format Specification" 1.0. */
+import { TablePages } from './block-map.ts';
+import { u64 } from './bytes.ts';
 import { BlockError, sane } from './errors.ts';
 import type { BlockFile } from './file.ts';
 import { type BlockRun, checkRange, ReadOnlyNode } from './node.ts';
@@ -8,7 +10,6 @@ const TYPE_FIXED = 2;
 const TYPE_DYNAMIC = 3;
 const UNALLOCATED = 0xffffffff;
 const SECTOR = 512;
-const MAP_PAGE = 16384;
 
 function hasCookie(bytes: Uint8Array, cookie: string): boolean {
   for (let i = 0; i < cookie.length; i++) if (bytes[i] !== cookie.charCodeAt(i)) return false;
@@ -31,11 +32,8 @@ class VpcNode extends ReadOnlyNode {
   readonly size: number;
   private readonly file: BlockFile;
   private readonly fixed: boolean;
-  private readonly mapOffset: number = 0;
-  private readonly entries: number = 0;
+  private readonly table: TablePages | undefined;
   private readonly blockSize: number = 1 << 21;
-  private readonly page = new Uint32Array(MAP_PAGE);
-  private pageIndex = -1;
   private bitmapOf = -1;
   private bitmap = new Uint8Array(0);
 
@@ -52,7 +50,6 @@ class VpcNode extends ReadOnlyNode {
     }
     sane(checksumHolds(footer, 64), 'VHD footer checksum is wrong');
     const view = new DataView(footer.buffer);
-    const u64 = (v: DataView, at: number) => v.getUint32(at) * 0x100000000 + v.getUint32(at + 4);
     const type = view.getUint32(60);
     const currentSize = u64(view, 48);
     const cylinders = view.getUint16(56);
@@ -75,15 +72,16 @@ class VpcNode extends ReadOnlyNode {
     file.pread(bytes, dataOffset);
     sane(hasCookie(bytes, 'cxsparse') && checksumHolds(bytes, 36), 'VHD dynamic header is not valid');
     const header = new DataView(bytes.buffer);
-    this.mapOffset = u64(header, 16);
-    this.entries = header.getUint32(28);
+    const mapOffset = u64(header, 16);
+    const entries = header.getUint32(28);
     this.blockSize = header.getUint32(32);
     sane(
       this.blockSize >= SECTOR && this.blockSize <= 256 << 20 && (this.blockSize & (this.blockSize - 1)) === 0,
       'VHD block size is not valid',
     );
-    sane(this.entries * this.blockSize >= this.size, 'VHD block table is too small for the disk');
-    sane(this.mapOffset + this.entries * 4 <= length, 'VHD block table lies outside the file');
+    sane(entries * this.blockSize >= this.size, 'VHD block table is too small for the disk');
+    sane(mapOffset + entries * 4 <= length, 'VHD block table lies outside the file');
+    this.table = new TablePages(file, mapOffset, 4);
   }
 
   get filename(): string {
@@ -96,15 +94,7 @@ class VpcNode extends ReadOnlyNode {
 
   /** Host offset of a block's bitmap, or -1. */
   private block(index: number): number {
-    const page = Math.floor(index / MAP_PAGE);
-    if (page !== this.pageIndex) {
-      const bytes = new Uint8Array(MAP_PAGE * 4);
-      this.file.pread(bytes, this.mapOffset + page * MAP_PAGE * 4);
-      const view = new DataView(bytes.buffer);
-      for (let i = 0; i < MAP_PAGE; i++) this.page[i] = view.getUint32(i * 4);
-      this.pageIndex = page;
-    }
-    const entry = this.page[index % MAP_PAGE];
+    const entry = this.table?.entry(index, (view, at) => view.getUint32(at)) ?? UNALLOCATED;
     return entry === UNALLOCATED ? -1 : entry * SECTOR;
   }
 

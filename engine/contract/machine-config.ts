@@ -57,6 +57,14 @@ export interface MachineTypeConfig {
   readonly type: 'pc' | 'q35' | 'microvm';
   /** What runs the vCPUs; `auto` takes KVM where it works, else the translator. */
   readonly accelerator: 'auto' | 'jit' | 'kvm';
+  /** `-icount shift=N`: an instruction takes 2^N ns of machine time, and nothing else takes any. One vCPU only. */
+  readonly icount?: {
+    readonly shift: number;
+    /** What comes from outside is written to a file, or read from it and from nowhere else. */
+    readonly replay?: { readonly mode: 'record' | 'replay'; readonly file: string };
+    /** For tests: from one instruction count to another a line of the log every so many instructions, of what the vCPU is like. */
+    readonly checkpoints?: { readonly from: number; readonly to: number; readonly every: number };
+  };
   /** `-machine name=value` beyond the two above. */
   readonly options?: Readonly<Record<string, string>>;
 }
@@ -99,9 +107,9 @@ export interface DriveConfig {
   readonly media: 'disk' | 'cdrom' | 'floppy';
   /**
    * What the machine connects it to by itself; `none`: a back end that `devices` refer to. `ide` is AHCI on a q35, as
-   * `sata` is everywhere; `scsi` is a virtio-scsi adapter.
+   * `sata` is everywhere; `scsi` is a virtio-scsi adapter; `nvme` a controller of its own.
    */
-  readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'floppy' | 'none';
+  readonly interface: 'virtio' | 'ide' | 'sata' | 'scsi' | 'nvme' | 'floppy' | 'none';
   /** Place on its interface: with IDE 0 to 3, two on each channel. The first that is free unless given. */
   readonly index?: number;
   /** Place among what is started from, 0 first; goes before `boot.order`. */

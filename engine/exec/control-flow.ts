@@ -31,6 +31,8 @@ export interface RegionBlock {
   /** Offsets that its branches go to (those that a return may go to), and the offset after it. */
   branches: readonly number[];
   readonly falls: number;
+  /** It ends where its run does, so that the baseline goes on by a FALL record. */
+  readonly ends: boolean;
 }
 
 /** Number of the page that an offset lies in, from that where the region is entered. */

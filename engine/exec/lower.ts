@@ -32,6 +32,8 @@ export interface LoweringTarget {
   helper(name: string): number;
   /** Type index of translated functions. */
   readonly functionType: number;
+  /** Time is the instruction count: the ends of runs look at COUNT_LIMIT. */
+  readonly counting?: boolean;
 }
 
 export const CPU = 0;
@@ -528,7 +530,7 @@ export class Lowering {
     this.storeState(S.SLOW_POINTER, 64, () => this.get(la));
     this.record();
     this.i32(bytes);
-    this.call(helper);
+    this.slowly(helper);
     this.tee(pointer);
     this.op(W.i32Eqz);
     this.hint(false);
@@ -604,7 +606,7 @@ export class Lowering {
     };
     this.#guest(statement, 'slow_store', this.storeFlags(), store, () => {
       this.record();
-      this.call('slow_store_end');
+      this.slowly('slow_store_end');
       this.op(W.drop);
       this.afterSlowStore();
     });
@@ -632,7 +634,7 @@ export class Lowering {
     this.hint(false);
     this.open(W.if);
     this.record();
-    this.call('slow_rmw_end');
+    this.slowly('slow_rmw_end');
     this.op(W.drop);
     this.afterSlowStore();
     this.end();
@@ -640,6 +642,10 @@ export class Lowering {
 
   // --- what tiers override --------------------------------------------------------------------------------------
 
+  /** Calls the helper of a memory access that may reach a device. */
+  protected slowly(helper: string): void {
+    this.call(helper);
+  }
   /** Pushes the address of the current instruction's record. */
   protected record(): void {
     this.get(REC);
@@ -716,7 +722,7 @@ export class Lowering {
   /** Leaves with the exception that a helper stored. */
   protected fault(): void {
     this.storeState(S.STOPPED_AT, 32, () => this.record());
-    this.leaveBefore(Exit.FAULT);
+    this.leave(Exit.FAULT);
   }
   protected raise(vector: number, code: number): void {
     if (vector >= 0) {
@@ -798,6 +804,27 @@ export class Lowering {
       this.loadAt(REC, 'i64', 32, field);
       this.op(W.i64Add);
     });
+    this.watchCount();
+  }
+  /** Pushes how many instructions were retired. */
+  protected retiredSoFar(): void {
+    this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+  }
+  /** At the ends of runs and at taken branches, the same ones in both tiers. */
+  protected watchCount(): void {
+    if (this.target.counting !== true) return;
+    this.retiredSoFar();
+    this.loadAt(CPU, 'i64', 64, S.COUNT_LIMIT);
+    this.op(0x5a); // i64.ge_u
+    this.hint(false);
+    this.open(W.if);
+    this.get(CPU);
+    this.toAddress();
+    this.i32(S.Pending.COUNT);
+    this.op(0xfe, 0x33); // i32.atomic.rmw.or
+    this.memarg(2, S.PENDING);
+    this.op(W.drop);
+    this.end();
   }
   protected jump(target: Value): void {
     const rip = this.newLocal('i64');

@@ -767,6 +767,29 @@ export class RegionLowering extends Lowering {
     this.#forgetPages(this.#from?.outer);
   }
 
+  /** Where time is the instruction count a device must see all of them. */
+  protected override slowly(helper: string): void {
+    if (this.target.counting !== true) return super.slowly(helper);
+    const before = BigInt(this.#retired - (this.#instruction as RegionInstruction).position);
+    const count = (add: boolean): void =>
+      this.storeState(S.INSTRUCTIONS, 64, () => {
+        this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
+        this.get(this.#count);
+        this.i64(before);
+        this.op(W.i64Add, add ? W.i64Add : 0x7d); // i64.sub
+      });
+    count(true);
+    super.slowly(helper);
+    count(false);
+  }
+  protected override retiredSoFar(): void {
+    super.retiredSoFar();
+    this.get(this.#count);
+    this.op(W.i64Add);
+    if (this.#retired === 0) return;
+    this.i64(BigInt(this.#retired));
+    this.op(W.i64Add);
+  }
   protected override leaving(): void {
     const { record, position } = this.#instruction as RegionInstruction;
     // Whether this instruction is among them is known outside.
@@ -775,7 +798,7 @@ export class RegionLowering extends Lowering {
   }
   protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
     if (!STATELESS.has(name) || leaves) this.#spill();
-    if (!COUNTING.has(name)) return;
+    if (!(COUNTING.has(name) || (this.target.counting === true && (!STATELESS.has(name) || leaves)))) return;
     const before = this.#retired - (this.#instruction as RegionInstruction).position;
     this.#spillCount(before);
     this.i64(BigInt(-before));
@@ -801,7 +824,8 @@ export class RegionLowering extends Lowering {
 
   /** Leaves for a fault of the current instruction: to the common exit, with the flags in their locals. */
   protected override fault(): void {
-    this.#addCount(this.#retired - 1);
+    // The dispatcher knows the record, and counts up to it.
+    this.#addCount(this.#retired - (this.#instruction as RegionInstruction).position);
     this.i64(BigInt((this.#instruction as RegionInstruction).record));
     this.#leaveBy(Way.FAULT, false);
   }
@@ -906,6 +930,7 @@ export class RegionLowering extends Lowering {
     const block = this.#from?.block;
     if (block !== undefined && block.branches.length > 0 && this.#instruction?.returns === true)
       this.#returnTo(rip, block.branches);
+    this.watchCount();
     this.#addCount(this.#retired);
     this.get(rip);
     this.#leaveBy(Way.LEAVE, true);
@@ -923,7 +948,7 @@ export class RegionLowering extends Lowering {
       this.i64(BigInt(site - this.#page * 4096));
       this.op(W.i64Eq);
       this.open(W.if);
-      this.#goto(site, 64);
+      this.#goto(site, 64, true);
       this.end();
     }
   }
@@ -969,11 +994,13 @@ export class RegionLowering extends Lowering {
   }
 
   protected override branch(bits: 16 | 32 | 64): void {
-    this.#goto((this.#instruction as RegionInstruction).target as number, bits);
+    this.#goto((this.#instruction as RegionInstruction).target as number, bits, true);
   }
 
-  /** Goes to a block of the region, or out of it. */
-  #goto(offset: number, bits: 16 | 32 | 64): void {
+  /** Goes to a block of the region, or out of it. `ends`: by a branch that is taken, or from the end of a run. */
+  #goto(offset: number, bits: 16 | 32 | 64, ends: boolean): void {
+    const watched = ends && this.target.counting === true;
+    if (watched) this.watchCount();
     const to = this.#flow.nodes.get(offset);
     const pending = this.#pending;
     const retired = this.#retired;
@@ -985,7 +1012,7 @@ export class RegionLowering extends Lowering {
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
     if (to === undefined || (label === undefined && !inside && !byRoot)) this.#leaveTo(offset, bits, true);
     else {
-      if (label?.loop === true || byRoot) {
+      if (label?.loop === true || byRoot || watched) {
         // A back edge: something may be asked of this vCPU.
         this.loadAt(CPU, 'i32', 32, S.PENDING);
         this.hint(false);
@@ -1122,6 +1149,6 @@ export class RegionLowering extends Lowering {
     }
     const last = block.instructions[block.instructions.length - 1];
     if (last !== undefined && endsFlow(last.body)) return;
-    this.#goto(block.falls, this.#bits);
+    this.#goto(block.falls, this.#bits, block.ends);
   }
 }

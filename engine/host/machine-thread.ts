@@ -1,6 +1,6 @@
 /** Entry point of the worker threads of a VM process: vCPUs, the clock, and one for each drive. */
 import { randomFillSync } from 'node:crypto';
-import { openSync, readlinkSync, writeSync } from 'node:fs';
+import { openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { BlockError } from '../block/errors.ts';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
@@ -31,6 +31,11 @@ const host = {
   },
   threadId,
   log,
+  readText: (path: string): string => readFileSync(path, 'utf8'),
+  writer: (path: string): ((text: string) => void) => {
+    const file = openSync(path, 'w');
+    return (text) => writeSync(file, text);
+  },
   openDrive,
   receive: (): ToDrive | undefined => (parentPort === null ? undefined : receiveMessageOnPort(parentPort)?.message),
   send: (message: FromDrive): void => parentPort?.postMessage(message),

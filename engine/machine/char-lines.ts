@@ -38,9 +38,9 @@ export class CharLines {
       const { front } = line;
       const device = line.chardev === undefined ? undefined : chardevs.get(line.chardev);
       const port = device?.attach({
-        room: () => (front === undefined ? PIECE : this.#frozen ? 0 : lock.hold(() => front.room())),
+        room: () => (front === undefined ? PIECE : this.#frozen ? 0 : machine.room(n)),
         receive: (data) => {
-          if (front !== undefined) lock.hold(() => front.receive(data));
+          if (front !== undefined) machine.fromOutside({ kind: 'char', line: n, data: [...data] });
         },
         drained: () => this.#drain(this.#lines[n]),
         setOpen: (open) => {
@@ -96,9 +96,10 @@ export class CharLines {
     const { front } = open.line;
     if (front === undefined || open.waiting.length === 0 || this.#frozen) return;
     this.#machine.shared.lock.hold(() => {
-      const count = Math.min(front.room(), open.waiting.length);
+      const line = this.#lines.indexOf(open);
+      const count = Math.min(this.#machine.room(line), open.waiting.length);
       if (count === 0) return;
-      front.receive(open.waiting.subarray(0, count));
+      this.#machine.fromOutside({ kind: 'char', line, data: [...open.waiting.subarray(0, count)] });
       open.waiting = open.waiting.slice(count);
     });
   }

@@ -342,7 +342,7 @@ export class MachineController implements MachineControl {
   }
 
   async systemPowerdown(): Promise<void> {
-    this.#machine.shared.lock.hold(() => this.#machine.pm.powerButton());
+    this.#machine.fromOutside({ kind: 'power' });
     this.#emit({ name: 'POWERDOWN' });
   }
 
@@ -499,8 +499,9 @@ export class MachineController implements MachineControl {
     const machine = this.#machine;
     if (name === 'pic') return machine.shared.lock.hold(() => machine.pic.describe());
     if (name === 'jit') {
-      const counts = this.#systems[cpu]?.cpu.f64;
-      if (counts === undefined) return undefined;
+      const of = this.#systems[cpu]?.cpu;
+      if (of === undefined) return undefined;
+      const counts = of.f64;
       const at = S.EXIT_COUNTS >> 3;
       const names = [
         'lookups',
@@ -513,7 +514,8 @@ export class MachineController implements MachineControl {
         'flushes',
         'invalidations',
       ];
-      return names.map((label, n) => `${label}: ${counts[at + n]}`).join('\n');
+      const exits = names.map((label, n) => `${label}: ${counts[at + n]}`);
+      return [`instructions: ${of.getNumber(S.INSTRUCTIONS)}`, ...exits].join('\n');
     }
     return undefined;
   }

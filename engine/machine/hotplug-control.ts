@@ -13,9 +13,12 @@ import type { MachineBlock } from './block.ts';
 import type { IoPart } from './drive-list.ts';
 import { BootError } from './linux-boot.ts';
 import type { Machine } from './machine.ts';
-import { type PluggedDevice, plugName } from './virtio-parts.ts';
+import { type PluggedDevice, plugName } from './plugged.ts';
+import { NVME } from './storage-parts.ts';
 
-const PCI_DRIVERS = ['virtio-blk-pci', 'virtio-scsi-pci', 'virtio-rng-pci'];
+const PCI_DRIVERS = ['virtio-blk-pci', 'virtio-scsi-pci', 'virtio-rng-pci', NVME];
+/** Drivers that are a drive each. */
+const DRIVE_DRIVERS = ['virtio-blk-pci', NVME, 'scsi-hd', 'scsi-cd'];
 const UNIT_DRIVERS = ['scsi-hd', 'scsi-cd'];
 /** Drivers whose bus does not take devices while the machine runs, and the bus. */
 const FIXED_BUSES: Readonly<Record<string, string>> = { 'ide-hd': 'ide.0', 'ide-cd': 'ide.0' };
@@ -48,7 +51,7 @@ export class MachineHotplug {
   }
 
   get #devices(): readonly PluggedDevice[] {
-    return this.#machine.virtio.plugged;
+    return this.#machine.plugs.devices;
   }
 
   /** Whether a device of the machine has this id, however it came. */
@@ -113,7 +116,7 @@ export class MachineHotplug {
   #takeDrive(device: DeviceConfig): { readonly drive: DriveConfig; readonly node: AddedNode | undefined } | undefined {
     const { driver, id, properties } = device;
     const isCd = driver === 'scsi-cd';
-    if (driver !== 'virtio-blk-pci' && !UNIT_DRIVERS.includes(driver)) return undefined;
+    if (!DRIVE_DRIVERS.includes(driver)) return undefined;
     const name = properties.drive;
     const option = `device_add ${driver}`;
     const finish = (drive: DriveConfig): DriveConfig => {
@@ -149,7 +152,7 @@ export class MachineHotplug {
   }
 
   async #plug(device: DeviceConfig, drive: DriveConfig | undefined, adapter: PluggedDevice | undefined): Promise<void> {
-    const { shared, hotplug, virtio, pci, drives, pciHotplug } = this.#machine;
+    const { shared, hotplug, pci, drives, pciHotplug } = this.#machine;
     const place = hotplug.free();
     if (place < 0) throw new MonitorError('Too many devices were plugged in and taken away: restart the machine');
     const ioIndex = adapter?.io?.index ?? drives.freeThread;
@@ -158,7 +161,7 @@ export class MachineHotplug {
     // Here first: what cannot be put together is told before another thread hears of it.
     const made = shared.lock.hold(() => {
       pci.sync();
-      const own = virtio.plug(place, plug);
+      const own = this.#machine.plug(place, plug);
       // Another device may have been there before.
       const all = new Uint8Array(this.#machine.buffer);
       for (const { id, address, bytes } of shared.entries()) if (own.structs.includes(id)) all.fill(0, address, address + bytes);
@@ -256,7 +259,7 @@ export class MachineHotplug {
 
   /** Takes a device off all threads, on this one at once. The lock is held. */
   #forget(device: PluggedDevice): void {
-    const { hotplug, virtio, pci, pciHotplug } = this.#machine;
+    const { hotplug, plugs, pci, pciHotplug } = this.#machine;
     const { place, slot, io } = device;
     // What hangs on it goes with it.
     for (const { unit, place: own } of this.#devices)
@@ -269,7 +272,7 @@ export class MachineHotplug {
       if (free >= 0) hotplug.write(free, { gone: name });
     }
     hotplug.changes();
-    virtio.unplug(device);
+    plugs.unplug(device);
     if (slot !== undefined) pciHotplug.gone(slot);
     pci.changed();
     if (io !== undefined) Atomics.store(io.state.ended, 0, 1);
@@ -336,7 +339,8 @@ function checked(args: Readonly<Record<string, unknown>>): DeviceConfig {
   if (args.id !== undefined && !/^[A-Za-z][\w.-]*$/.test(String(args.id)))
     throw new MonitorError("Parameter 'id' expects an identifier");
   const { model, id, properties } = said(() => parseDevice(JSON.stringify(args)));
-  const bus = FIXED_BUSES[model];
+  const fixed = FIXED_BUSES[model];
+  const bus = fixed === undefined ? undefined : (properties.bus ?? fixed);
   if (bus !== undefined) throw new MonitorError(`Bus '${bus}' does not support hotplugging`);
   if (!PCI_DRIVERS.includes(model) && !UNIT_DRIVERS.includes(model))
     throw new MonitorError(`Device '${model}' does not support hotplugging`);

@@ -44,11 +44,13 @@ import { INBOX_ENTRIES, machineState, Request } from './control-words.ts';
 import { type DebugState, debugState } from './debugger.ts';
 import { DriveList } from './drive-list.ts';
 import { addBootOrder, fillFwCfg, hasHpet, type Roms } from './firmware.ts';
-import { HotplugTable } from './hotplug.ts';
+import { HotplugTable, type Plug } from './hotplug.ts';
 import { HIGH_RAM_BASE, type MachineLayout, PCI_HOTPLUG_PORT, SCI, SERIAL_PORTS } from './layout.ts';
+import { type OutsideEvent, OutsideRing, type Recorded } from './outside.ts';
+import { type PluggedDevice, PlugList, plugName } from './plugged.ts';
 import { gateState, LineGate, SharedLines, sharedLinesState } from './shared-lines.ts';
-import { StorageParts } from './storage-parts.ts';
-import { plugName, VirtioParts } from './virtio-parts.ts';
+import { NVME, StorageParts } from './storage-parts.ts';
+import { VirtioParts } from './virtio-parts.ts';
 
 const a20State = struct('a20', 1, { enabled: u32 });
 
@@ -85,6 +87,8 @@ export class Machine {
   readonly cmos: Cmos;
   readonly dma: I8237;
   readonly ioapic: IoApic;
+  /** Of `random` where time is the instruction count; on the vCPU's thread. */
+  #seed = 1n;
   readonly apics = new ApicBus();
   /** One a vCPU: its performance counters may overflow. */
   readonly performanceTimers: readonly Timer[];
@@ -96,6 +100,8 @@ export class Machine {
   readonly pm: AcpiPm;
   readonly pciHotplug: PciHotplug;
   readonly hotplug: HotplugTable;
+  /** What can be taken away, on this thread. */
+  readonly plugs: PlugList;
   readonly keyboard: Ps2Keyboard;
   readonly mouse: Ps2Mouse;
   readonly i8042: I8042;
@@ -113,6 +119,8 @@ export class Machine {
   readonly drives: DriveList;
   /** Streams to the outside: the serial ports first. */
   readonly lines: CharLine[] = [];
+  /** With `-icount`: what comes from outside waits here for the vCPU. */
+  readonly #outside: OutsideRing | undefined;
   /** TSC ticks to machine time, by vCPU; set by the vCPU buses. */
   readonly tscToNs: ((ticks: number) => number)[] = [];
   /** On a vCPU's thread: drops what that vCPU translated from a page of the backing. */
@@ -165,6 +173,15 @@ export class Machine {
     this.performanceTimers = Array.from({ length: layout.cpus }, (_, n) =>
       clock.timer(`pmu${n}`, () => this.notifyCpu(n, S.Pending.PERFORMANCE)),
     );
+
+    const { icount } = config.machine;
+    if (icount !== undefined) {
+      clock.count(this.#vcpuStates[0], 2 ** icount.shift);
+      this.#outside = new OutsideRing(shared, () => {
+        clock.poke();
+        this.notifyCpu(0, 0);
+      });
+    }
 
     // Interrupt controllers.
     for (let n = 0; n < layout.cpus; n++)
@@ -271,7 +288,7 @@ export class Machine {
     this.ports.map(0xb2, 2, this.pm.apm, 'apm');
     this.hotplug = new HotplugTable(shared);
     this.pciHotplug = new PciHotplug(shared.struct(pciHotplugState), {
-      removable: () => this.virtio.plugged.reduce((all, { slot }) => (slot === undefined ? all : all | (1 << slot)), 0),
+      removable: () => this.plugs.devices.reduce((all, { slot }) => (slot === undefined ? all : all | (1 << slot)), 0),
       ejected: () => this.ringControl(),
       raise: () => this.pm.raiseEvent(PCI_HOTPLUG_EVENT),
     });
@@ -392,19 +409,17 @@ export class Machine {
     }
 
     this.drives = new DriveList(shared);
+    const { drives, memory } = this;
+    this.plugs = new PlugList({ shared, clock, bus: this.pci, drives });
     this.virtio = new VirtioParts(config, {
-      drives: this.drives,
-      shared,
-      memory: this.memory,
-      bus: this.pci,
-      pciState,
+      ...{ shared, clock, memory, bus: this.pci, drives, plugs: this.plugs },
       fillRandom: (target) => host.fillRandom(target),
       ringControl: rung,
       trace: () => {},
     });
     this.lines.push(...this.virtio.lines);
     this.storage = new StorageParts(config, {
-      ...{ shared, memory: this.memory, bus: this.pci, ports: this.ports, pciState, drives: this.drives },
+      ...{ shared, memory, bus: this.pci, ports: this.ports, pciState, drives, plugs: this.plugs },
       irq: (n) => this.irq(n),
       dma: this.dma,
       floppyKinds: (kinds) => this.cmos.setFloppies(kinds),
@@ -427,19 +442,27 @@ export class Machine {
   /** Takes over what was plugged in and taken away since this thread looked last; see `HotplugTable`. */
   #arrange(): void {
     const { left, gone, come } = this.hotplug.changes();
-    const { virtio } = this;
-    const remove = (device: (typeof virtio.plugged)[number] | undefined): void => {
-      if (device !== undefined) virtio.unplug(device);
+    const { plugs } = this;
+    const remove = (device: PluggedDevice | undefined): void => {
+      if (device !== undefined) plugs.unplug(device);
     };
-    for (const place of left) remove(virtio.plugged.find((device) => device.place === place));
-    for (const id of gone) remove(virtio.plugged.find((device) => device.place === undefined && plugName(device) === id));
-    for (const { place, plug } of come) virtio.plug(place, plug);
+    for (const place of left) remove(plugs.devices.find((device) => device.place === place));
+    for (const id of gone) remove(plugs.devices.find((device) => device.place === undefined && plugName(device) === id));
+    for (const { place, plug } of come) this.plug(place, plug);
+  }
+
+  /**
+   * Makes a device that came by a place of the table, on this thread. Throws a `BootError` for what cannot be put together,
+   * with nothing left.
+   */
+  plug(place: number, plug: Plug): PluggedDevice {
+    return plug.device.driver === NVME ? this.storage.plug(place, plug) : this.virtio.plug(place, plug);
   }
 
   /** The state structs that are part of the machine as it is now. The machine lock is held. */
   guestStructs(): StateEntry[] {
     this.pci.sync();
-    return this.shared.entries().filter(({ id, scope }) => scope === 'guest' && !this.virtio.absent.has(id));
+    return this.shared.entries().filter(({ id, scope }) => scope === 'guest' && !this.plugs.absent.has(id));
   }
 
   // --- memory map -------------------------------------------------------------------------------------------------
@@ -587,9 +610,74 @@ export class Machine {
   }
 
   random(): number {
+    if (this.clock.isCounting) {
+      // Numbers that come again in the next run (a linear congruence, Knuth, TAOCP 2, 3.3.4; its upper half).
+      this.#seed = BigInt.asUintN(64, this.#seed * 6364136223846793005n + 1442695040888963407n);
+      return Number(this.#seed >> 32n);
+    }
     const word = new Uint8Array(4);
     this.#host.fillRandom(word);
     return (word[0] | (word[1] << 8) | (word[2] << 16) | (word[3] << 24)) >>> 0;
+  }
+
+  /** Room for input of a line; from the control thread. */
+  room(line: number): number {
+    const { front } = this.lines[line];
+    if (front === undefined || this.isReplaying || this.#outside?.isEmpty === false) return 0;
+    return this.shared.lock.hold(() => front.room());
+  }
+  /** Something comes from outside; from the control thread. */
+  fromOutside(event: OutsideEvent): void {
+    if (this.#outside === undefined) this.shared.lock.hold(() => this.#arrive(event));
+    else if (!this.isReplaying) this.#outside.post(event);
+  }
+  get isReplaying(): boolean {
+    return this.config.machine.icount?.replay?.mode === 'replay';
+  }
+  /** On the vCPU's thread, with `-icount`: hands over what comes from outside; `record` is told, `recording` has it instead. */
+  takeOutside(retired: () => number, record: (recorded: Recorded) => void, recording: readonly Recorded[] | undefined): void {
+    const ring = this.#outside;
+    if (ring === undefined) return;
+    let next = 0;
+    this.clock.asks(
+      () => {
+        if (recording !== undefined) {
+          const comes = (): boolean =>
+            next < recording.length && recording[next].count <= retired() && recording[next].time <= this.clock.now();
+          while (comes()) this.#arrive(recording[next++].event);
+          return recording[next];
+        }
+        if (ring.isEmpty) return undefined;
+        for (const event of ring.take()) {
+          record({ count: retired(), time: this.clock.now(), event });
+          this.#arrive(event);
+        }
+        // The control thread may have more that found no room.
+        this.ringControl();
+        return undefined;
+      },
+      () => !ring.isEmpty,
+    );
+  }
+  /** Hands an event to its device, with the lock held. */
+  #arrive(event: OutsideEvent): void {
+    switch (event.kind) {
+      case 'char': {
+        const { front } = this.lines[event.line] ?? {};
+        // What a recording has may be another machine's.
+        if (front !== undefined) front.receive(Uint8Array.from(event.data.slice(0, front.room())));
+        break;
+      }
+      case 'key':
+        this.keyboard.key(event.key as never, event.down);
+        break;
+      case 'mouse':
+        this.mouse.move(event.dx, event.dy, event.wheel, event.buttons);
+        break;
+      case 'power':
+        this.pm.powerButton();
+        break;
+    }
   }
 
   /** Power-on and system reset of all devices; under the lock, with all vCPUs parked. */

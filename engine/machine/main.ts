@@ -24,6 +24,7 @@ import { MachineController } from './control.ts';
 import type { Roms } from './firmware.ts';
 import { layoutFor, lowRamBytes } from './layout.ts';
 import { BootError, type BootFiles, isLinux } from './linux-boot.ts';
+import { parseRecording } from './outside.ts';
 import { makeMachine } from './threads.ts';
 import { traceMask } from './trace.ts';
 import { VariablesKeeper } from './variables.ts';
@@ -95,6 +96,25 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   const unserved = unservedDrive(config);
   if (unserved !== undefined) fail('bad-config', 'drives', unserved);
   const { count, model, features, vendor } = config.cpus;
+  const replay = config.machine.icount?.replay;
+  if (replay?.mode === 'replay') {
+    const read = readWhole(replay.file);
+    if ('reason' in read) fail('file-missing', 'machine.icount', read.reason);
+    try {
+      parseRecording(new TextDecoder().decode(read.data));
+    } catch (error) {
+      fail('bad-config', 'machine.icount', `${replay.file} ${(error as Error).message}`);
+    }
+  }
+  // Disks answer at the host's pace; time that jumps while the guest waits would run out for it.
+  if (config.machine.icount !== undefined && config.drives.some(({ file }) => file !== ''))
+    fail(
+      'bad-config',
+      'machine.icount',
+      'where time is the instruction count this version has no drives: boot a kernel with an initrd',
+    );
+  if (config.machine.icount !== undefined && count > 1)
+    fail('bad-config', 'machine.icount', 'time can be the instruction count of one CPU only: use -smp 1');
   if (count < 1 || count > 64) fail('bad-config', 'cpus.count', `${count} CPUs: from 1 to 64 are possible`);
   const chosen = cpuFeatures(model, features, vendor);
   if (chosen === undefined) fail('bad-config', 'cpus.model', `CPU model '${model}' is not known; -cpu help lists the models`);
@@ -158,7 +178,13 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   controller.powerOn();
 
   useBranchHints();
-  const shape = { memory64: layout.memory64, initialPages: layout.pages, maximumPages: layout.pages };
+  const counting = config.machine.icount !== undefined;
+  const shape = {
+    memory64: layout.memory64,
+    initialPages: layout.pages,
+    maximumPages: layout.pages,
+    ...(counting ? { counting } : {}),
+  };
   const built = cachedBaseline(shape, buildBaseline);
   const baseline: LinkedBaseline = {
     module: new WebAssembly.Module(built.bytes),
@@ -167,6 +193,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     memory64: layout.memory64,
     pages: layout.pages,
     regions: config.machine.options?.tier !== 'baseline',
+    counting,
   };
   const data = { config, layout, roms, memory };
   const startIo = (index: number): HostThread => startThread({ ...data, role: 'io', index, baseline: undefined });

@@ -82,7 +82,7 @@ export class Screen {
   #key(scancode: number | undefined, keysym: number, down: boolean): void {
     const key = (scancode === undefined ? undefined : keyOfScancode(scancode)) ?? keyOfKeysym(keysym);
     if (key === undefined) return;
-    this.#machine.shared.lock.hold(() => this.#machine.keyboard.key(key, down));
+    this.#machine.fromOutside({ kind: 'key', key, down });
   }
 
   #movePointer(x: number, y: number, buttons: number): void {
@@ -92,7 +92,7 @@ export class Screen {
     const held = (buttons & 1) | ((buttons & 4) >> 1) | ((buttons & 2) << 1);
     if (x === last.x && y === last.y && held === this.#buttons && wheel === 0) return;
     this.#buttons = held;
-    this.#machine.shared.lock.hold(() => this.#machine.mouse.move(x - last.x, y - last.y, wheel, held));
+    this.#machine.fromOutside({ kind: 'mouse', dx: x - last.x, dy: y - last.y, wheel, buttons: held });
   }
 
   /** Strokes go one after the other, however fast they are asked for; more than 1000 at once are refused. */
@@ -107,20 +107,19 @@ export class Screen {
   }
 
   async #stroke(keys: readonly QKeyCode[], holdMs: number): Promise<void> {
-    const { keyboard, shared } = this.#machine;
-    for (const key of keys) shared.lock.hold(() => keyboard.key(key as never, true));
+    for (const key of keys) this.#machine.fromOutside({ kind: 'key', key, down: true });
     await new Promise((resolve) => setTimeout(resolve, holdMs));
-    for (const key of [...keys].reverse()) shared.lock.hold(() => keyboard.key(key as never, false));
+    for (const key of [...keys].reverse()) this.#machine.fromOutside({ kind: 'key', key, down: false });
   }
 
   inputEvents(events: readonly InputEvent[]): void {
-    const { keyboard, mouse, shared } = this.#machine;
-    shared.lock.hold(() => {
+    const machine = this.#machine;
+    machine.shared.lock.hold(() => {
       let dx = 0;
       let dy = 0;
       let wheel = 0;
       for (const event of events) {
-        if (event.type === 'key') keyboard.key(event.key as never, event.down);
+        if (event.type === 'key') machine.fromOutside({ kind: 'key', key: event.key, down: event.down });
         else if (event.type === 'rel') {
           if (event.axis === 'x') dx += event.value;
           else dy += event.value;
@@ -131,7 +130,7 @@ export class Screen {
           this.#buttons = event.down ? this.#buttons | bit : this.#buttons & ~bit;
         }
       }
-      mouse.move(dx, dy, wheel, this.#buttons);
+      machine.fromOutside({ kind: 'mouse', dx, dy, wheel, buttons: this.#buttons });
     });
   }
 

@@ -27,7 +27,9 @@ import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { SharedState } from '../memory/shared-state.ts';
 import type { View } from '../memory/struct.ts';
 import type { DriveList, DrivePart, IoPart, MediumSlot } from './drive-list.ts';
+import type { Plug } from './hotplug.ts';
 import { BootError } from './linux-boot.ts';
+import type { Placed, PluggedDevice, PlugList } from './plugged.ts';
 
 export interface StorageWires {
   readonly shared: SharedState;
@@ -36,12 +38,14 @@ export interface StorageWires {
   readonly ports: IoSpace;
   readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
   readonly drives: DriveList;
+  readonly plugs: PlugList;
   readonly irq: (n: number) => IrqLine;
   readonly dma: I8237;
   /** The kinds of the floppy drives are known now; see `Cmos.setFloppies`. */
   readonly floppyKinds: (kinds: readonly [number, number]) => void;
 }
 
+export const NVME = 'nvme';
 /** Commands of a queue that are carried out before the next queue's turn. */
 const BUDGET = 64;
 
@@ -145,7 +149,8 @@ export class StorageParts {
     this.fdc = this.#floppies(config);
     if (isPc) this.ide = this.#piix3(this.#placeIde(config));
     this.#adapters(config, isPc);
-    for (const device of config.devices) if (device.driver === 'nvme') this.#nvme(driveOfDevice(config, device), device);
+    for (const device of config.devices) if (device.driver === NVME) this.#nvme(driveOfDevice(config, device), device);
+    for (const drive of config.drives) if (drive.interface === NVME) this.#nvme(drive, undefined);
     for (const { drive, device } of ideDevices(config))
       if (!this.#placed.has(drive)) bad(`${device.driver}: there is no bus '${device.properties.bus ?? 'ide.0'}'`);
   }
@@ -249,22 +254,30 @@ export class StorageParts {
     this.ahci.push(adapter);
   }
 
-  #nvme(drive: DriveConfig, device: DeviceConfig): void {
-    const { shared, memory, bus, pciState, drives } = this.#wires;
-    const n = this.nvme.length;
-    const slot = pciSlot(bus, device, 'nvme');
-    const queues = Math.min(NVME_QUEUES_MAX, Math.max(2, Number(device.properties.max_ioqpairs ?? 64) + 1));
-    const blockSize = Number(device.properties.logical_block_size ?? 512);
+  /** Makes an NVMe controller that came by a place of the table; see `Machine.plug`. */
+  plug(place: number, { device, drive, driveIndex, ioIndex }: Plug): PluggedDevice {
+    if (drive === undefined) return bad(`${device.driver}: there is no drive`);
+    return this.#nvme(drive, device, { place, driveIndex, ioIndex });
+  }
+
+  #nvme(drive: DriveConfig, device: DeviceConfig | undefined, at?: Placed): PluggedDevice {
+    const { memory, bus, drives, plugs } = this.#wires;
+    const slot = pciSlot(bus, device, NVME);
+    // What a guest knows it by: those of the start are counted, the others have their slot.
+    const n = at === undefined ? this.nvme.length + 1 : 0x80 + slot;
+    const structs: string[] = [];
+    const queues = Math.min(NVME_QUEUES_MAX, Math.max(2, Number(device?.properties.max_ioqpairs ?? 64) + 1));
+    const blockSize = Number(device?.properties.logical_block_size ?? 512);
     if (blockSize > 4096) bad(`nvme: blocks of ${blockSize} bytes are more than 4096`);
-    const io = drives.thread((locked) => nvme.process(BUDGET, locked));
-    const serial = drive.serial ?? device.properties.serial ?? `VV${String(n + 1).padStart(5, '0')}`;
+    const io = drives.thread((locked) => nvme.process(BUDGET, locked), at?.ioIndex);
+    const serial = drive.serial ?? device?.properties.serial ?? `VV${String(n).padStart(5, '0')}`;
     const nvme: Nvme = new Nvme(
-      shared.struct(nvmeState, `nvme${n}`),
+      plugs.struct(structs, nvmeState, `nvme@${slot}`),
       {
         identity: {
           ...{ serial, model: 'Vivarium NVMe Ctrl', revision: '1.0', mdts: NVME_MDTS, readOnly: drive.readOnly },
           discard: !drive.readOnly && drive.discard === 'unmap',
-          eui64: Uint8Array.of(0x52, 0x54, 0, 0x56, 0x56, 0, 0, n + 1),
+          eui64: Uint8Array.of(0x52, 0x54, 0, 0x56, 0x56, 0, 0, n),
         },
         ...{ queues, blockSize, readOnly: drive.readOnly, disk: () => part.disk },
         errorPolicy: (error, operation) => part.failed(error, operation),
@@ -278,9 +291,9 @@ export class StorageParts {
       },
     );
     const pci: PciFunction = new PciFunction(
-      pciState(`nvme${n}`),
+      plugs.pciState(structs, `nvme@${slot}`),
       {
-        ...{ name: 'nvme', vendor: 0x1b36, device: 0x0010, revision: 2, classCode: 0x010802 },
+        ...{ name: NVME, vendor: 0x1b36, device: 0x0010, revision: 2, classCode: 0x010802 },
         ...{ subsystemVendor: 0x1af4, subsystem: 0x1100, pin: 1 },
         bars: [{ index: 0, kind: 'mem64', size: NVME_BAR_BYTES, handler: nvme }],
         msix: { vectors: queues, bar: 0, tableOffset: NVME_MSIX_TABLE_AT, pbaOffset: NVME_MSIX_PBA_AT },
@@ -289,10 +302,17 @@ export class StorageParts {
       slot,
     );
     this.nvme.push(nvme);
-    const part: DrivePart = drives.drive(drive, io, {
-      ...{ device: device.id ?? drive.id, putsBack: true, setSize: (bytes: number) => nvme.setSize(bytes) },
-    });
+    const front = { device: device?.id ?? drive.id, putsBack: true, setSize: (bytes: number) => nvme.setSize(bytes) };
+    const part: DrivePart = drives.drive(drive, io, front, at?.driveIndex);
     this.bootPaths.set(part, `/pci@i0cf8/pci1b36,10@${slot.toString(16)}/namespace@1,0`);
+    const reset = (): void => {
+      pci.reset();
+      nvme.reset();
+    };
+    return plugs.keep(device, NVME, {
+      ...{ place: at?.place, slot, pci: { function: pci, reset }, io, part, structs },
+      left: () => void this.nvme.splice(this.nvme.indexOf(nvme), 1),
+    });
   }
 
   /** A floppy controller, where there are drives for it. */

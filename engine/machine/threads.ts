@@ -5,12 +5,14 @@ import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../x86/system/cpuid.ts';
 import { System } from '../x86/system/helpers.ts';
+import { checkpoint } from './checkpoints.ts';
 import { stopForDebugger, takeDebug } from './debugger.ts';
 import { DriveThread, type DriveThreadHost } from './drive-thread.ts';
 import { serveDrives } from './drives.ts';
 import type { Roms } from './firmware.ts';
 import type { MachineLayout } from './layout.ts';
 import { Machine, type MachineHost, type MachineParts } from './machine.ts';
+import { parseRecording, recordingLine, recordingStart } from './outside.ts';
 import { Trace } from './trace.ts';
 import { VcpuBus } from './vcpu-bus.ts';
 
@@ -29,6 +31,10 @@ export interface ThreadHost extends MachineHost, DriveThreadHost {
   threadId(): number;
   /** Writes a line to the log, at once. */
   log(line: string): void;
+  /** The text of a file. */
+  readText(path: string): string;
+  /** Makes a file anew, for texts that are written to it at once. */
+  writer(path: string): (text: string) => void;
   /** Tells the control thread that an I/O thread has its image open. */
   ready(): void;
 }
@@ -64,7 +70,10 @@ export function makeSystem(machine: Machine, bus: VcpuBus): System {
 
 export function runClock(data: ThreadData, host: ThreadHost): void {
   const { machine } = makeMachine(partsOf(data, CLOCK_OWNER, -1, host));
-  machine.clock.serve(() => Atomics.load(machine.control.ending, 0) !== 0);
+  machine.clock.serve(
+    () => Atomics.load(machine.control.ending, 0) !== 0,
+    () => machine.pci.sync(),
+  );
 }
 
 /** Opens the images of the drives that an I/O thread has, and serves them until the machine ends; then all is flushed and closed. */
@@ -109,7 +118,9 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   control.threadIds[index] = host.threadId();
   const ending = (): boolean => Atomics.load(control.ending, 0) !== 0;
 
+  const { clock } = machine;
   const sleep = (): void => {
+    if (clock.isCounting && Atomics.load(state, S.PENDING >> 2) === 0 && clock.skip()) return;
     const seen = Atomics.load(state, S.WAKE >> 2);
     if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
   };
@@ -167,6 +178,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
           }
         }
         if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
+        if ((pending & S.Pending.COUNT) !== 0 && take(S.Pending.COUNT)) clock.runDue();
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)
             host.log(`vcpu_reset cpu ${index} INIT at rip ${rip(cpu.getNumber(S.NEXT_RIP))}`);
@@ -192,6 +204,20 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);
+  clock.countBy(() => vcpu.retired);
+  if (clock.isCounting) {
+    const replay = data.config.machine.icount?.replay;
+    const recording = replay?.mode === 'replay' ? parseRecording(host.readText(replay.file)) : undefined;
+    const line = replay?.mode === 'record' ? host.writer(replay.file) : () => {};
+    line(recordingStart());
+    machine.takeOutside(
+      () => vcpu.retired,
+      (recorded) => line(recordingLine(recorded)),
+      recording,
+    );
+  }
+  const checkpoints = data.config.machine.icount?.checkpoints;
+  if (checkpoints !== undefined) clock.checkpoints(checkpoints, (count) => host.log(checkpoint(cpu, count)));
 
   if (Atomics.load(control.running, 0) === 0 || Atomics.load(machine.debug.held, index) !== 0) park();
   debugSeen = takeDebug(machine.debug, index, system, debugSeen);

@@ -141,6 +141,7 @@ export class VcpuBus implements CpuBus {
     return Math.floor(this.#machine.clock.now() + this.#tsc.offset);
   }
   cycles(): number {
+    if (this.#machine.clock.isCounting) return this.tsc();
     return Math.floor(threadNs() * (TSC_HZ / 1e9));
   }
   setTsc(value: number): void {

@@ -1,10 +1,10 @@
 /** The virtio devices that a configuration asks for, on the PCI bus, and those that are plugged in while the machine runs. */
-import type { PciBus, pciFunctionState } from '../bus/pci.ts';
+import type { PciBus } from '../bus/pci.ts';
 import type { DeviceConfig, DriveConfig, MachineConfig } from '../contract/machine-config.ts';
 import { VirtioBlk, virtioBlkState } from '../devices/virtio/blk.ts';
 import { type ConsolePort, VirtioConsole, virtioConsoleState } from '../devices/virtio/console.ts';
 import type { VirtioDevice } from '../devices/virtio/device.ts';
-import { VirtioRng } from '../devices/virtio/rng.ts';
+import { type RngLimit, VirtioRng, virtioRngState } from '../devices/virtio/rng.ts';
 import { VirtioScsi, virtioScsiState } from '../devices/virtio/scsi.ts';
 import { ScsiCdrom } from '../devices/virtio/scsi-cdrom.ts';
 import { ScsiDisk } from '../devices/virtio/scsi-disk.ts';
@@ -13,18 +13,20 @@ import { virtioState } from '../devices/virtio/state.ts';
 import { VirtioPci } from '../devices/virtio/transport-pci.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { SharedState } from '../memory/shared-state.ts';
-import type { StructType, View } from '../memory/struct.ts';
 import { type CharLine, charRing, nowhere } from './char-line.ts';
-import type { DriveList, DrivePart, IoPart } from './drive-list.ts';
+import type { MachineClock } from './clock.ts';
+import type { DriveList, DrivePart } from './drive-list.ts';
 import type { Plug } from './hotplug.ts';
 import { BootError } from './linux-boot.ts';
+import type { Placed, PluggedDevice, PlugList } from './plugged.ts';
 import { cdSlot, driveOfDevice, wwnOf } from './storage-parts.ts';
 
 export interface VirtioWires {
   readonly shared: SharedState;
   readonly memory: GuestMemory;
+  readonly clock: MachineClock;
   readonly bus: PciBus;
-  readonly pciState: (name: string) => View<typeof pciFunctionState.fields>;
+  readonly plugs: PlugList;
   readonly drives: DriveList;
   readonly fillRandom: (target: Uint8Array) => void;
   readonly ringControl: () => void;
@@ -40,47 +42,12 @@ const UNITS = ['scsi-hd', 'scsi-cd'];
 const BUDGET = 64;
 const PORTS = ['virtconsole', 'virtserialport'];
 
-/** What a device that can be unplugged is called: its id, or its drive's where the machine made the device by itself. */
-export const plugName = ({ id, part }: PluggedDevice): string | undefined => id ?? part?.device;
-
-/** Where a device that came while the machine ran has its place. */
-interface Placed {
-  readonly place: number;
-  readonly driveIndex: number;
-  readonly ioIndex: number;
-}
-
 const bad = (field: string, message: string): never => {
   throw new BootError('bad-config', field, message);
 };
 
-/** A device that can be unplugged. */
-export interface PluggedDevice {
-  /** As monitors name it. */
-  readonly id: string | undefined;
-  readonly driver: string;
-  /** The place of the table that it came by; undefined where the machine was started with it. */
-  readonly place: number | undefined;
-  /** On the PCI bus. */
-  readonly slot: number | undefined;
-  readonly pci: VirtioPci | undefined;
-  /** On the bus of an adapter. */
-  readonly unit: { readonly adapter: PluggedDevice; readonly target: number; readonly lun: number } | undefined;
-  readonly scsi: VirtioScsi | undefined;
-  /** Its own I/O thread. */
-  readonly io: IoPart | undefined;
-  /** Its drive. */
-  part: DrivePart | undefined;
-  /** Ids of its state structs. */
-  readonly structs: readonly string[];
-}
-
 export class VirtioParts {
   readonly functions: VirtioPci[] = [];
-  /** What can be unplugged, on this thread. */
-  readonly plugged: PluggedDevice[] = [];
-  /** State structs of devices that were taken away: they are no part of the machine any more. */
-  readonly absent = new Set<string>();
   readonly lines: CharLine[] = [];
   /** Open Firmware paths of drives, as firmware names them in `bootorder`. */
   readonly bootPaths = new Map<DrivePart, string>();
@@ -111,40 +78,38 @@ export class VirtioParts {
     return slot;
   }
 
-  /** State of a device whose ids `structs` gathers; named by its place, so that it is found again however it came there. */
-  #struct<T extends StructType>(structs: string[], type: T, id: string): ReturnType<T['at']> {
-    structs.push(id);
-    this.absent.delete(id);
-    return this.#wires.shared.struct(type, id);
-  }
-
-  #add(device: DeviceConfig | undefined, slot: number, part: VirtioDevice, structs: string[]): VirtioPci {
-    const { memory, bus, pciState, trace } = this.#wires;
+  #add(
+    device: DeviceConfig | undefined,
+    slot: number,
+    part: VirtioDevice,
+    structs: string[],
+  ): Pick<PluggedDevice, 'pci' | 'left'> {
+    const { memory, bus, plugs, trace } = this.#wires;
     const name = `virtio@${slot}`;
-    structs.push(`pci:${name}`);
-    this.absent.delete(`pci:${name}`);
-    const made = new VirtioPci(this.#struct(structs, virtioState, name), pciState(name), part, {
+    const made = new VirtioPci(plugs.struct(structs, virtioState, name), plugs.pciState(structs, name), part, {
       bus,
       slot,
       memory,
       trace: (message) => trace(`${device?.id ?? part.name}: ${message}`),
     });
     this.functions.push(made);
-    return made;
-  }
-
-  #keep(device: DeviceConfig | undefined, driver: string, more: Partial<PluggedDevice>): PluggedDevice {
-    const none = { place: undefined, slot: undefined, pci: undefined, unit: undefined, scsi: undefined };
-    const kept = { ...none, io: undefined, part: undefined, structs: [], id: device?.id, driver, ...more };
-    this.plugged.push(kept);
-    return kept;
+    return { pci: made, left: () => void this.functions.splice(this.functions.indexOf(made), 1) };
   }
 
   #rng(device: DeviceConfig, place?: number): PluggedDevice {
     const structs: string[] = [];
     const slot = this.#slot(device, RNG);
-    const pci = this.#add(device, slot, new VirtioRng(this.#wires.fillRandom), structs);
-    return this.#keep(device, RNG, { place, slot, pci, structs });
+    const { fillRandom, clock, plugs } = this.#wires;
+    const { 'max-bytes': most, period = '65536' } = device.properties;
+    if (!(Number(period) > 0)) bad('devices', `${RNG}: 'period' parameter expects a positive integer`);
+    const limited = (name: string): RngLimit => ({
+      ...{ clock, bytes: Number(most), periodNs: Number(period) * 1e6 },
+      state: plugs.struct(structs, virtioRngState, name),
+      timer: plugs.timer(structs, name),
+    });
+    const limit = most === undefined ? undefined : limited(`virtio-rng@${slot}`);
+    const more = this.#add(device, slot, new VirtioRng(fillRandom, limit), structs);
+    return plugs.keep(device, RNG, { place, slot, structs, timer: limit?.timer, ...more });
   }
 
   // --- devices that come and go -----------------------------------------------------------------------------------------
@@ -163,28 +128,9 @@ export class VirtioParts {
 
   /** The adapter on whose bus a SCSI unit is to be: the one that it names, or the first. */
   adapterOf({ properties: { bus } }: DeviceConfig): PluggedDevice | undefined {
-    return this.plugged.find(
+    return this.#wires.plugs.devices.find(
       ({ scsi, unit, id }) => scsi !== undefined && unit === undefined && (bus === undefined || bus === `${id ?? 'scsi'}.0`),
     );
-  }
-
-  /** Takes a device away on this thread, with all that hangs on it. */
-  unplug(device: PluggedDevice): void {
-    const { bus, drives } = this.#wires;
-    if (device.unit === undefined)
-      for (const each of this.plugged.filter(({ unit }) => unit?.adapter === device)) this.unplug(each);
-    this.plugged.splice(this.plugged.indexOf(device), 1);
-    for (const id of device.structs) this.absent.add(id);
-    if (device.unit !== undefined) device.unit.adapter.scsi?.detachUnit(device.unit.target, device.unit.lun);
-    if (device.part !== undefined) {
-      this.bootPaths.delete(device.part);
-      drives.removeDrive(device.part);
-    }
-    if (device.pci !== undefined) {
-      this.functions.splice(this.functions.indexOf(device.pci), 1);
-      bus.detach(device.pci.function);
-    }
-    if (device.io !== undefined) drives.removeThread(device.io);
   }
 
   /** A bus of ports: virtconsoles from 0 on, virtserialports from 1 on, unless they say which number they have. */
@@ -268,12 +214,12 @@ export class VirtioParts {
       for (let queue = 0; queue < blk.queueSizes.length; queue++) more = blk.process(queue, BUDGET, disk, locked) || more;
       return more;
     }, at?.ioIndex);
-    const blk: VirtioBlk = new VirtioBlk(this.#struct(structs, virtioBlkState, `virtio-blk@${slot}`), options, io);
-    const pci = this.#add(device, slot, blk, structs);
+    const blk: VirtioBlk = new VirtioBlk(this.#wires.plugs.struct(structs, virtioBlkState, `virtio-blk@${slot}`), options, io);
+    const more = this.#add(device, slot, blk, structs);
     const front = { device: device?.id ?? config.id, putsBack: true, setSize: (bytes: number) => blk.setSize(bytes) };
     const part: DrivePart = drives.drive(config, io, front, at?.driveIndex);
     this.bootPaths.set(part, `/pci@i0cf8/scsi@${slot.toString(16)}/disk@0,0`);
-    return this.#keep(device, BLK, { place: at?.place, slot, pci, io, part, structs });
+    return this.#wires.plugs.keep(device, BLK, { place: at?.place, slot, io, part, structs, ...more });
   }
 
   /** Adapters that are named, and one for `scsi` drives where there is none; each with its units. */
@@ -318,9 +264,13 @@ export class VirtioParts {
       return more;
     }, at?.ioIndex);
     const options = { queues, queueSize, maxSectors: number('max_sectors', 0xffff), cmdPerLun: number('cmd_per_lun', 128) };
-    const scsi: VirtioScsi = new VirtioScsi(this.#struct(structs, virtioScsiState, `virtio-scsi@${slot}`), options, io);
-    const pci = this.#add(device, slot, scsi, structs);
-    const adapter = this.#keep(device, SCSI, { place: at?.place, slot, pci, scsi, io, structs });
+    const scsi: VirtioScsi = new VirtioScsi(
+      this.#wires.plugs.struct(structs, virtioScsiState, `virtio-scsi@${slot}`),
+      options,
+      io,
+    );
+    const more = this.#add(device, slot, scsi, structs);
+    const adapter = this.#wires.plugs.keep(device, SCSI, { place: at?.place, slot, scsi, io, structs, ...more });
     for (const { drive, unit } of units) this.#scsiUnit(adapter, drive, unit, unit === undefined ? drive.index : undefined);
     return adapter;
   }
@@ -356,7 +306,7 @@ export class VirtioParts {
     const { properties = {} } = device ?? {};
     const serial = drive.serial ?? properties.serial;
     const number = (key: string): number | undefined => (properties[key] === undefined ? undefined : Number(properties[key]));
-    const state = this.#struct(structs, scsiUnitState, `scsi@${slot}-${target}-${lun}`);
+    const state = this.#wires.plugs.struct(structs, scsiUnitState, `scsi@${slot}-${target}-${lun}`);
     const options = {
       ...{ vendor: properties.vendor, product: properties.product, revision: properties.ver, serial, wwn: wwnOf(device) },
       deviceId: properties.device_id ?? serial ?? drive.id,
@@ -398,8 +348,9 @@ export class VirtioParts {
     const part: DrivePart = drives.drive(drive, io, front, at?.driveIndex);
     const where = `/pci@i0cf8/scsi@${slot.toString(16)}/channel@0`;
     this.bootPaths.set(part, `${where}/disk@${target.toString(16)},${lun.toString(16)}`);
-    return this.#keep(device, isCd ? 'scsi-cd' : 'scsi-hd', {
+    return this.#wires.plugs.keep(device, isCd ? 'scsi-cd' : 'scsi-hd', {
       ...{ place: at?.place, part, structs, scsi, unit: { adapter, target, lun } },
+      left: () => scsi.detachUnit(target, lun),
     });
   }
 
@@ -410,7 +361,7 @@ export class VirtioParts {
 
 /** Why the drives of a configuration cannot be what it says, in words; undefined: they can. */
 export function unservedDrive(config: MachineConfig): string | undefined {
-  const served = ['virtio', 'ide', 'sata', 'scsi', 'floppy', 'none'];
+  const served = ['virtio', 'ide', 'sata', 'scsi', 'nvme', 'floppy', 'none'];
   for (const drive of config.drives) {
     const users = config.devices.filter(({ properties }) => properties.drive === drive.id);
     if (drive.interface !== 'none' && users.length > 0)

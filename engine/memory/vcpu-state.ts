@@ -34,9 +34,11 @@ export const JUMP_STAMP = 0x0e0;
 export const INSTRUCTIONS = 0x0b8;
 /**
  * Address of the record in whose run translated code was left, where what was retired of that run is not in INSTRUCTIONS
- * yet; else 0. Bit 0: the record's own instruction was not retired.
+ * yet; else 0. Bit 0: the record's own instruction was not retired. Faults have STOPPED_AT.
  */
 export const LEFT_AT = 0x0e4;
+/** Where time is the instruction count: COUNT is requested when INSTRUCTIONS has come here (64 bits). */
+export const COUNT_LIMIT = 0x0e8;
 /** RIP to go on from, where translated code stops for a jump. */
 export const NEXT_RIP = 0x0c0;
 /** Linear address of a slow memory access, then the host address that it resolved to (64 bits). */
@@ -209,6 +211,8 @@ export const Pending = {
   MACHINE_CHECK: 2048,
   /** A performance counter may have overflowed. */
   PERFORMANCE: 4096,
+  /** INSTRUCTIONS has come to COUNT_LIMIT: timers are due. */
+  COUNT: 8192,
 } as const;
 
 /** What slow stores are told above the number of bytes: the operation is locked; what writes code, and a read-modify-write that cannot be done in memory itself, is to be run alone. */

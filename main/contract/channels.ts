@@ -121,7 +121,7 @@ export const requests = {
   ),
   /**
    * Adds a drive: a new disk image of `size` in the VM's folder, or the image `file` that is there. A VM that runs gets it
-   * at once, on virtio or an adapter for SCSI that it has.
+   * at once, on virtio, NVMe or an adapter for SCSI that it has.
    */
   'vm.addDisk': request<VmDetails>()(
     z.strictObject({
@@ -129,7 +129,7 @@ export const requests = {
       size: diskSizeSchema.optional(),
       file: path.optional(),
       format: volumeFormatSchema,
-      bus: z.enum(['virtio', 'ide', 'sata', 'scsi']),
+      bus: z.enum(['virtio', 'ide', 'sata', 'scsi', 'nvme']),
     }),
   ),
   /** Takes a disk from a VM; one that runs is asked to let it go first. Its image stays. */

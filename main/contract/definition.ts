@@ -66,7 +66,7 @@ export const driveSchema = z.strictObject({
   /** Empty for a CD or floppy drive without a medium. */
   file: z.string().max(4096),
   format: z.enum(['raw', 'qcow2', 'auto']),
-  bus: z.enum(['virtio', 'ide', 'sata', 'scsi', 'floppy']),
+  bus: z.enum(['virtio', 'ide', 'sata', 'scsi', 'nvme', 'floppy']),
   readOnly: z.boolean(),
   cache: z.enum(['writeback', 'writethrough', 'none', 'unsafe']),
   discard: z.enum(['unmap', 'ignore']),

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, zstdCompressSync } from 'node:zlib';
 import { checkInitrd } from '../vm/boot-files.ts';
 import { cpioArchive } from './cpio.ts';
 import { buildInitramfs, moduleDependencies } from './initramfs.ts';
@@ -44,6 +44,13 @@ test('the initial RAM disk is whole, the same for the same parts, and its /init 
   const path = join(folder, 'initrd');
   writeFileSync(path, image);
   await checkInitrd(path, 'initrd');
+  // The kernel unpacks archives one after the other, with zeros between them.
+  for (const second of [image, zstdCompressSync(gunzipSync(image))]) {
+    writeFileSync(path, Buffer.concat([image, Buffer.alloc(4 - (image.length % 4)), second]));
+    await checkInitrd(path, 'initrd');
+  }
+  writeFileSync(path, image.subarray(0, image.length - 20));
+  await assert.rejects(checkInitrd(path, 'initrd'), /cut off/);
   const archive = gunzipSync(image);
   assert.ok(!archive.includes('../x'));
   writeFileSync(path, archive);

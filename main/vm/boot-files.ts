@@ -127,6 +127,9 @@ async function checkStream(path: string, field: string, format: 'gzip' | 'zstd',
     );
   } catch (error) {
     if (abort.signal.aborted) return;
+    // The archive was whole, and what follows it (zeros, and another archive) is none that this stream unpacks.
+    const another = bytes > 0 && /incorrect header check/.test(String(error));
+    if (another || errorCode(error) === 'ERR_STREAM_PREMATURE_CLOSE') return;
     const cut = errorCode(error) === 'Z_BUF_ERROR' || /unexpected end|ended unexpectedly/i.test(String(error));
     throw new AppError(
       'bad-file',

@@ -234,10 +234,11 @@ export class VmRun {
   async plugDisk(drive: DriveConfig): Promise<void> {
     const { id, file, format, readOnly, cache, discard, serial } = drive;
     const adapter = drive.interface === 'scsi' && this.#config.drives.some((each) => each.interface === 'scsi');
-    if (drive.interface !== 'virtio' && !adapter)
+    const driver = adapter ? 'scsi-hd' : drive.interface === 'nvme' ? 'nvme' : 'virtio-blk-pci';
+    if (drive.interface !== 'virtio' && drive.interface !== 'nvme' && !adapter)
       throw new AppError(
         'wrong-state',
-        'The machine runs: it takes a disk on virtio, or on SCSI where it was started with a drive on that. Choose virtio, or add the disk when it is off.',
+        'The machine runs: it takes a disk on virtio or NVMe, or on SCSI where it was started with a drive on that. Choose one of these, or add the disk when it is off.',
         { field: 'bus' },
       );
     await this.#qmp.command('blockdev-add', {
@@ -250,9 +251,10 @@ export class VmRun {
     });
     try {
       await this.#qmp.command('device_add', {
-        ...(adapter ? { driver: 'scsi-hd', bus: 'scsi.0' } : { driver: 'virtio-blk-pci' }),
-        ...{ id, drive: id, rerror: 'stop', werror: 'stop' },
-        ...(serial === undefined ? {} : { serial }),
+        ...{ driver, id, drive: id, rerror: 'stop', werror: 'stop' },
+        ...(adapter ? { bus: 'scsi.0' } : {}),
+        // A controller for NVMe has one.
+        ...(serial === undefined || serial === '' ? (driver === 'nvme' ? { serial: id } : {}) : { serial }),
       });
     } catch (error) {
       await this.#qmp.command('blockdev-del', { 'node-name': id }).catch(() => {});

@@ -286,3 +286,66 @@ gdt:
 gdtr:
     dw 0x17
     dd gdt
+
+;; a far pointer at FFFE has its selector at 0
+; { "mode": 16, "regs": { "rbx": "0xfffe" }, "w": { "0x1fffe": "0x1234", "0x10000": "0x5678" },
+;   "expect": { "regs": { "rsi": "0x1234", "es": "0x5678" } } }
+    mov ax, 0x1000
+    mov ds, ax
+    les si, [bx]
+    END
+
+;; a far pointer at FFFD has a selector across the limit
+; { "mode": 16, "regs": { "rbx": "0xfffd" }, "expect": { "exception": "#GP", "at": "fault" } }
+    mov ax, 0x1000
+    mov ds, ax
+fault:
+    lds si, [bx]
+    END
+
+;; by SS that is #SS
+; { "mode": 16, "regs": { "rbp": "0xffff" }, "expect": { "exception": "#SS", "at": "fault" } }
+fault:
+    jmp far [bp]
+    END
+
+;; a far pointer with a 32-bit offset at FFFC has its selector at 0
+; { "mode": 16, "regs": { "rbx": "0xfffc" }, "q": { "0x1fffc": "0x5678" }, "w": { "0x10000": "0x4444" },
+;   "expect": { "regs": { "rsi": "0x5678", "gs": "0x4444" } } }
+    mov ax, 0x1000
+    mov ds, ax
+    lgs esi, [bx]
+    END
+
+;; BOUND looks at both of its words
+; { "mode": 16, "regs": { "rbx": "0xfffd" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    bound ax, [bx]
+    END
+
+;; BOUND at FFFE has its upper bound at 0
+; { "mode": 16, "regs": { "rbx": "0xfffe", "rax": 5 }, "w": { "0x1fffe": "0x3", "0x10000": "0x7" }, "expect": {} }
+    mov cx, 0x1000
+    mov ds, cx
+    bound ax, [bx]
+    END
+
+;; a bit offset wraps at 64 KiB
+; { "mode": 16, "regs": { "rbx": "0xfffe", "rax": "0x10" }, "w": { "0x10000": "0x0" }, "expect": { "w": { "0x10000": 1 } } }
+    mov cx, 0x1000
+    mov ds, cx
+    bts [bx], ax
+    END
+
+;; where a bit offset leads counts for the limit, not where it starts
+; { "mode": 16, "regs": { "rbx": "0xffff", "rax": "0x10" }, "w": { "0x10001": "0x0" }, "expect": { "w": { "0x10001": 1 } } }
+    mov cx, 0x1000
+    mov ds, cx
+    bts [bx], ax
+    END
+
+;; a bit offset may lead across the limit
+; { "mode": 16, "regs": { "rbx": "0xfffd", "rax": "0x10" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    bts [bx], ax
+    END

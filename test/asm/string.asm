@@ -102,3 +102,11 @@ fault:
     mov cl, 2
     rep outsw
     END
+
+;; REP MOVS: the source's second page is missed before the target's address is looked at
+; { "mode": 64, "regs": { "rsi": "0xdffff9", "rdi": "0xc474e98700601a11", "rcx": 3 }, "expect": { "exception": "#PF", "at": "fault" } }
+    mov qword [0x3000 + 7 * 8], 0
+    invlpg [0xe00000]
+fault:
+    rep movsq
+    END

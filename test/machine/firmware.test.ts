@@ -66,30 +66,31 @@ for (const machine of ['pc', 'q35'])
     assert.equal(await vm.exit(20), 0);
   });
 
-test('SeaBIOS starts a virtio disk', {
-  skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
-}, async (context) => {
-  const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
-  context.after(() => rmSync(folder, { recursive: true, force: true }));
-  const file = join(folder, 'disk.img');
-  writeFileSync(file, bootDisk());
-  const vm = startVm(context, {
-    kernel: false,
-    memory: 64,
-    config: {
-      boot: { kind: 'firmware', image: BIOS, order: 'c' },
-      devices: [{ driver: 'isa-debug-exit', properties: { iobase: '0xf4', iosize: '4' } }],
-      drives: [
-        {
-          ...{ id: 'a', file, format: 'raw', media: 'disk', interface: 'virtio' },
-          ...{ readOnly: false, snapshot: false, cache: 'writeback', discard: 'unmap' },
-        },
-      ],
-    },
+for (const on of ['virtio', 'nvme'] as const)
+  test(`SeaBIOS starts a disk on ${on}, as the app has it`, {
+    skip: existsSync(BIOS) ? false : 'the package seabios is not installed',
+  }, async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), 'vivarium-firmware-'));
+    context.after(() => rmSync(folder, { recursive: true, force: true }));
+    const file = join(folder, 'disk.img');
+    writeFileSync(file, bootDisk());
+    const vm = startVm(context, {
+      kernel: false,
+      memory: 64,
+      config: {
+        boot: { kind: 'firmware', image: BIOS, order: 'c' },
+        devices: [{ driver: 'isa-debug-exit', properties: { iobase: '0xf4', iosize: '4' } }],
+        drives: [
+          {
+            ...{ id: 'a', file, format: 'raw', media: 'disk', interface: on },
+            ...{ readOnly: false, snapshot: false, cache: 'writeback', discard: 'unmap' },
+          },
+        ],
+      },
+    });
+    assert.equal(await vm.exit(100), 37, vm.complaints);
+    assert.match(vm.output, /the boot sector\nthe second sector\n/);
   });
-  assert.equal(await vm.exit(100), 37, vm.complaints);
-  assert.match(vm.output, /the boot sector\nthe second sector\n/);
-});
 
 const CONTROLLERS: Readonly<Record<string, (drive: string) => readonly string[]>> = {
   ide: (drive) => ['-drive', drive],

@@ -101,6 +101,8 @@ export interface BaselineOptions {
   readonly maximumPages: number;
   /** Entries after which a run becomes a region; `HOT_ENTRIES` unless given. */
   readonly hotEntries?: number;
+  /** Time is the instruction count (`-icount`). */
+  readonly counting?: boolean;
 }
 
 export interface BaselineModule {
@@ -165,6 +167,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   const target: LoweringTarget = {
     memory64: options.memory64,
     functionType,
+    counting: options.counting,
     helper(name) {
       const index = indices.get(name);
       if (index === undefined) throw new Error(`no helper ${name}`);
@@ -249,6 +252,7 @@ class Special extends Lowering {
       this.loadAt(REC, 'i64', 32, S.RECORD.disp);
       this.op(W.i64Add);
     });
+    this.watchCount();
     this.get(CPU);
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.loadAt(REC, 'i64', 16, S.RECORD.offset);

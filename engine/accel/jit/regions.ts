@@ -38,6 +38,8 @@ interface Piece {
   readonly instructions: RegionInstruction[];
   /** Offset after the last instruction. */
   readonly end: number;
+  /** The run ends there. */
+  readonly falls: boolean;
 }
 
 /** A field of a record as the builder wants it. */
@@ -72,6 +74,7 @@ function readRun(source: RegionSource, start: number, first: number, limit: numb
   let record = first;
   let body: Body = [];
   let end = start;
+  let falls = false;
   for (; instructions.length < limit; record += S.RECORD_BYTES) {
     const handler = data.getInt32(record, true);
     if (handler === Handler.CHECK) {
@@ -86,6 +89,7 @@ function readRun(source: RegionSource, start: number, first: number, limit: numb
       continue;
     }
     const form = forms[handler - FIRST_FORM];
+    falls = handler === Handler.FALL;
     if (form === undefined) break;
     emitForm(builder, form);
     const offset = page + data.getUint16(record + S.RECORD.offset, true);
@@ -99,9 +103,10 @@ function readRun(source: RegionSource, start: number, first: number, limit: numb
     instructions.push({ record, offset, next, body: whole, target, check: false, call, returns, position });
     body = [];
     end = next;
-    if (form.row.attributes.has('end')) break;
+    falls = form.row.attributes.has('end');
+    if (falls) break;
   }
-  return { instructions, end };
+  return { instructions, end, falls };
 }
 
 /** The blocks of a region, and the offsets at which it can be entered: the hot one first, then where its calls return to. */
@@ -167,10 +172,10 @@ function cutBlocks(pieces: ReadonlyMap<number, Piece>): Map<number, RegionBlock>
   for (const [start, piece] of pieces) {
     let current: RegionInstruction[] = [];
     let at = start;
-    const close = (falls: number): void => {
+    const close = (falls: number, ends = false): void => {
       if (current.length > 0 && !blocks.has(at)) {
         const branches = current.flatMap(({ body, target }) => (target !== undefined && hasBranch(body) ? [target] : []));
-        blocks.set(at, { offset: at, instructions: current, branches, falls });
+        blocks.set(at, { offset: at, instructions: current, branches, falls, ends });
       }
       current = [];
       at = falls;
@@ -183,11 +188,11 @@ function cutBlocks(pieces: ReadonlyMap<number, Piece>): Map<number, RegionBlock>
       }
       current.push(instruction);
       if (hasBranch(instruction.body)) {
-        close(instruction.next);
+        close(instruction.next, piece.falls && instruction === piece.instructions.at(-1));
         if (endsFlow(instruction.body)) break;
       }
     }
-    if (current.length > 0) close(piece.end);
+    if (current.length > 0) close(piece.end, piece.falls);
   }
   return blocks;
 }
@@ -241,7 +246,7 @@ export interface RegionImports {
 export function encodeRegion(
   { source, blocks, entries }: Collected,
   signatures: HelperSignatures,
-  memory: { memory64: boolean; pages: number },
+  memory: { memory64: boolean; pages: number; counting?: boolean },
 ): Uint8Array {
   const names = new Set<string>(Object.keys(MEMORY_HELPERS));
   const collect = (body: Body): void => {
@@ -272,6 +277,7 @@ export function encodeRegion(
   const target: LoweringTarget = {
     memory64: memory.memory64,
     functionType: module.type(HANDLER_TYPE),
+    counting: memory.counting,
     helper(name) {
       const index = indices.get(name);
       if (index === undefined) throw new Error(`no helper ${name}`);

@@ -70,6 +70,8 @@ export interface LinkedBaseline {
   readonly pages: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
+  /** Time is the instruction count. */
+  readonly counting?: boolean;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
 }
@@ -117,15 +119,35 @@ export class JitVcpu {
   link(baseline: LinkedBaseline, memory: WebAssembly.Memory): void {
     this.#baseline = baseline;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: baseline.handlers + MAX_REGIONS });
-    const helpers = {
+    const all = {
       ...this.system.helpers,
       ...sseHelpers(this.cpu.buffer, this.cpu.at),
       check_page2: (record: number): number => this.#checkPage2(record),
       step_end: (record: number): number => this.#stepEnd(record),
     };
+    const helpers = baseline.counting === true ? this.#noted(all) : all;
     const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
     this.#imports = { memory, table, helpers, jump: instance.exports.jump };
+  }
+
+  /** The helpers, each of which says first for which record it is called: `retired` then is exact inside. */
+  #noted(helpers: Record<string, (...operands: number[]) => number>): typeof helpers {
+    const noted: typeof helpers = {};
+    for (const [name, helper] of Object.entries(helpers))
+      noted[name] = (record, ...operands) => {
+        this.#current = record;
+        const result = helper(record, ...operands);
+        this.#current = 0;
+        return result;
+      };
+    return noted;
+  }
+  #current = 0;
+  /** Instructions retired up to now, where time is counted in them; from the vCPU's own thread. */
+  get retired(): number {
+    const before = this.#current === 0 ? 0 : this.system.numberOf(this.#current) - 1;
+    return this.cpu.getNumber(S.INSTRUCTIONS) + before;
   }
 
   /** Translates what the hot run at `record` reaches; from then on the record enters the region. */
@@ -221,7 +243,7 @@ export class JitVcpu {
       state[S.CODE_HIT >> 2] = 0;
       if (pmu.active) pmu.enter();
       const code = this.#run(cpu.at, record);
-      if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+      if (state[S.LEFT_AT >> 2] !== 0 || code === Exit.FAULT) this.#count(code);
       if (pmu.active) pmu.sync();
       switch (code) {
         case Exit.HOT: {
@@ -257,7 +279,8 @@ export class JitVcpu {
   /** Adds what was retired of the run that translated code left in its middle. */
   #count(code: number): void {
     const { cpu } = this;
-    const left = cpu.i32[S.LEFT_AT >> 2];
+    // A fault says anyway where it was.
+    const left = cpu.i32[(code === Exit.FAULT ? S.STOPPED_AT : S.LEFT_AT) >> 2];
     cpu.i32[S.LEFT_AT >> 2] = 0;
     const record = left & ~1;
     const number = this.system.numberOf(record);
@@ -407,7 +430,7 @@ export class JitVcpu {
     const { pmu } = this.system;
     if (pmu.active) pmu.enter();
     const code = this.#run(cpu.at, record);
-    if (state[S.LEFT_AT >> 2] !== 0) this.#count(code);
+    if (state[S.LEFT_AT >> 2] !== 0 || code === Exit.FAULT) this.#count(code);
     if (pmu.active) pmu.sync();
     // A change of mode has set others.
     if (state[(S.CODE_KEY >> 2) + 1] === (key | ALONE_KEY)) state[(S.CODE_KEY >> 2) + 1] = key;

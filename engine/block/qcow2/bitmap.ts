@@ -1,7 +1,7 @@
 /** Persistent dirty bitmaps: kept true while we write. Source: docs/interop/qcow2.txt, "Bitmaps". */
+import { setU64, u64 } from '../bytes.ts';
 import { sane } from '../errors.ts';
 import type { BlockFile } from '../file.ts';
-import { setU64, u64 } from './header.ts';
 import type { Qcow2Meta } from './meta.ts';
 
 const IN_USE = 1;

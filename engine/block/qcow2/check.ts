@@ -2,9 +2,10 @@
  * Counts every reference to every cluster and compares with the refcounts; repairs what can be repaired without
  * guessing at data. Source: docs/interop/qcow2.txt; result fields as QAPI `ImageCheck` names them.
  */
+import { setU64 } from '../bytes.ts';
 import { BlockError } from '../errors.ts';
 import { readBitmapTable } from './bitmap.ts';
-import { INCOMPAT_CORRUPT, setU64 } from './header.ts';
+import { INCOMPAT_CORRUPT } from './header.ts';
 import type { Qcow2Node } from './node.ts';
 import { encodedSnapshotBytes, fixCopied } from './snapshot.ts';
 

@@ -1,4 +1,5 @@
 /** New qcow2 images. Source: docs/interop/qcow2.txt. */
+import { setU64 } from '../bytes.ts';
 import { BlockError } from '../errors.ts';
 import type { BlockFile, BlockHost } from '../file.ts';
 import { createLuks, type LuksOptions } from '../luks.ts';
@@ -13,7 +14,6 @@ import {
   INCOMPAT_DATA_FILE,
   INCOMPAT_EXTENDED_L2,
   MAX_L1_BYTES,
-  setU64,
 } from './header.ts';
 
 export interface Qcow2CreateOptions {

@@ -2,6 +2,7 @@
  * The qcow2 header and its extensions. Source: QEMU docs/interop/qcow2.txt, "Header" and "Header extensions".
  * A checked view: nothing outside this file looks at header bytes.
  */
+import { setU64, u64 } from '../bytes.ts';
 import { BlockError, sane } from '../errors.ts';
 import type { BlockFile } from '../file.ts';
 
@@ -72,18 +73,6 @@ export interface Header {
   featureNames: boolean;
   /** Autoclear bits set that we do not know: must be cleared before the first write. */
   unknownAutoclear: boolean;
-}
-
-/** A 64-bit big-endian number; anything at or above 2^53 becomes Infinity, which every check then refuses. */
-export function u64(view: DataView, offset: number): number {
-  const hi = view.getUint32(offset);
-  if (hi >= 0x200000) return Number.POSITIVE_INFINITY;
-  return hi * 0x100000000 + view.getUint32(offset + 4);
-}
-
-export function setU64(view: DataView, offset: number, value: number): void {
-  view.setUint32(offset, Math.floor(value / 0x100000000));
-  view.setUint32(offset + 4, value >>> 0);
 }
 
 const decoder = new TextDecoder();

@@ -13,6 +13,7 @@
  *
  * Source: docs/interop/qcow2.txt, "Host cluster management", "Cluster mapping".
  */
+import { setU64 } from '../bytes.ts';
 import { BlockError, sane } from '../errors.ts';
 import type { BlockFile } from '../file.ts';
 import { type Slice, TableCache } from './cache.ts';
@@ -26,7 +27,6 @@ import {
   INCOMPAT_DIRTY,
   INCOMPAT_EXTENDED_L2,
   MAX_REFTABLE_BYTES,
-  setU64,
 } from './header.ts';
 
 const SLICE_BYTES = 65536;

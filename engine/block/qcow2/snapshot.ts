@@ -1,8 +1,9 @@
 /** Internal snapshots. Source: docs/interop/qcow2.txt, "Snapshots". For the order of writes see meta.ts. */
+import { setU64, u64 } from '../bytes.ts';
 import { BlockError, sane } from '../errors.ts';
 import type { BlockFile } from '../file.ts';
 import { checkImage, recollect } from './check.ts';
-import { type Header, MAX_L1_BYTES, MAX_SNAPSHOTS, setU64, u64 } from './header.ts';
+import { type Header, MAX_L1_BYTES, MAX_SNAPSHOTS } from './header.ts';
 import type { L2Entry } from './l2.ts';
 import type { Qcow2Node } from './node.ts';
 

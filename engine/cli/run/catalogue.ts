@@ -245,8 +245,8 @@ export const deviceModels: readonly DeviceModel[] = [
     description: 'entropy from the host',
     properties: {
       rng: { type: 'object', help: 'an -object rng-random or rng-builtin' },
-      'max-bytes': { type: 'uint32', help: 'at most so many bytes a period' },
-      period: { type: 'uint32', help: 'the period in milliseconds' },
+      'max-bytes': { type: 'uint32', help: 'at most so many bytes in a period' },
+      period: { type: 'uint32', default: 65536, help: 'the period of max-bytes, in milliseconds' },
     },
   },
   {

@@ -180,7 +180,12 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
       features: Object.fromEntries(options.cpu.features.map(({ name, on }) => [name, on])),
       ...(options.cpu.vendor === undefined ? {} : { vendor: options.cpu.vendor }),
     },
-    machine: { type: options.machine, accelerator: accelerator(options, host), options: options.machineProperties },
+    machine: {
+      type: options.machine,
+      accelerator: accelerator(options, host),
+      ...(options.icount === undefined ? {} : { icount: options.icount }),
+      options: options.machineProperties,
+    },
     boot,
     drives: driveConfigs(options, notes),
     netdevs: [],

@@ -160,6 +160,20 @@ function setRtc(draft: Draft, value: string): void {
   draft.rtc = { base: base.includes('T') ? `${base}Z` : base, clock };
 }
 
+function setIcount(draft: Draft, value: string): void {
+  const keys = new Keyval(`-icount ${value}`, value.includes('=') ? value : `shift=${value}`);
+  const shift = keys.text('shift') ?? '0';
+  if (!/^(\d|10)$/.test(shift)) throw keys.error(`shift is a number from 0 to 10; 'auto' is not in this version`);
+  // Time always jumps where the CPU halts: to wait instead would only take longer.
+  keys.choice('sleep', ['off']);
+  keys.choice('align', ['off']);
+  if (keys.has('rrsnapshot')) throw keys.error(`'rrsnapshot' is not in this version`);
+  const mode = keys.choice('rr', ['record', 'replay']);
+  const file = keys.text('rrfile') ?? 'replay.bin';
+  keys.finish();
+  draft.icount = { shift: Number(shift), ...(mode === undefined ? {} : { replay: { mode, file } }) };
+}
+
 function newId(draft: Draft, prefix: string): string {
   const number = draft.nextId[prefix] ?? 0;
   draft.nextId[prefix] = number + 1;
@@ -345,6 +359,13 @@ export const offered: readonly OptionRow[] = [
     draft.globals.push(parseGlobal(value));
   }),
   row(standard, 'rtc', '[base=utc|localtime|datetime][,clock=host|vm]', 'the clock of the guest', setRtc),
+  row(
+    standard,
+    'icount',
+    'shift=N[,sleep=off][,rr=record|replay,rrfile=F]',
+    'time is the instruction count: 2^N ns each, one CPU',
+    setIcount,
+  ),
   row(standard, 'nodefaults', undefined, 'no devices but those named', (draft) => {
     draft.nodefaults = true;
   }),
@@ -554,7 +575,7 @@ const missing: Readonly<Record<string, string>> = {
   'a TPM': 'tpmdev=',
   'NUMA and memory back ends': 'numa= mem-path= mem-prealloc overcommit=',
   'added ACPI and SMBIOS tables': 'acpitable= smbios= no-acpi',
-  'instruction counting and plugins': 'icount= plugin= singlestep dfilter= seed= perfmap jitdump enable-sync-profile',
+  'plugins and what debugs a translator': 'plugin= singlestep dfilter= seed= perfmap jitdump enable-sync-profile',
   'option files': 'readconfig= writeconfig= set= compat=',
   'running in the background and as another user': 'daemonize chroot= runas= run-with= sandbox= add-fd= async-teardown',
   this: 'fw_cfg= option-rom= dtb= watchdog= watchdog-action= msg= preconfig semihosting semihosting-config= prom-env= virtioconsole= tb-size= balloon= bt= show-cursor no-kvm no-kvm-irqchip nouserconfig shim= device-class=',

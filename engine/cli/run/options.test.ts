@@ -237,6 +237,11 @@ describe('vivarium run', () => {
       { name: 'abm', on: true },
       { name: 'sha-ni', on: false },
     ]);
+    assert.deepEqual(parse('-cpu max,migratable=no,avx2=no').cpu.features, [{ name: 'avx2', on: false }]);
+    assert.deepEqual(parse('-icount shift=3,sleep=off').icount, { shift: 3 });
+    assert.deepEqual(parse('-icount 7').icount, { shift: 7 });
+    fails('-icount shift=auto', /'auto' is not in this version/);
+    assert.deepEqual(parse('-icount shift=3,rr=record,rrfile=x').icount, { shift: 3, replay: { mode: 'record', file: 'x' } });
     fails('-cpu host', /needs -accel kvm/);
   });
 

@@ -35,6 +35,7 @@ function emptyDraft(): Draft {
     drives: [],
     flash: [],
     rtc: { base: 'utc', clock: 'host' },
+    icount: undefined,
     chardevs: [],
     serials: [],
     debugcon: undefined,

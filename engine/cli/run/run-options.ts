@@ -59,6 +59,7 @@ export interface RunOptions {
   /** Firmware flash by unit: 0 the code, 1 the variables. */
   flash: (FlashOptions | undefined)[];
   rtc: { base: string; clock: 'host' | 'vm' };
+  icount: { shift: number; replay?: { mode: 'record' | 'replay'; file: string } } | undefined;
   chardevs: ChardevOptions[];
   /** COM1 to COM4: the character device, or undefined for a port that is not there. */
   serials: (string | undefined)[];

@@ -66,14 +66,22 @@ export type Locked = <T>(body: () => T) => T;
 /** Chains that one notification makes a device serve at most; a ring holds fewer unless the driver refills it meanwhile. */
 export const SERVE_MAX = 4096;
 
-/** Serves a queue on the spot until it is empty: `serve` returns the bytes it wrote. Then sends one interrupt if it is wanted. */
-export function serveAll(transport: VirtioTransport, index: number, serve: (chain: Chain) => number): void {
+/**
+ * Serves a queue on the spot until it is empty, or as long as it `may`: `serve` returns the bytes it wrote. Then sends one
+ * interrupt if it is wanted.
+ */
+export function serveAll(
+  transport: VirtioTransport,
+  index: number,
+  serve: (chain: Chain) => number,
+  may: () => boolean = () => true,
+): void {
   const queue = transport.queues[index];
   for (let count = 0; count < SERVE_MAX; count++) {
-    const chain = queue.pop();
+    const chain = may() ? queue.pop() : undefined;
     if (chain === undefined) {
       queue.wantNotifications(true);
-      if (queue.waiting() === 0) break;
+      if (!may() || queue.waiting() === 0) break;
       continue;
     }
     queue.push(chain, serve(chain));

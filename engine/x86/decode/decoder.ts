@@ -522,7 +522,7 @@ export class Decoder {
         this.address = 'A32';
       else {
         this.address = 'PRE';
-        if (onlyOffset || (mode64 && !based)) this.prelude = this.addressSize === 16 ? 'O16' : 'O32';
+        if (onlyOffset || (mode64 ? !based : has('bits'))) this.prelude = this.addressSize === 16 ? 'O16' : 'O32';
         else this.prelude = mode64 ? 'L32' : this.addressSize === 16 ? '16S' : '32S';
       }
     }

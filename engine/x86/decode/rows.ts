@@ -94,7 +94,7 @@ export interface Form {
   /** VEX.L: vectors are 256 bits wide. */
   readonly wide: boolean;
   readonly repeat: Repeat;
-  /** Address size, for rows with implicit memory (`string`) and with bit offsets (`bits`). */
+  /** Address size, for rows with implicit memory (`string`) and with operands in parts (`bits`). */
   readonly addressSize: 16 | 32 | 64;
   /** Width of the stack pointer, for rows that use the stack. */
   readonly stack: 16 | 32 | 64;

@@ -10,8 +10,8 @@
  *
  * Attributes: `lock` LOCK is allowed; `fast` worth a handler for each addressing mode; `d64` operand size is 64 in
  * 64-bit mode (16 with 66); `f64` 64 whatever the prefix; `i64` invalid in 64-bit mode; `o64` only there; `stack`
- * uses the stack; `string` uses implicit memory; `bits` a bit offset is added to the address; `end` nothing is decoded after it; `shadow` one more instruction,
- * then interrupts are looked at; `check` interrupts are looked at after it, and what others wrote to code: serializing
+ * uses the stack; `string` uses implicit memory; `bits` parts of it lie at a distance from the address (emit/parts.ts);
+ * `end` nothing is decoded after it; `shadow` one more instruction, then interrupts are looked at; `check` interrupts are looked at after it, and what others wrote to code: serializing
  * instructions have it (SDM 3A, 9.3); `cpl0` #GP(0) outside privilege level 0;
  * `cc` stands for sixteen opcodes, one a condition; `@name` the CPUID feature that the row needs.
  */
@@ -81,7 +81,7 @@ export const INTEGER = `
 58 POP Zv d64 stack
 60 PUSHA v i64 stack
 61 POPA v i64 stack
-62 BOUND Gv,Ma i64
+62 BOUND Gv,Ma i64 bits
 63 ARPL Ew,Gw i64
 63 MOVSXD Gv,Ed o64 fast
 68 PUSH Iz d64 stack
@@ -183,8 +183,8 @@ C1/6 SHL Ev,Ib
 C1/7 SAR Ev,Ib fast
 C2 RET Iw f64 stack end
 C3 RET - f64 stack end
-C4 LOAD_FAR Gv,Ma i64 end
-C5 LOAD_FAR Gv,Ma i64 end
+C4 LOAD_FAR Gv,Ma i64 end bits
+C5 LOAD_FAR Gv,Ma i64 end bits
 C6/0 MOV Eb,Ib fast
 C7/0 MOV Ev,Iz fast
 C8 ENTER Iw,Ib2 d64 stack
@@ -277,9 +277,9 @@ FE/1 DEC Eb lock
 FF/0 INC Ev lock fast
 FF/1 DEC Ev lock fast
 FF/2 CALL_E Ev f64 stack end fast
-FF/3 CALL_FAR_M Ma stack end v
+FF/3 CALL_FAR_M Ma stack end v bits
 FF/4 JMP_E Ev f64 end fast
-FF/5 JMP_FAR_M Ma end v
+FF/5 JMP_FAR_M Ma end v bits
 FF/6 PUSH_E Ev d64 stack fast
 0F.00/0 SLDT Ev
 0F.00/1 STR Ev
@@ -369,10 +369,10 @@ F3.0F.AE/3 WRGSBASE Ry o64 @fsgsbase
 0F.AF IMUL2 Gv,Ev fast
 0F.B0 CMPXCHG Eb,Gb lock
 0F.B1 CMPXCHG Ev,Gv lock fast
-0F.B2 LOAD_FAR Gv,Ma end
+0F.B2 LOAD_FAR Gv,Ma end bits
 0F.B3 BTR Ev,Gv lock bits
-0F.B4 LOAD_FAR Gv,Ma end
-0F.B5 LOAD_FAR Gv,Ma end
+0F.B4 LOAD_FAR Gv,Ma end bits
+0F.B5 LOAD_FAR Gv,Ma end bits
 0F.B6 MOVZX Gv,Eb fast
 0F.B7 MOVZX Gv,Ew fast
 F3.0F.B8 POPCNT Gv,Ev @popcnt

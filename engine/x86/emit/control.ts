@@ -17,6 +17,7 @@ import {
   TEMP,
 } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RCX, Vector } from './context.ts';
+import { partOf } from './parts.ts';
 
 /** An instruction that one helper does whole; `operands` are computed in order. */
 const whole =
@@ -317,8 +318,8 @@ function fetchesSelector(name: string): Emitter {
 /** m16:16, m16:32 or m16:64: offset, then selector. */
 function farPointer(i: Instruction, use: (offset: Value, selector: Value) => void): void {
   const { b, form } = i;
-  const offset = b.zext(b.load(form.size, i.address()));
-  use(offset, b.load(16, b.add(i.address(), b.i64(form.size / 8))));
+  const offset = b.zext(b.load(form.size, partOf(i, undefined, form.size / 8, false)));
+  use(offset, b.load(16, partOf(i, b.i64(form.size / 8), 2, false)));
 }
 
 /** LAR and LSL: the helper says in the second temporary whether the selector was good; ZF tells. */

@@ -2,6 +2,7 @@
 import type { Builder, Size, Value } from '../../ir/builder.ts';
 import { EFLAGS, SEG_SELECTOR, TEMP } from '../../memory/vcpu-state.ts';
 import { type Emitter, type Instruction, RAX, RBP, RCX, RDI, RDX, RSI, Vector } from './context.ts';
+import { partOf } from './parts.ts';
 
 function byteSwap(b: Builder, bits: Size, x: Value): Value {
   if (bits === 16) return b.or(b.shl(x, b.i32(8)), b.and(b.shrU(x, b.i32(8)), b.i32(0xff)));
@@ -247,9 +248,8 @@ export const moves: Record<string, Emitter> = {
   LOAD_FAR(i) {
     const { b } = i;
     const bits = i.size(0);
-    const offset = b.load(bits, i.address());
-    const next = b.add(i.address(), b.i64(bits / 8));
-    const selector = b.load(16, next);
+    const offset = b.load(bits, partOf(i, undefined, bits / 8, false));
+    const selector = b.load(16, partOf(i, b.i64(bits / 8), 2, false));
     b.leave('load_segment', b.field('c'), selector);
     i.write(0, offset);
   },
@@ -257,8 +257,8 @@ export const moves: Record<string, Emitter> = {
     const { b } = i;
     const bits = i.size(0);
     const index = i.readSigned(0);
-    const low = b.signed(bits, b.load(bits, i.address()));
-    const high = b.signed(bits, b.load(bits, b.add(i.address(), b.i64(bits / 8))));
+    const low = b.signed(bits, b.load(bits, partOf(i, undefined, bits / 8, false)));
+    const high = b.signed(bits, b.load(bits, partOf(i, b.i64(bits / 8), bits / 8, false)));
     b.if(b.or(b.ltS(index, low), b.ltS(high, index)), () => b.raise(Vector.BR));
   },
   ARPL(i) {

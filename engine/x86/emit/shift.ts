@@ -1,7 +1,7 @@
 /** Shifts, rotates and bit operations (SDM 1, 7.3.5 and 7.3.6). */
 import type { Builder, Size, Value } from '../../ir/builder.ts';
-import { MODE, SEG_BASE } from '../../memory/vcpu-state.ts';
 import type { Emitter, Instruction } from './context.ts';
+import { partOf } from './parts.ts';
 
 /** The count operand, masked to 5 or 6 bits, as i32. */
 function count(i: Instruction, n = 1): Value {
@@ -204,16 +204,7 @@ function bitTest(verb: 'or' | 'xor' | 'and' | undefined): Emitter {
     }
     const words = b.shrS(b.sext(b.signed(bits, offset)), b.i64(Math.log2(bits)));
     const distance = b.mul(words, b.i64(bits / 8));
-    let address: Value;
-    if (i.form.addressSize === 64) address = b.add(i.address(), distance);
-    else {
-      // The offset in the segment wraps at the address size.
-      const base = b.getSlot(b.field('segment'), 64, false, 'i64', SEG_BASE);
-      const wrapped = b.and(b.add(b.sub(i.address(), base), distance), b.i64(i.form.addressSize === 32 ? 0xffffffff : 0xffff));
-      const isLong = b.eq(b.and(b.state(MODE, 32), b.i32(3)), b.i32(2));
-      const far = b.add(wrapped, base);
-      address = b.select(isLong, far, b.and(far, b.i64(0xffffffff)));
-    }
+    const address = partOf(i, distance, bits / 8, verb !== undefined);
     if (verb === undefined) {
       report(b.load(bits, address));
       return;

@@ -158,7 +158,8 @@ export class Strings {
     if (kind === MOVS) {
       from = this.#address(source, si, bytes, false);
       fromHost = cpu.translate(from, false, user);
-      if (fromHost < 0) return 0;
+      // Where the first element straddles pages, a fault of its second comes before any of the target.
+      if (fromHost < 0 || (from & 0xfff) > 4096 - bytes) return 0;
     }
     const target = this.#address(cpu.is64 ? S.ZERO : S.segment(S.ES), di, bytes, true);
     let room = 4096 - (target & 0xfff);

@@ -162,6 +162,7 @@ export const disks = {
     ide: 'IDE (every system knows it)',
     sata: 'SATA (AHCI)',
     scsi: 'SCSI (virtio)',
+    nvme: 'NVMe',
     floppy: 'Floppy',
   },
   remove: 'Remove this drive',
