@@ -16,7 +16,7 @@ import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatur
 const MAX_BLOCKS = 48;
 const MAX_INSTRUCTIONS = 400;
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
-export const FAR_ENTRIES = 250_000;
+const FAR_ENTRIES = 250_000;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
 /** A run of another page is followed into where it was entered at least once for so many entries of this one. */
@@ -246,7 +246,7 @@ export interface RegionImports {
 export function encodeRegion(
   { source, blocks, entries }: Collected,
   signatures: HelperSignatures,
-  memory: { memory64: boolean; pages: number; counting?: boolean },
+  memory: { memory64: boolean; pages: number; counting?: boolean; farEntries?: number },
 ): Uint8Array {
   const names = new Set<string>(Object.keys(MEMORY_HELPERS));
   const collect = (body: Body): void => {
@@ -284,7 +284,13 @@ export function encodeRegion(
       return index;
     },
   };
-  const lowering = new RegionLowering(target, blocks, entries, source, source.far || source.bits !== 64 ? 0 : FAR_ENTRIES);
+  const lowering = new RegionLowering(
+    target,
+    blocks,
+    entries,
+    source,
+    source.far || source.bits !== 64 ? 0 : (memory.farEntries ?? FAR_ENTRIES),
+  );
   module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   return module.build();
 }

@@ -37,7 +37,7 @@ export class BareMachine {
   performanceInterrupt: () => void = () => {};
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
-  /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once. */
+  /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once, and what is entered twice becomes a far region. */
   constructor(tier: 'baseline' | 'region' | 'both' = 'both', hotEntries = tier === 'region' ? 1 : HOT_ENTRIES) {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
@@ -119,7 +119,7 @@ export class BareMachine {
       baseline = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
       compiled.set(hotEntries, baseline);
     }
-    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true }, this.memory);
+    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true, farEntries: 2 }, this.memory);
     this.system.registers.reset(false);
   }
 

@@ -18,7 +18,7 @@ import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
 import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
-import { collectBlocks, encodeRegion, FAR_ENTRIES, type RegionImports, type RegionSource } from './regions.ts';
+import { collectBlocks, encodeRegion, type RegionImports, type RegionSource } from './regions.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -74,6 +74,8 @@ export interface LinkedBaseline {
   readonly counting?: boolean;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
+  /** Entries after which a region becomes a far one; `FAR_ENTRIES` unless given. */
+  readonly farEntries?: number;
 }
 
 export class JitVcpu {
@@ -190,7 +192,7 @@ export class JitVcpu {
       if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
       data.setInt32(at, index, true);
       data.setInt32(at + S.RECORD.imm, n, true);
-      if (data.getInt32(at + S.RECORD.disp, true) < FAR_ENTRIES) data.setInt32(at + S.RECORD.disp, 0, true);
+      if (!collected.source.far) data.setInt32(at + S.RECORD.disp, 0, true);
       for (const other of others) this.cache.depend(collected.source.frame(other), at);
     }
     const counts = this.cpu.f64;
