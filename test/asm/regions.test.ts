@@ -63,7 +63,8 @@ function straight(p: Program): void {
   const rm = pick(FREE);
   const wide = random(2) === 0;
   const data = (opcode: readonly number[], register: number): void => {
-    const at = random(DATA_BYTES - 16);
+    // Mostly near each other, some of those across the end of a page: such accesses share a look at the TLB.
+    const at = pick([random(DATA_BYTES - 16), 0x100 + random(96), 0xfd0 + random(96)]);
     p.put(
       rex(wide, register, DATA_REGISTER),
       ...opcode,
@@ -74,7 +75,7 @@ function straight(p: Program): void {
       0,
     );
   };
-  switch (random(14)) {
+  switch (random(16)) {
     case 0:
     case 1:
     case 2:
@@ -115,6 +116,14 @@ function straight(p: Program): void {
     case 12:
       // PUSH, POP
       p.put(rex(false, 0, reg), 0x50 | (reg & 7), rex(false, 0, rm), 0x58 | (rm & 7));
+      break;
+    case 13:
+      // MOV from [RIP + distance]: code of this or of the next page
+      p.put(rex(wide, reg, 0), 0x8b, 0x05 | ((reg & 7) << 3), random(128), random(2), 0, 0);
+      break;
+    case 14:
+      // MOV from or to [RSP - distance]
+      p.put(rex(wide, reg, 0), pick([0x89, 0x8b]), 0x44 | ((reg & 7) << 3), 0x24, 0x80 + random(112));
       break;
     default:
       // PUSHF, POP
