@@ -6,20 +6,20 @@
  * operation that would make them until somebody wants them. The control-flow graph becomes structured control flow by
  * its dominator tree (Ramsey, "Beyond Relooper", ICFP 2022); an edge that has no place in it leaves the region.
  */
-import type { Body, MemorySize, Size, Statement, Value } from '../ir/builder.ts';
+import type { Body, Statement, Value } from '../ir/builder.ts';
 import { Builder } from '../ir/builder.ts';
 import { Exit } from '../ir/exit.ts';
 import { conditionOf, expandFlags, type FlagSource } from '../ir/flags.ts';
-import type { Type } from '../ir/ops.ts';
-import { isPlainTest, PLAIN, PLAIN_MASK } from '../ir/tame.ts';
+import { isPlainTest } from '../ir/tame.ts';
 import * as S from '../memory/vcpu-state.ts';
-import { blockMask, callsFloat, endsFlow, leavesFlow, offsetOf } from './bodies.ts';
-import { ControlFlow, isAlone, type Node, pageOfOffset, type RegionBlock, type RegionInstruction } from './control-flow.ts';
+import { blockMask, endsFlow, leavesFlow, offsetOf } from './bodies.ts';
+import { CPU, type LoweringTarget, REC } from './code-writer.ts';
+import { isAlone, type Node, pageOfOffset, type RegionBlock, type RegionInstruction } from './control-flow.ts';
 import { FlagForms, flagsOf, type PendingFlags, wantFlags } from './deferred-flags.ts';
-import { CPU, Lowering, type LoweringTarget, REC } from './lower.ts';
 import { W } from './opcodes.ts';
-import { type FactBlock, factsAtStarts, leavesUnlessTame, masksOf, TameFacts } from './region-float.ts';
-import { type Access, findWindows, type Place, type Window } from './windows.ts';
+import { type FactBlock, factsAtStarts, leavesUnlessTame, masksOf } from './region-float.ts';
+import { FATAL, MemoryLowering, STATELESS } from './region-memory.ts';
+import { registerAt } from './region-registers.ts';
 
 /** The flags are what `FlagForms` has deferred, if anything. */
 const DEFERRED = Symbol('deferred');
@@ -29,38 +29,8 @@ type Flags = PendingFlags | typeof DEFERRED | undefined;
 /** Ways out of a region for which flags may be deferred. */
 const Way = { CHAIN: 0, LEAVE: 1, FAULT: 2 } as const;
 
-/** Accesses of a loop that remember the page that they were in the last time. */
-const MEMOS = 6;
-
-/** General registers end here in the state block, vector registers there. */
-const GPR_END = S.GPR + 16 * 8;
-const VECTOR_END = S.VECTOR + 16 * S.VECTOR_STRIDE;
-
-/**
- * Number of the local for what lies at a state offset: 16 general registers, then the 16-byte pieces of the vector
- * registers; undefined where the state has no local.
- */
-function registerAt(at: number): number | undefined {
-  if (at >= 0 && at < GPR_END) return at >> 3;
-  if (at >= S.VECTOR && at < VECTOR_END) return 16 + ((at - S.VECTOR) >> 4);
-  return undefined;
-}
 /** Helpers that look at how many instructions were retired: INSTRUCTIONS then is what it is in the baseline. */
 const COUNTING: ReadonlySet<string> = new Set(['rdpmc', 'rdmsr', 'wrmsr']);
-
-/** Helpers that look at no register and change none: nothing is stored before them or loaded after. */
-const STATELESS = new Set(['sse_float', 'sse_crypto', 'sse_string']);
-
-/** Helpers that always leave: what they do does not matter to what follows. */
-const FATAL = new Set(['segment_fault']);
-
-/** Opcodes after 0xfd of lanes: extract (zero- and sign-extended for 8 and 16 bits) and replace, by lane size. */
-const LANES: Readonly<Record<number, { readonly get: number; readonly getSigned: number; readonly set: number }>> = {
-  8: { get: 0x16, getSigned: 0x15, set: 0x17 },
-  16: { get: 0x19, getSigned: 0x18, set: 0x1a },
-  32: { get: 0x1b, getSigned: 0x1b, set: 0x1c },
-  64: { get: 0x1d, getSigned: 0x1d, set: 0x1e },
-};
 
 /** Where a region lies. */
 export interface RegionPlace {
@@ -72,37 +42,15 @@ export interface RegionPlace {
   readonly bits: 16 | 32 | 64;
 }
 
-export class RegionLowering extends Lowering {
-  readonly #flow: ControlFlow;
-  readonly #registers: (number | undefined)[] = [];
-  readonly #written = new Set<number>();
-  readonly #flagRes: number;
-  readonly #flagAux: number;
+export class RegionLowering extends MemoryLowering {
   readonly #count: number;
   /** Where the region is left for: the RIP, or the record of an instruction that faults. */
   readonly #exit: number;
   /** Number of the entry to go to. */
   readonly #choice: number;
-  /** Address of the TLB. */
-  readonly #tlb: number;
-  /** Bits of `FPU_BLOCK` that were seen clear in this block. */
-  #unblocked = 0;
   #dispatchDepth = 0;
-  /** State offsets of memos that are left, by the header of the innermost loop; of all, by that of the outermost. */
-  readonly #memos = new Map<Node, number[]>();
-  readonly #memosOf = new Map<Node, readonly number[]>();
-  /** Nonzero: MXCSR is as arithmetic is done without looking at flags. Undefined where nothing asks. */
-  readonly #plain: number | undefined;
-  /** `FPU_BLOCK`, which only helpers change. Undefined where nothing asks. */
-  #blocked: number | undefined;
-  readonly #tame = new TameFacts();
   #facts: ReadonlyMap<Node, ReadonlyMap<number, number>> = new Map();
-  /** Locals of vector constants that are used more than once. */
-  readonly #constants = new Map<bigint, number>();
   readonly #source: RegionPlace;
-  readonly #places: ReadonlyMap<Access, Place>;
-  /** Locals of the windows that were made on the way here: host addresses, or 0. */
-  #windows = new Map<Window, number>();
   /** Where flags are made that were deferred; `#way` says how it goes on. */
   #deferredDepth = 0;
   readonly #way: number;
@@ -117,7 +65,6 @@ export class RegionLowering extends Lowering {
   #retired = 0;
   /** Labels that a branch can reach: the node and the depth inside of its block or loop. */
   readonly #labels: { node: Node; depth: number; loop: boolean }[] = [];
-  #from: Node | undefined;
   /** The current instruction has called a helper that may have written code. */
   #called = false;
   /** Width of the instruction pointer. */
@@ -131,30 +78,21 @@ export class RegionLowering extends Lowering {
     source: RegionPlace,
     limit: number,
   ) {
-    super(target);
+    super(target, blocks, entries, limit === 0);
     this.#source = source;
     this.#bits = source.bits;
     this.#count = this.newLocal('i64');
-    this.#flagRes = this.newLocal('i64');
-    this.#flagAux = this.newLocal('i32');
     this.#exit = this.newLocal('i64');
     this.#choice = this.newLocal('i32');
     this.#way = this.newLocal('i32');
     this.#form = this.newLocal('i32');
     this.#operands = [this.newLocal('i64'), this.newLocal('i64'), this.newLocal('i64')];
-    this.#tlb = this.newLocal('i32');
-    this.#plain = blocks.some(({ instructions }) => instructions.some(({ body }) => callsFloat(body)))
-      ? this.newLocal('i32')
-      : undefined;
-    this.#scan(blocks);
-    this.#flow = new ControlFlow(blocks, entries);
-    this.#places = findWindows(this.#flow.root, (name) => STATELESS.has(name) || FATAL.has(name), limit === 0);
-    if (this.#plain !== undefined) this.#facts = this.#factsOf([...this.#flow.nodes.values()]);
-    this.#want = wantFlags([...this.#flow.nodes.values()], (name) => STATELESS.has(name));
-    this.#reload();
+    if (this.plain !== undefined) this.#facts = this.#factsOf([...this.flow.nodes.values()]);
+    this.#want = wantFlags([...this.flow.nodes.values()], (name) => STATELESS.has(name));
+    this.reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
     if (limit > 0) this.#countEntry(limit);
-    if (this.#flow.entries.length > 1) {
+    if (this.flow.entries.length > 1) {
       this.loadAt(REC, 'i32', 32, S.RECORD.imm);
       this.set(this.#choice);
     }
@@ -164,7 +102,7 @@ export class RegionLowering extends Lowering {
     this.#chainDepth = this.depth;
     this.open(W.block);
     this.#deferredDepth = this.depth;
-    this.#tree(this.#flow.root);
+    this.#tree(this.flow.root);
     this.op(0x00); // every path has left: unreachable
     this.end();
     this.#makeDeferred();
@@ -217,332 +155,19 @@ export class RegionLowering extends Lowering {
 
   // --- registers --------------------------------------------------------------------------------------------------
 
-  /** Gives every register that the region touches a local. */
-  #scan(blocks: readonly RegionBlock[]): void {
-    const touch = (slot: Value, offset: number, write: boolean): void => {
-      // A slot that is computed lies in the temporaries: only fields name registers, and those are constant here.
-      if (slot.by.op !== 'const') return;
-      const at = Number(slot.by.bits) + offset;
-      if (at === S.FPU_BLOCK) this.#blocked ??= this.newLocal('i32');
-      const register = registerAt(at);
-      if (register === undefined) return;
-      this.#registers[register] ??= this.newLocal(register < 16 ? 'i64' : 'v128');
-      if (write) this.#written.add(register);
-    };
-    const walk = (body: Body): void => {
-      for (const statement of body) {
-        if (statement.op === 'const' && statement.value.type === 'v128' && statement.bits !== 0n)
-          this.#constants.set(statement.bits, this.#constants.has(statement.bits) ? -1 : -2);
-        else if (statement.op === 'get') touch(statement.slot, statement.offset, false);
-        else if (statement.op === 'put') touch(statement.slot, statement.offset, true);
-        else if (statement.op === 'if') {
-          walk(statement.then);
-          walk(statement.else);
-        } else if (statement.op === 'loop') walk(statement.body);
-      }
-    };
-    for (const block of blocks) for (const instruction of block.instructions) walk(instruction.body);
-    // V8 makes a constant anew, with several instructions, wherever it is used; a sum with what was loaded it keeps.
-    for (const [bits, uses] of [...this.#constants]) {
-      this.#constants.delete(bits);
-      if (uses !== -1) continue;
-      this.get(CPU);
-      this.toAddress();
-      this.op(0xfd, 0x0a); // v128.load64_splat
-      this.memarg(0, S.ZERO);
-      super.constant('v128', bits);
-      this.op(0xfd, 0x51); // v128.xor
-      const local = this.newLocal('v128');
-      this.set(local);
-      this.#constants.set(bits, local);
-    }
-  }
-
-  protected override constant(type: Type, bits: bigint): void {
-    const local = type === 'v128' ? this.#constants.get(bits) : undefined;
-    if (local === undefined) super.constant(type, bits);
-    else this.get(local);
-  }
-
   /** Stores what the locals hold to the state block. */
   #spill(): void {
     this.#materialize();
-    this.#storeRegisters();
+    this.storeRegisters();
   }
 
   #storeAll(): void {
-    this.#storeRegisters();
+    this.storeRegisters();
     this.storeState(S.INSTRUCTIONS, 64, () => {
       this.loadAt(CPU, 'i64', 64, S.INSTRUCTIONS);
       this.get(this.#count);
       this.op(W.i64Add);
     });
-  }
-
-  #storeRegisters(): void {
-    for (const register of this.#written) {
-      this.get(CPU);
-      this.toAddress();
-      this.get(this.#registers[register] as number);
-      if (register < 16) this.storeOp('i64', 64, S.GPR + register * 8);
-      else this.storeOp('v128', 128, S.VECTOR + (register - 16) * 16);
-    }
-    this.get(CPU);
-    this.toAddress();
-    this.get(this.#flagRes);
-    this.storeOp('i64', 64, S.FLAG_RES);
-    this.get(CPU);
-    this.toAddress();
-    this.get(this.#flagAux);
-    this.storeOp('i32', 32, S.FLAG_AUX);
-  }
-
-  #reload(): void {
-    for (const [register, local] of this.#registers.entries()) {
-      if (local === undefined) continue;
-      if (register < 16) this.loadAt(CPU, 'i64', 64, S.GPR + register * 8);
-      else this.loadAt(CPU, 'v128', 128, S.VECTOR + (register - 16) * 16);
-      this.set(local);
-    }
-    this.loadAt(CPU, 'i32', 32, S.TLB);
-    this.set(this.#tlb);
-    this.loadAt(CPU, 'i64', 64, S.FLAG_RES);
-    this.set(this.#flagRes);
-    this.loadAt(CPU, 'i32', 32, S.FLAG_AUX);
-    this.set(this.#flagAux);
-    if (this.#blocked !== undefined) {
-      this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
-      this.set(this.#blocked);
-    }
-    if (this.#plain === undefined) return;
-    this.loadAt(CPU, 'i32', 32, S.MXCSR);
-    this.i32(PLAIN_MASK);
-    this.op(W.i32And);
-    this.i32(PLAIN);
-    this.op(W.i32Eq);
-    this.set(this.#plain);
-  }
-
-  protected override getState(statement: Extract<Statement, { op: 'get' }>): void {
-    const at = offsetOf(statement);
-    const type = statement.value.type;
-    if (at === S.FLAG_RES) return this.get(this.#flagRes);
-    if (at === S.FLAG_AUX) return this.get(this.#flagAux);
-    const register = registerAt(at);
-    const local = register === undefined ? undefined : this.#registers[register];
-    if (register === undefined || local === undefined) {
-      super.getState(statement);
-      return;
-    }
-    const { bits, signed } = statement;
-    if (register >= 16) {
-      if ((at & 15) === 0) this.#tame.read(register, statement.value);
-      this.#getLane(local, at & 15, bits, signed, type);
-      return;
-    }
-    this.get(local);
-    const shift = (at & 7) * 8;
-    if (shift !== 0) {
-      this.i64(BigInt(shift));
-      this.op(W.i64Shr);
-    }
-    if (type === 'i64') {
-      if (bits === 64) return;
-      if (signed) this.op(bits === 8 ? 0xc2 : bits === 16 ? 0xc3 : 0xc4);
-      else {
-        this.i64((1n << BigInt(bits)) - 1n);
-        this.op(W.i64And);
-      }
-      return;
-    }
-    this.op(W.wrap);
-    if (bits === 32) return;
-    if (signed) this.op(bits === 8 ? 0xc0 : 0xc1);
-    else {
-      this.i32(bits === 8 ? 0xff : 0xffff);
-      this.op(W.i32And);
-    }
-  }
-
-  protected override putState(statement: Extract<Statement, { op: 'put' }>): void {
-    const at = offsetOf(statement);
-    const [value] = statement.args;
-    if (at === S.FLAG_RES) {
-      this.value(value);
-      this.set(this.#flagRes);
-      return;
-    }
-    if (at === S.FLAG_AUX) {
-      this.value(value);
-      this.set(this.#flagAux);
-      return;
-    }
-    const register = registerAt(at);
-    const local = register === undefined ? undefined : this.#registers[register];
-    if (register === undefined || local === undefined) {
-      super.putState(statement);
-      if (at === S.FPU_BLOCK && this.#blocked !== undefined) {
-        this.#unblocked = 0;
-        this.loadAt(CPU, 'i32', 32, S.FPU_BLOCK);
-        this.set(this.#blocked);
-      }
-      return;
-    }
-    const { bits } = statement;
-    if (register >= 16) {
-      this.#putLane(local, at & 15, bits, value);
-      this.#tame.write(register, at & 15, bits, value);
-      return;
-    }
-    if (bits === 64) {
-      this.value(value);
-      this.set(local);
-      return;
-    }
-    const shift = (at & 7) * 8;
-    const mask = ((1n << BigInt(bits)) - 1n) << BigInt(shift);
-    this.get(local);
-    this.i64(BigInt.asIntN(64, ~mask));
-    this.op(W.i64And);
-    this.value(value);
-    if (value.type === 'i32') this.op(W.extend);
-    if (shift !== 0) {
-      this.i64(BigInt(shift));
-      this.op(0x86); // i64.shl
-    }
-    this.i64(BigInt.asIntN(64, mask));
-    this.op(W.i64And, 0x84); // i64.or
-    this.set(local);
-  }
-
-  /** Pushes `bits` from byte `at` of a vector's local, as `type`. */
-  #getLane(local: number, at: number, bits: MemorySize, signed: boolean, type: Type): void {
-    if (bits === 128) {
-      this.get(local);
-      return;
-    }
-    if (type === 'v128') {
-      this.constant('v128', 0n);
-      this.#extract(local, at, bits, false);
-      this.op(0xfd, bits === 64 ? LANES[64].set : LANES[32].set, 0);
-      return;
-    }
-    if (type === 'f64' || type === 'f32') {
-      this.get(local);
-      this.op(0xfd, type === 'f64' ? 0x21 : 0x1f, at / (bits / 8)); // f64x2.extract_lane, f32x4.extract_lane
-      return;
-    }
-    this.#extract(local, at, bits, signed);
-    if (type === 'i64' && bits !== 64) this.op(signed ? 0xac : W.extend);
-  }
-  #extract(local: number, at: number, bits: Size, signed: boolean): void {
-    this.get(local);
-    this.op(0xfd, signed ? LANES[bits].getSigned : LANES[bits].get, at / (bits / 8));
-  }
-  #putLane(local: number, at: number, bits: MemorySize, value: Value): void {
-    if (bits === 128) this.value(value);
-    else {
-      this.get(local);
-      this.value(value);
-      if (value.type === 'v128') this.op(0xfd, LANES[bits].get, 0);
-      else if (value.type === 'i64' && bits !== 64) this.op(W.wrap);
-      const float = value.type === 'f64' ? 0x22 : value.type === 'f32' ? 0x20 : undefined;
-      this.op(0xfd, float ?? LANES[bits].set, at / (bits / 8));
-    }
-    this.set(local);
-  }
-
-  protected override tlbBase(): void {
-    this.get(this.#tlb);
-  }
-
-  protected override window(access: Access, la: number): { local: number; offset: number } | undefined {
-    const place = this.#places.get(access);
-    if (place === undefined) return undefined;
-    const { window, at } = place;
-    let local = this.#windows.get(window);
-    if (local === undefined) {
-      local = this.newLocal(this.pointerType);
-      this.#windows = new Map(this.#windows).set(window, local);
-      this.#openWindow(window, la, at, local);
-    }
-    return { local, offset: at - window.low };
-  }
-
-  /** In a loop the page that an access was in the last time is looked at first. */
-  protected override probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
-    const memo = aligned ? undefined : this.#takeMemo();
-    if (memo === undefined) {
-      super.probe(la, tag, bytes, aligned, missDepth);
-      return;
-    }
-    const page = this.newLocal('i64');
-    this.pageOf(la, bytes, false);
-    this.set(page);
-    this.open(W.block);
-    this.get(page);
-    this.loadAt(CPU, 'i64', 64, memo);
-    this.op(W.i64Eq);
-    this.hint(true);
-    this.brIf(0);
-    const entry = this.tlbEntry(la);
-    this.get(page);
-    this.loadAt(entry, 'i64', 64, tag);
-    this.op(W.i64Ne);
-    this.hint(false);
-    this.brIf(missDepth + 1);
-    this.storeState(memo, 64, () => this.get(page));
-    this.storeState(memo + 8, 64, () => this.loadAt(entry, 'i64', 64, S.TLB_ADDEND));
-    this.end();
-    this.get(la);
-    if (!this.target.memory64) this.op(W.wrap);
-    this.loadAt(CPU, this.pointerType, this.target.memory64 ? 64 : 32, memo + 8);
-    this.op(this.target.memory64 ? W.i64Add : W.i32Add);
-  }
-
-  /** State offset of a memo for an access of the current block, where it lies in a loop that has one left. */
-  #takeMemo(): number | undefined {
-    const header = this.#from?.inner;
-    return header === undefined ? undefined : this.#memos.get(header)?.pop();
-  }
-  /** Before the outermost loop: room for what the loops in it remember. */
-  #makeMemos(outer: Node): void {
-    const taken: number[] = [];
-    for (const header of this.#flow.nodes.values()) {
-      if (header.outer !== outer || !header.isLoop) continue;
-      const count = Math.min(MEMOS, S.MEMOS - taken.length);
-      const memos = Array.from({ length: count }, (_, n) => S.MEMOS_AT + (taken.length + n) * S.MEMO_BYTES);
-      this.#memos.set(header, [...memos]);
-      taken.push(...memos);
-    }
-    this.#memosOf.set(outer, taken);
-    this.#forgetPages(outer);
-  }
-  #forgetPages(outer: Node | undefined): void {
-    if (outer === undefined) return;
-    for (const memo of this.#memosOf.get(outer) ?? []) this.storeState(memo, 64, () => this.i64(-1n));
-  }
-
-  /** Looks for the whole of a window in the TLB; `la` is the address at its place `at`. */
-  #openWindow(window: Window, la: number, at: number, local: number): void {
-    let start = la;
-    if (at !== window.low) {
-      start = this.newLocal('i64');
-      this.get(la);
-      this.i64(BigInt(window.low - at));
-      this.op(W.i64Add);
-      if (window.wraps) {
-        this.i64(0xffffffffn);
-        this.op(W.i64And);
-      }
-      this.set(start);
-    }
-    this.open(W.block);
-    this.pointer(0);
-    this.set(local);
-    this.probe(start, window.writes ? S.TLB_WRITE : S.TLB_READ, window.high - window.low, false, 0);
-    this.set(local);
-    this.end();
   }
 
   // --- flags ------------------------------------------------------------------------------------------------------
@@ -651,20 +276,20 @@ export class RegionLowering extends Lowering {
       case 'if': {
         // What was found to be allowed stays so until a helper may have changed it.
         const mask = blockMask(statement.args[0]);
-        if (mask !== 0 && (mask & ~this.#unblocked) === 0 && statement.else.length === 0) return;
-        const unblocked = this.#unblocked;
+        if (mask !== 0 && (mask & ~this.unblocked) === 0 && statement.else.length === 0) return;
+        const unblocked = this.unblocked;
         const pending = this.#pending;
-        const before = this.#tame.save();
+        const before = this.tame.save();
         const close = this.openIf(statement);
         this.statements(statement.then);
         // What goes on elsewhere does not matter here.
         if (leavesFlow(statement.then)) this.#pending = pending;
         const changed = this.#pending !== pending;
         if (changed) this.#settle();
-        const then = this.#unblocked;
-        this.#unblocked = unblocked;
-        const tame = this.#tame.save();
-        this.#tame.restore(before);
+        const then = this.unblocked;
+        this.unblocked = unblocked;
+        const tame = this.tame.save();
+        this.tame.restore(before);
         let after = this.#pending;
         close(() => {
           this.#pending = pending;
@@ -672,19 +297,19 @@ export class RegionLowering extends Lowering {
           if (changed || this.#pending !== pending) this.#settle();
           after = this.#pending;
         });
-        if (leavesUnlessTame(statement.else)) this.#tame.restore(tame);
-        else if (!leavesFlow(statement.then)) this.#tame.meet(tame);
+        if (leavesUnlessTame(statement.else)) this.tame.restore(tame);
+        else if (!leavesFlow(statement.then)) this.tame.meet(tame);
         // Where one side changed the flags both have put them into the locals.
         this.#pending = changed || after !== pending ? undefined : pending;
-        this.#unblocked &= then;
-        if (mask !== 0 && endsFlow(statement.then)) this.#unblocked = unblocked | mask;
+        this.unblocked &= then;
+        if (mask !== 0 && endsFlow(statement.then)) this.unblocked = unblocked | mask;
         return;
       }
       case 'loop': {
         const pending = this.#pending;
-        this.#tame.clear();
+        this.tame.clear();
         super.statement(statement);
-        this.#tame.clear();
+        this.tame.clear();
         if (this.#pending !== pending) throw new Error('region: flags set in a loop');
         return;
       }
@@ -699,11 +324,11 @@ export class RegionLowering extends Lowering {
         return;
       case 'var.set':
         super.statement(statement);
-        this.#tame.assign(statement.variable, statement.args[0]);
+        this.tame.assign(statement.variable, statement.args[0]);
         return;
       case 'var.get':
         super.statement(statement);
-        this.#tame.take(statement.variable, statement.value);
+        this.tame.take(statement.variable, statement.value);
         return;
       default:
         super.statement(statement);
@@ -711,20 +336,20 @@ export class RegionLowering extends Lowering {
   }
 
   protected override value(value: Value): void {
-    if (this.#blocked !== undefined && value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.get(this.#blocked);
-    else if (this.#plain !== undefined && value.by.op === 'pure' && isPlainTest(value)) this.get(this.#plain);
+    if (this.blocked !== undefined && value.by.op === 'get' && offsetOf(value.by) === S.FPU_BLOCK) this.get(this.blocked);
+    else if (this.plain !== undefined && value.by.op === 'pure' && isPlainTest(value)) this.get(this.plain);
     else super.value(value);
   }
 
   protected override unless(condition: Value, no: number, likely: boolean): void {
-    if (this.#tame.holds(condition)) return;
+    if (this.tame.holds(condition)) return;
     super.unless(condition, no, likely);
-    this.#tame.passed(condition);
+    this.tame.passed(condition);
   }
   /** A test that no lane is bad looks only at what is not known yet. */
   protected override test(condition: Value): void {
     const { masks, code } = masksOf(condition) ?? { masks: [], code: [] };
-    const left = masks.filter((mask) => !this.#tame.holds(mask));
+    const left = masks.filter((mask) => !this.tame.holds(mask));
     if (left.length === masks.length) {
       this.value(condition);
       return;
@@ -760,11 +385,11 @@ export class RegionLowering extends Lowering {
   }
   /** A device may have moved the memory. */
   protected override afterSlowStore(): void {
-    for (const window of this.#windows.values()) {
+    for (const window of this.windows.values()) {
       this.pointer(0);
       this.set(window);
     }
-    this.#forgetPages(this.#from?.outer);
+    this.forgetPages(this.from?.outer);
   }
 
   /** Where time is the instruction count a device must see all of them. */
@@ -805,20 +430,20 @@ export class RegionLowering extends Lowering {
     this.set(this.#count);
   }
   protected override afterCall({ name, leaves, value }: Extract<Statement, { op: 'call' }>): void {
-    if (name === 'sse_float' && this.#plain !== undefined) {
+    if (name === 'sse_float' && this.plain !== undefined) {
       // 0: MXCSR is plain, whatever it was.
-      this.get(this.#plain);
+      this.get(this.plain);
       this.value(value);
       this.op(W.i32Eqz, W.i32Or);
-      this.set(this.#plain);
+      this.set(this.plain);
     }
     if ((STATELESS.has(name) && !leaves) || FATAL.has(name)) return;
-    this.#unblocked = 0;
-    this.#tame.clear();
-    this.#reload();
+    this.unblocked = 0;
+    this.tame.clear();
+    this.reload();
     this.#pending = undefined;
-    this.#windows = new Map();
-    this.#forgetPages(this.#from?.outer);
+    this.windows = new Map();
+    this.forgetPages(this.from?.outer);
     this.#called = true;
   }
 
@@ -927,7 +552,7 @@ export class RegionLowering extends Lowering {
     const rip = this.newLocal('i64');
     this.value(target);
     this.set(rip);
-    const block = this.#from?.block;
+    const block = this.from?.block;
     if (block !== undefined && block.branches.length > 0 && this.#instruction?.returns === true)
       this.#returnTo(rip, block.branches);
     this.watchCount();
@@ -955,7 +580,7 @@ export class RegionLowering extends Lowering {
 
   /** The page of the current block, from that of the entry. */
   get #page(): number {
-    const block = this.#from?.block;
+    const block = this.from?.block;
     return block === undefined ? 0 : pageOfOffset(block.offset);
   }
 
@@ -1001,12 +626,12 @@ export class RegionLowering extends Lowering {
   #goto(offset: number, bits: 16 | 32 | 64, ends: boolean): void {
     const watched = ends && this.target.counting === true;
     if (watched) this.watchCount();
-    const to = this.#flow.nodes.get(offset);
+    const to = this.flow.nodes.get(offset);
     const pending = this.#pending;
     const retired = this.#retired;
-    const from = this.#from as Node;
-    const unblocked = this.#unblocked;
-    const windows = this.#windows;
+    const from = this.from as Node;
+    const unblocked = this.unblocked;
+    const windows = this.windows;
     const label = to === undefined ? undefined : this.#labels.findLast((each) => each.node === to);
     const inside = to !== undefined && to.dominator === from && !to.isMerge && to.order > from.order;
     const byRoot = to !== undefined && label === undefined && !inside && to.entry >= 0;
@@ -1037,9 +662,9 @@ export class RegionLowering extends Lowering {
     }
     this.#pending = pending;
     this.#retired = retired;
-    this.#from = from;
-    this.#unblocked = unblocked;
-    this.#windows = windows;
+    this.from = from;
+    this.unblocked = unblocked;
+    this.windows = windows;
   }
 
   #addCount(instructions: number): void {
@@ -1068,7 +693,7 @@ export class RegionLowering extends Lowering {
   #tree(node: Node, flags?: Flags): void {
     const merges = node.children.filter((child) => child.isMerge).sort((a, b) => a.order - b.order);
     const isRoot = node.block === undefined;
-    if (node.isLoop && node.outer === node) this.#makeMemos(node);
+    if (node.isLoop && node.outer === node) this.makeMemos(node);
     if (node.isLoop || isRoot) {
       this.open(W.loop);
       if (isRoot) this.#dispatchDepth = this.depth;
@@ -1100,7 +725,7 @@ export class RegionLowering extends Lowering {
 
   /** Goes to the entry that was chosen. All entries are merges of the root, so they have labels. */
   #choose(): void {
-    const depths = this.#flow.entries.map((node) => {
+    const depths = this.flow.entries.map((node) => {
       const label = this.#labels.findLast((each) => each.node === node);
       if (label === undefined) throw new Error('region: an entry without a label');
       return this.depth - label.depth;
@@ -1116,17 +741,17 @@ export class RegionLowering extends Lowering {
   }
 
   #block(node: Node, block: RegionBlock, flags: Flags): void {
-    this.#from = node;
+    this.from = node;
     this.#pending = flags;
-    this.#unblocked = 0;
-    if (!isAlone(node)) this.#windows = new Map();
-    this.#tame.enter(this.#facts.get(node) ?? new Map());
+    this.unblocked = 0;
+    if (!isAlone(node)) this.windows = new Map();
+    this.tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
     for (const instruction of block.instructions) {
       this.#instruction = instruction;
       this.#retired++;
       this.#called = false;
-      this.#tame.begin();
+      this.tame.begin();
       this.lower(instruction.body);
       if (this.#called && !endsFlow(instruction.body)) {
         const pending: Flags = this.#pending;

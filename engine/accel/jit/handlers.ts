@@ -5,7 +5,8 @@
  * the order of the tables.
  */
 
-import { CPU, Lowering, type LoweringTarget, MEMORY_HELPERS, REC } from '../../exec/lower.ts';
+import { CPU, type LoweringTarget, REC } from '../../exec/code-writer.ts';
+import { Lowering, MEMORY_HELPERS } from '../../exec/lower.ts';
 import { W } from '../../exec/opcodes.ts';
 import { type FunctionType, ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder } from '../../ir/builder.ts';

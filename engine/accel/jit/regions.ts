@@ -4,8 +4,9 @@
  * as these are mapped where they were. Offsets are bytes from the start of the page that the region is entered in.
  */
 import { endsFlow } from '../../exec/bodies.ts';
+import type { LoweringTarget } from '../../exec/code-writer.ts';
 import { pageOfOffset, type RegionBlock, type RegionInstruction } from '../../exec/control-flow.ts';
-import { type LoweringTarget, MEMORY_HELPERS } from '../../exec/lower.ts';
+import { MEMORY_HELPERS } from '../../exec/lower.ts';
 import { RegionLowering } from '../../exec/region.ts';
 import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder, type FieldName } from '../../ir/builder.ts';

@@ -2,7 +2,8 @@
  * A machine of one instruction at a time, for tests of the vector instructions: decodes, lowers and runs one form
  * over a state block and 64 KiB of guest memory that is mapped one to one.
  */
-import { Lowering, type LoweringTarget, MEMORY_HELPERS } from '../../exec/lower.ts';
+import type { LoweringTarget } from '../../exec/code-writer.ts';
+import { Lowering, MEMORY_HELPERS } from '../../exec/lower.ts';
 import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder } from '../../ir/builder.ts';
 import { Exit } from '../../ir/exit.ts';
