@@ -110,3 +110,9 @@ fault:
 fault:
     rep movsq
     END
+
+;; CMPS: an operand whose last byte is past the lower half's end is #GP before its first page is looked at
+; { "mode": 64, "regs": { "rsi": "0x200000", "rdi": "0x7fffffffffff" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    cmpsq
+    END

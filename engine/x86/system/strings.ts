@@ -78,7 +78,8 @@ export class Strings {
     if (cpu.is64) {
       const base = segment === S.ZERO ? 0 : cpu.getNumber(segment + S.SEG_BASE);
       const address = base + offset;
-      if (address >= 0x800000000000 || address < -0x800000000000) raise(13, 0);
+      // The last byte too: the lower half's end is looked at before any page.
+      if (address < -0x800000000000 || (address >= 0 && address + bytes > 0x800000000000)) raise(13, 0);
       return address;
     }
     const at = segment >> 2;
