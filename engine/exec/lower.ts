@@ -446,7 +446,9 @@ export class Lowering extends CodeWriter {
       this.end();
     }
     this.open(W.block);
-    this.probe(la, statement.op === 'load' ? S.TLB_READ : S.TLB_WRITE, bytes, lock, 0);
+    const tag = statement.op === 'load' ? S.TLB_READ : S.TLB_WRITE;
+    if (window === undefined) this.lookUp(la, tag, bytes, lock, 0);
+    else this.probe(la, tag, bytes, lock, 0);
     access(0);
     this.br(1);
     this.end();
@@ -586,6 +588,10 @@ export class Lowering extends CodeWriter {
   }
   /** After a store that may have gone to a device. */
   protected afterSlowStore(): void {}
+  /** `probe`, for an access that will look for its page again. */
+  protected lookUp(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
+    this.probe(la, tag, bytes, aligned, missDepth);
+  }
   /** The window that an access lies in: the local with its host address (0: none) and the offset there; made where it is not. */
   protected window(_access: Access, _la: number): { local: number; offset: number } | undefined {
     return undefined;

@@ -47,10 +47,10 @@ export class MemoryLowering extends RegisterLowering {
   }
 
   /** In a loop the page that an access was in the last time is looked at first. */
-  protected override probe(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
+  protected override lookUp(la: number, tag: number, bytes: number, aligned: boolean, missDepth: number): void {
     const memo = aligned ? undefined : this.#takeMemo();
     if (memo === undefined) {
-      super.probe(la, tag, bytes, aligned, missDepth);
+      this.probe(la, tag, bytes, aligned, missDepth);
       return;
     }
     const page = this.newLocal('i64');
@@ -119,7 +119,7 @@ export class MemoryLowering extends RegisterLowering {
     this.open(W.block);
     this.pointer(0);
     this.set(local);
-    this.probe(start, window.writes ? S.TLB_WRITE : S.TLB_READ, window.high - window.low, false, 0);
+    this.lookUp(start, window.writes ? S.TLB_WRITE : S.TLB_READ, window.high - window.low, false, 0);
     this.set(local);
     this.end();
   }
