@@ -53,27 +53,30 @@ export class MemoryLowering extends RegisterLowering {
       this.probe(la, tag, bytes, aligned, missDepth);
       return;
     }
-    const page = this.newLocal('i64');
-    this.pageOf(la, bytes, false);
-    this.set(page);
     this.open(W.block);
-    this.get(page);
-    this.loadAt(CPU, 'i64', 64, memo);
-    this.op(W.i64Eq);
+    this.get(la);
+    this.loadAt(CPU, 'i64', 64, memo + S.MEMO_PAGE);
+    this.op(0x7d); // i64.sub
+    this.loadAt(CPU, 'i64', 64, memo + S.MEMO_ROOM);
+    this.op(0x54); // i64.lt_u
     this.hint(true);
     this.brIf(0);
     const entry = this.tlbEntry(la);
+    const page = this.newLocal('i64');
+    this.pageOf(la, bytes, false);
+    this.set(page);
     this.get(page);
     this.loadAt(entry, 'i64', 64, tag);
     this.op(W.i64Ne);
     this.hint(false);
     this.brIf(missDepth + 1);
-    this.storeState(memo, 64, () => this.get(page));
-    this.storeState(memo + 8, 64, () => this.loadAt(entry, 'i64', 64, S.TLB_ADDEND));
+    this.storeState(memo + S.MEMO_PAGE, 64, () => this.get(page));
+    this.storeState(memo + S.MEMO_ROOM, 64, () => this.i64(BigInt(4097 - bytes)));
+    this.storeState(memo + S.MEMO_ADDEND, 64, () => this.loadAt(entry, 'i64', 64, S.TLB_ADDEND));
     this.end();
     this.get(la);
     if (!this.target.memory64) this.op(W.wrap);
-    this.loadAt(CPU, this.pointerType, this.target.memory64 ? 64 : 32, memo + 8);
+    this.loadAt(CPU, this.pointerType, this.target.memory64 ? 64 : 32, memo + S.MEMO_ADDEND);
     this.op(this.target.memory64 ? W.i64Add : W.i32Add);
   }
 
@@ -99,7 +102,7 @@ export class MemoryLowering extends RegisterLowering {
 
   protected forgetPages(outer: Node | undefined): void {
     if (outer === undefined) return;
-    for (const memo of this.memosOf.get(outer) ?? []) this.storeState(memo, 64, () => this.i64(-1n));
+    for (const memo of this.memosOf.get(outer) ?? []) this.storeState(memo + S.MEMO_ROOM, 64, () => this.i64(0n));
   }
 
   /** Looks for the whole of a window in the TLB; `la` is the address at its place `at`. */

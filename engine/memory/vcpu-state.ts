@@ -182,10 +182,16 @@ export const JUMPS = 8192;
 export const JUMP_BYTES = 16;
 /** A TLB without entries, for programs whose alignment is checked: all of their accesses take the slow path. */
 export const EMPTY_TLB_AT = JUMPS_AT + JUMPS * JUMP_BYTES;
-/** Pages that loops remember: page address for the access that it was found by (all ones: none), what is added to addresses there (64 bits). */
+/**
+ * Pages that loops remember, for one access each: the page's address, the offsets in it at which the access may begin (0:
+ * none is remembered), what is added to addresses there; 64 bits each.
+ */
 export const MEMOS_AT = EMPTY_TLB_AT + TLB_BYTES;
 export const MEMOS = 64;
-export const MEMO_BYTES = 16;
+export const MEMO_BYTES = 32;
+export const MEMO_PAGE = 0;
+export const MEMO_ROOM = 8;
+export const MEMO_ADDEND = 16;
 /** Bytes from one vCPU's block to the next. */
 export const VCPU_BYTES = MEMOS_AT + MEMOS * MEMO_BYTES;
 

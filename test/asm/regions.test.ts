@@ -14,6 +14,9 @@ const CODE = 0x110e00;
 const DATA = 0x8000;
 const DATA_BYTES = 0x2000;
 const STACK = 0xc000;
+/** The table of the first two megabytes, and where they are: the pages from 0x8000 to 0xffff the other way round. */
+const TABLE = 0x10000;
+const placeOf = (address: number): number => (address >= 0x8000 && address < 0x10000 ? address ^ 0x7000 : address);
 /** Blocks that are entered from behind count RCX down, so that each program ends. */
 const FUEL = 600;
 
@@ -185,13 +188,17 @@ function outcome(machine: BareMachine, code: Uint8Array, registers: readonly big
   const { cpu, ram, system } = machine;
   renew(machine);
   machine.long();
+  // Pages that follow each other lie apart in memory, as a rule.
+  for (let n = 0; n < 512; n++) ram.write64(TABLE + n * 8, (placeOf(n * 4096) & ~0xfff) | 7);
+  ram.write64(0x3000, TABLE | 7);
+  system.paging.flush();
   for (const [n, value] of registers.entries()) machine.setRegister(n, value);
   machine.setRegister(1, BigInt(FUEL));
   machine.setRegister(4, BigInt(STACK));
   machine.setRegister(WILD_REGISTER, 1n << 60n);
   machine.setRegister(DATA_REGISTER, BigInt(DATA));
   cpu.eflags = 2;
-  ram.write(DATA, data);
+  for (let at = 0; at < DATA_BYTES; at += 4096) ram.write(placeOf(DATA + at), data.subarray(at, at + 4096));
   let fault = 'none';
   system.interrupts.exception = (vector, error, rip) => {
     fault = `#${vector}(${error}) at ${rip.toString(16)}`;
@@ -201,7 +208,7 @@ function outcome(machine: BareMachine, code: Uint8Array, registers: readonly big
   const told = [`exception ${fault}`, `RFLAGS ${cpu.eflags.toString(16)}`];
   for (let n = 0; n < 16; n++) told.push(`register ${n} ${machine.register(n).toString(16)}`);
   const left = new Uint8Array(DATA_BYTES);
-  ram.read(DATA, left);
+  for (let at = 0; at < DATA_BYTES; at += 4096) ram.read(placeOf(DATA + at), left.subarray(at, at + 4096));
   told.push(`memory ${Buffer.from(left).toString('hex')}`);
   return told;
 }

@@ -52,3 +52,33 @@ test('with address line 20 held low the second megabyte is the first', () => {
     assert.equal(machine.ram.read32(on ? 0x101238 : 0x1238), 5);
   }
 });
+
+test('a loop that goes down over the start of a page reads from both pages', () => {
+  // MOV RSI, 9020h; MOV ECX, 40h; 1: ADD RAX, [RSI]; DEC RSI; DEC ECX; JNZ 1b; HLT
+  const code = Uint8Array.of(
+    ...[0x48, 0xc7, 0xc6, 0x20, 0x90, 0, 0],
+    ...[0xb9, 0x40, 0, 0, 0],
+    ...[0x48, 0x03, 0x06, 0x48, 0xff, 0xce, 0xff, 0xc9, 0x75, 0xf7],
+    0xf4,
+  );
+  const sums = (['baseline', 'region'] as const).map((tier) => {
+    const machine = new BareMachine(tier);
+    machine.long();
+    const { ram } = machine;
+    for (let n = 0; n < 512; n++) ram.write64(0x10000 + n * 8, (n * 4096) | 7);
+    // The pages do not follow each other in memory.
+    ram.write64(0x10000 + 8 * 8, 0x30007);
+    ram.write64(0x10000 + 9 * 8, 0x20007);
+    ram.write64(0x3000, 0x10007);
+    machine.system.paging.flush();
+    for (let n = 0; n < 4096; n++) {
+      ram.write8(0x20000 + n, (n * 7) & 0xff);
+      ram.write8(0x30000 + n, (n * 13 + 5) & 0xff);
+    }
+    machine.execute(code);
+    machine.setRegister(0, 0n);
+    machine.execute(code);
+    return machine.register(0);
+  });
+  assert.equal(sums[1], sums[0]);
+});
