@@ -43,6 +43,10 @@ interface Sum {
 
 const FULL = 0xffffffffn;
 
+/** State that addresses are made of: general registers, the segments' bases, the page, what a record before has computed. */
+const isAddressing = (at: number): boolean =>
+  at < S.GPR + 128 || (at >= S.SEGMENTS && at < S.segment(S.IDTR + 1)) || at === S.RIP_BASE || at === S.ADDRESS;
+
 const pageOf = ({ block }: Node): number => (block === undefined ? 0 : pageOfOffset(block.offset));
 
 class Path {
@@ -153,7 +157,7 @@ class Finder {
       switch (statement.op) {
         case 'get': {
           const at = offsetOf(statement);
-          if (statement.bits !== 64 || at >= S.STATE_BYTES) break;
+          if (statement.bits !== 64 || !isAddressing(at)) break;
           let sum = state.get(at);
           if (sum === undefined) {
             sum = this.#name();
@@ -165,7 +169,7 @@ class Finder {
         case 'put': {
           const at = offsetOf(statement);
           const whole = statement.bits === 64 && always && at % 8 === 0;
-          if (at < S.STATE_BYTES) state.set(at & ~7, whole ? this.#of(statement.args[0]) : this.#name());
+          if (isAddressing(at & ~7)) state.set(at & ~7, whole ? this.#of(statement.args[0]) : this.#name());
           break;
         }
         case 'load':
