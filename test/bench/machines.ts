@@ -1,13 +1,17 @@
-/** The machines that are compared: this engine and QEMU TCG, each a process with the guest's serial port on its pipes. */
+/** The machines that are compared: this engine, QEMU TCG and v86, each a process with the guest's serial port on its pipes. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
+import type { GuestArchitecture } from '../../main/guests/debian.ts';
 
 export const root = join(import.meta.dirname, '../..');
-export const guestFolder = join(root, '.cache', 'guests', 'debian-amd64');
-export const guestKernel = join(guestFolder, 'vmlinuz');
-export const guestInitrd = join(guestFolder, 'initrd.img');
+/** Kernel and initial RAM disk of the sample guest. */
+export const guestFiles = (architecture: GuestArchitecture): { kernel: string; initrd: string } => {
+  const folder = join(root, '.cache', 'guests', `debian-${architecture}`);
+  return { kernel: join(folder, 'vmlinuz'), initrd: join(folder, 'initrd.img') };
+};
+export const { kernel: guestKernel, initrd: guestInitrd } = guestFiles('amd64');
 
 const qemu = '/usr/bin/qemu-system-x86_64';
 
@@ -15,11 +19,14 @@ export interface Peer {
   readonly name: string;
   /** Program and the options that only this one needs. */
   readonly command: readonly string[];
+  /** False: the process goes on when the guest has turned its machine off. */
+  readonly ends: boolean;
 }
 
 export const ours: Peer = {
   name: 'vivarium',
   command: [process.execPath, join(root, 'engine', 'cli', 'main.ts'), 'run', '-cpu', 'max'],
+  ends: true,
 };
 
 /**
@@ -36,12 +43,26 @@ const aboveOurs = (() => {
 /** QEMU's translator with the CPU features that ours has; undefined where QEMU is not installed. */
 export function findPeer(): Peer | undefined {
   if (!existsSync(qemu)) return undefined;
-  return { name: 'qemu-tcg', command: [qemu, '-accel', 'tcg', '-cpu', ['max', ...aboveOurs.map((name) => `-${name}`)].join()] };
+  return {
+    name: 'qemu-tcg',
+    command: [qemu, '-accel', 'tcg', '-cpu', ['max', ...aboveOurs.map((name) => `-${name}`)].join()],
+    ends: true,
+  };
 }
+
+/** v86 from its npm package, which `run.mjs` puts here; undefined: it did not. */
+export function findV86(): Peer | undefined {
+  if (!existsSync(join(v86Folder, 'package.json'))) return undefined;
+  return { name: 'v86', command: [process.execPath, join(import.meta.dirname, 'v86.ts'), v86Folder], ends: false };
+}
+const v86Folder = join(root, '.cache', 'bench', 'v86', 'node_modules', 'v86');
 
 /** First line of `-version`, or why there is none. */
 export function versionOf({ name, command }: Peer): string {
-  if (name === 'vivarium') return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
+  const versionIn = (folder: string): string =>
+    (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { version: string }).version;
+  if (name === 'vivarium') return versionIn(root);
+  if (name === 'v86') return versionIn(v86Folder);
   return execFileSync(command[0], ['-version'], { encoding: 'utf8' }).split('\n')[0].trim();
 }
 
