@@ -1,5 +1,5 @@
 /** The machines that are compared: this engine, QEMU TCG and v86, each a process with the guest's serial port on its pipes. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
@@ -43,12 +43,28 @@ const aboveOurs = (() => {
 /** QEMU's translator with the CPU features that ours has; undefined where QEMU is not installed. */
 export function findPeer(): Peer | undefined {
   if (!existsSync(qemu)) return undefined;
-  return {
-    name: 'qemu-tcg',
-    command: [qemu, '-accel', 'tcg', '-cpu', ['max', ...aboveOurs.map((name) => `-${name}`)].join()],
-    ends: true,
-  };
+  const cpu = ['max', ...aboveOurs.map((name) => `-${name}`)].join();
+  return { name: 'qemu-tcg', command: [qemu, '-accel', 'tcg', '-cpu', cpu], ends: true };
 }
+
+/** This engine without what this QEMU cannot do: it is asked for all that programs choose their code by, and says what it has not. */
+export function oursLikeQemu(): Peer {
+  const has = cpuFeatures('max')?.config.features ?? new Set<string>();
+  const chosenBy =
+    'aes pclmulqdq avx avx2 fma f16c bmi1 bmi2 abm adx movbe rdrand rdseed sha-ni vaes vpclmulqdq erms rdpid xsavec';
+  const wanted = chosenBy.split(' ').filter((name) => has.has(name));
+  const cpu = ['max', ...wanted.map((name) => `+${name}`), 'enforce'].join();
+  // It ends by itself where a feature is missing, and by this command where none is.
+  const words = ['-accel', 'tcg', '-cpu', cpu, '-S', '-display', 'none', '-nodefaults', '-monitor', 'stdio'];
+  const { stderr } = spawnSync(qemu, words, { input: 'quit\n', encoding: 'utf8', timeout: 10_000 });
+  const missing = [...(stderr ?? '').matchAll(/requested feature: \S+\.([\w-]+) \[bit/g)].map(([, name]) => name);
+  return oursWith(['max', ...missing.filter((name) => has.has(name)).map((name) => `-${name}`)].join());
+}
+
+/** This engine with what v86 has: its CPUID names no more than SSE3 and these. */
+export const oursLikeV86 = (): Peer => oursWith('qemu32,+popcnt,+rdrand,+erms');
+
+const oursWith = (cpu: string): Peer => ({ ...ours, command: [...ours.command.slice(0, -1), cpu] });
 
 /** v86 from its npm package, which `run.mjs` puts here; undefined: it did not. */
 export function findV86(): Peer | undefined {

@@ -21,13 +21,13 @@ export const programs: Readonly<Record<string, Program>> = {
   '7zip': {
     kind: 'integer',
     command:
-      '7zz a -mmt1 -mx3 -mtm- /tmp/mix.7z /tmp/mix > /tmp/log && md5sum < /tmp/mix.7z && 7zz e -so /tmp/mix.7z | md5sum; rm /tmp/mix.7z',
+      '7zz a -mmt1 -mx1 -mtm- /tmp/code.7z /tmp/code > /tmp/log && md5sum < /tmp/code.7z && 7zz e -so /tmp/code.7z | md5sum',
   },
   sysbench: {
     kind: 'integer',
     command: "sysbench cpu --cpu-max-prime=10000 --events=2000 --time=0 run | grep -E 'Prime|total number'",
   },
-  python: { kind: 'integer', command: 'PYTHONHASHSEED=0 /usr/bin/python3.* -B -S /bench.d/work.py 5' },
+  python: { kind: 'integer', command: 'PYTHONHASHSEED=0 /usr/bin/python3.* -B -S /bench.d/work.py 3' },
   lua: { kind: 'integer', command: 'lua5.4 /bench.d/work.lua 10' },
   perl: { kind: 'integer', command: 'PERL_HASH_SEED=0 perl /bench.d/work.pl 5' },
   nbody: { kind: 'floating point', command: '/bench.d/nbody 60000', source: 'nbody' },
@@ -57,8 +57,8 @@ mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tmpfs tmp /tmp
 seq 1 900000 > /tmp/data
 seq 1 60000 > /tmp/small
-# Text and code.
-cat /usr/lib/python3.*/*.py /usr/lib/*-linux-gnu/libcrypto.so.3 /usr/bin/python3.* > /tmp/mix
+cat /usr/lib/*-linux-gnu/libcrypto.so.* > /tmp/code
+cat /tmp/code /usr/lib/python3.*/[a-r]*.py /usr/bin/python3.* > /tmp/mix
 now() { read up idle < /proc/uptime; echo \${up%.*}\${up#*.}; }
 echo "BENCH-CPU $(sed -n 's/^flags.*: //p' /proc/cpuinfo | head -n 1)" > /dev/ttyS0
 echo "BENCH-BEGIN $(now) " > /dev/ttyS0
