@@ -31,10 +31,13 @@ import { chapterOf } from './rules.ts';
 
 export const FAILURES: string = fileURLToPath(new URL('failures/', import.meta.url));
 
+/** Of one chapter; pairs are of 64-bit and of 32-bit code. */
 export interface Count {
-  cases: number;
-  faults: number;
-  mismatches: number;
+  readonly cases: [number, number];
+  readonly faults: [number, number];
+  readonly mismatches: [number, number];
+  /** Rows of the tables that at least one case was made from. */
+  readonly rows: Set<Row>;
 }
 
 export interface Mismatch {
@@ -79,19 +82,21 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
     const batch = generator.batch(Math.min(BATCH, options.cases - cases));
     const expected = outcomesOf(host.run(batch));
     const actual = outcomesOf(guest.run(batch));
+    const mode = batch.compatibility ? 1 : 0;
     for (let n = 0; n < batch.count; n++) {
       const row = generator.rowOf(n);
       const chapter = chapterOf(row);
       let count = chapters.get(chapter);
       if (count === undefined) {
-        count = { cases: 0, faults: 0, mismatches: 0 };
+        count = { cases: [0, 0], faults: [0, 0], mismatches: [0, 0], rows: new Set() };
         chapters.set(chapter, count);
       }
-      count.cases++;
-      if (expected.words[(n * OUTCOME_BYTES + TRAP) >> 2] !== DONE) count.faults++;
+      count.cases[mode]++;
+      count.rows.add(row);
+      if (expected.words[(n * OUTCOME_BYTES + TRAP) >> 2] !== DONE) count.faults[mode]++;
       const list = differences(batch, expected, actual, n);
       if (list.length === 0) continue;
-      count.mismatches++;
+      count.mismatches[mode]++;
       total++;
       // One of each kind is enough.
       const text = subjectOf(batch, n, DONE)?.row.text ?? 'invalid';
@@ -113,15 +118,22 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
   return { seed: options.seed, cases, seconds: (performance.now() - began) / 1000, chapters, mismatches, total };
 }
 
-/** The table that the long command prints. */
+const WIDTHS = [11, 9, 8, 11, 9, 8, 6, 6];
+const NOTHING: Count = { cases: [0, 0], faults: [0, 0], mismatches: [0, 0], rows: new Set() };
+
+/** The table that the long command prints: by chapter and mode; how many rows of the decode tables were run, and are left out. */
 export function table(report: Report, features: ReadonlySet<string>): string {
   const lines: string[] = [];
   const left = new Map<string, number>();
   const reasons = new Map<string, Set<string>>();
+  const unlucky: string[] = [];
   for (const row of rows) {
     const reason = exclusionOf(row, features);
-    if (reason === undefined) continue;
     const chapter = chapterOf(row);
+    if (reason === undefined) {
+      if (report.chapters.get(chapter)?.rows.has(row) !== true) unlucky.push(row.text);
+      continue;
+    }
     left.set(chapter, (left.get(chapter) ?? 0) + 1);
     const names = reasons.get(reason) ?? new Set();
     reasons.set(reason, names.add(row.mnemonic));
@@ -129,21 +141,26 @@ export function table(report: Report, features: ReadonlySet<string>): string {
   const chapters = [...new Set([...report.chapters.keys(), ...left.keys()])].sort((a, b) =>
     a.localeCompare(b, 'en', { numeric: true }),
   );
-  lines.push(
-    `${'SDM volume 1'.padEnd(28)}${'cases'.padStart(10)}${'faults'.padStart(10)}${'mismatches'.padStart(12)}${'rows out'.padStart(10)}`,
-  );
+  const line = (name: string, cells: readonly (string | number)[]): void => {
+    lines.push(name.padEnd(26) + cells.map((cell, n) => String(cell).padStart(WIDTHS[n])).join(''));
+  };
+  const cellsOf = ({ cases, faults, mismatches, rows: run }: Count, out: number): number[] => [
+    ...[cases[0], faults[0], mismatches[0], cases[1], faults[1], mismatches[1]],
+    ...[run.size, out],
+  ];
+  const modes = ['cases', 'faults', 'wrong'];
+  line('', ['64-bit', '', '', '32-bit', '', '', 'rows', '']);
+  line('SDM volume 1', [...modes, ...modes, 'run', 'out']);
+  const sum = WIDTHS.map(() => 0);
   for (const chapter of chapters) {
-    const { cases, faults, mismatches } = report.chapters.get(chapter) ?? { cases: 0, faults: 0, mismatches: 0 };
-    lines.push(
-      chapter.padEnd(28) +
-        String(cases).padStart(10) +
-        String(faults).padStart(10) +
-        String(mismatches).padStart(12) +
-        String(left.get(chapter) ?? 0).padStart(10),
-    );
+    const cells = cellsOf(report.chapters.get(chapter) ?? NOTHING, left.get(chapter) ?? 0);
+    for (const [n, cell] of cells.entries()) sum[n] += cell;
+    line(chapter, cells);
   }
+  line('all', sum);
   lines.push('', 'Left out:');
   for (const [reason, names] of reasons) lines.push(`  ${[...names].join(' ')}: ${reason}`);
+  if (unlucky.length > 0) lines.push('', 'No case was made from:', ...unlucky.map((text) => `  ${text}`));
   lines.push(
     '',
     `${report.cases} cases, ${report.total} mismatches, seed ${report.seed}, ${report.seconds.toFixed(1)} s, ${Math.round(report.cases / report.seconds)} a second`,
