@@ -14,14 +14,15 @@ import {
   CASE_BYTES,
   CASE_YMM,
   CODE_AT,
-  COMPATIBILITY,
   DONE,
   FLAGS,
   FS_BASE,
   GPR,
   GS_BASE,
+  kindOf,
   LENGTH,
   MM,
+  type Mode,
   MXCSR,
   OUTCOME_BYTES,
   TRAP,
@@ -31,11 +32,11 @@ import { chapterOf } from './rules.ts';
 
 export const FAILURES: string = fileURLToPath(new URL('failures/', import.meta.url));
 
-/** Of one chapter; pairs are of 64-bit and of 32-bit code. */
+/** Of one chapter; in each list, of 64-bit, 32-bit and 16-bit code. */
 export interface Count {
-  readonly cases: [number, number];
-  readonly faults: [number, number];
-  readonly mismatches: [number, number];
+  readonly cases: [number, number, number];
+  readonly faults: [number, number, number];
+  readonly mismatches: [number, number, number];
   /** Rows of the tables that at least one case was made from. */
   readonly rows: Set<Row>;
 }
@@ -44,7 +45,7 @@ export interface Mismatch {
   /** The row of the table, or `invalid` where the engine knows no such instruction. */
   readonly text: string;
   readonly code: string;
-  readonly compatibility: boolean;
+  readonly mode: Mode;
   readonly differences: readonly Difference[];
   readonly batch: Batch;
   readonly index: number;
@@ -82,21 +83,21 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
     const batch = generator.batch(Math.min(BATCH, options.cases - cases));
     const expected = outcomesOf(host.run(batch));
     const actual = outcomesOf(guest.run(batch));
-    const mode = batch.compatibility ? 1 : 0;
+    const kind = kindOf(batch.mode);
     for (let n = 0; n < batch.count; n++) {
       const row = generator.rowOf(n);
       const chapter = chapterOf(row);
       let count = chapters.get(chapter);
       if (count === undefined) {
-        count = { cases: [0, 0], faults: [0, 0], mismatches: [0, 0], rows: new Set() };
+        count = { cases: [0, 0, 0], faults: [0, 0, 0], mismatches: [0, 0, 0], rows: new Set() };
         chapters.set(chapter, count);
       }
-      count.cases[mode]++;
+      count.cases[kind]++;
       count.rows.add(row);
-      if (expected.words[(n * OUTCOME_BYTES + TRAP) >> 2] !== DONE) count.faults[mode]++;
+      if (expected.words[(n * OUTCOME_BYTES + TRAP) >> 2] !== DONE) count.faults[kind]++;
       const list = differences(batch, expected, actual, n);
       if (list.length === 0) continue;
-      count.mismatches[mode]++;
+      count.mismatches[kind]++;
       total++;
       // One of each kind is enough.
       const text = subjectOf(batch, n, DONE)?.row.text ?? 'invalid';
@@ -106,7 +107,7 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
       mismatches.push({
         text,
         code: codeText(batch, n),
-        compatibility: batch.compatibility,
+        mode: batch.mode,
         differences: list,
         batch,
         index: n,
@@ -118,8 +119,8 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
   return { seed: options.seed, cases, seconds: (performance.now() - began) / 1000, chapters, mismatches, total };
 }
 
-const WIDTHS = [11, 9, 8, 11, 9, 8, 6, 6];
-const NOTHING: Count = { cases: [0, 0], faults: [0, 0], mismatches: [0, 0], rows: new Set() };
+const WIDTHS = [11, 9, 7, 11, 9, 7, 11, 9, 7, 6, 6];
+const NOTHING: Count = { cases: [0, 0, 0], faults: [0, 0, 0], mismatches: [0, 0, 0], rows: new Set() };
 
 /** The table that the long command prints: by chapter and mode; how many rows of the decode tables were run, and are left out. */
 export function table(report: Report, features: ReadonlySet<string>): string {
@@ -145,12 +146,12 @@ export function table(report: Report, features: ReadonlySet<string>): string {
     lines.push(name.padEnd(26) + cells.map((cell, n) => String(cell).padStart(WIDTHS[n])).join(''));
   };
   const cellsOf = ({ cases, faults, mismatches, rows: run }: Count, out: number): number[] => [
-    ...[cases[0], faults[0], mismatches[0], cases[1], faults[1], mismatches[1]],
+    ...[0, 1, 2].flatMap((kind) => [cases[kind], faults[kind], mismatches[kind]]),
     ...[run.size, out],
   ];
   const modes = ['cases', 'faults', 'wrong'];
-  line('', ['64-bit', '', '', '32-bit', '', '', 'rows', '']);
-  line('SDM volume 1', [...modes, ...modes, 'run', 'out']);
+  line('', ['64-bit', '', '', '32-bit', '', '', '16-bit', '', '', 'rows', '']);
+  line('SDM volume 1', [...modes, ...modes, ...modes, 'run', 'out']);
   const sum = WIDTHS.map(() => 0);
   for (const chapter of chapters) {
     const cells = cellsOf(report.chapters.get(chapter) ?? NOTHING, left.get(chapter) ?? 0);
@@ -184,19 +185,19 @@ const PARTS: readonly { at: number; bytes: number; value?: number }[] = [
 
 /** Makes a failing case simpler while it goes on failing; gives a batch of that one case. */
 export function shrink(host: Host, guest: Guest, mismatch: Mismatch): Batch {
-  const { compatibility, index } = mismatch;
+  const { mode, index } = mismatch;
   let memory: Uint8Array = mismatch.batch.memory;
   let best: Uint8Array = mismatch.batch.cases.slice(index * CASE_BYTES, (index + 1) * CASE_BYTES);
   const fails = (cases: Uint8Array[], over: Uint8Array): boolean[] => {
     const bytes = new Uint8Array(cases.length * CASE_BYTES);
     for (const [n, each] of cases.entries()) bytes.set(each, n * CASE_BYTES);
-    const batch = { count: cases.length, compatibility, memory: over, cases: bytes };
+    const batch = { count: cases.length, mode, memory: over, cases: bytes };
     const expected = outcomesOf(host.run(batch));
     const actual = outcomesOf(guest.run(batch));
     return cases.map((_, n) => differences(batch, expected, actual, n).length > 0);
   };
   // The slot matters to some: where the case does not fail in the first one, it stays as it is.
-  if (!fails([best], memory)[0]) return { count: 1, compatibility, memory, cases: best };
+  if (!fails([best], memory)[0]) return { count: 1, mode, memory, cases: best };
   const zero = new Uint8Array(AREA_BYTES);
   if (fails([best], zero)[0]) memory = zero;
   else
@@ -219,7 +220,7 @@ export function shrink(host: Host, guest: Guest, mismatch: Mismatch): Batch {
     const candidate = simpler(best, part);
     if (fails([candidate], memory)[0]) best = candidate;
   }
-  return { count: 1, compatibility, memory, cases: best };
+  return { count: 1, mode, memory, cases: best };
 }
 
 // --- saved cases ----------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ export function shrink(host: Host, guest: Guest, mismatch: Mismatch): Batch {
 export interface Saved {
   readonly instruction: string;
   readonly code: string;
-  readonly mode: 32 | 64;
+  readonly mode: Mode;
   readonly input: string;
   /** Initial memory, by offset. */
   readonly memory: Readonly<Record<string, string>>;
@@ -256,7 +257,7 @@ export function save(host: Host, batch: Batch, text: string, wrong: readonly Dif
   const saved: Saved = {
     instruction: text,
     code: codeText(batch, 0),
-    mode: batch.compatibility ? 32 : 64,
+    mode: batch.mode,
     input: pack(batch.cases.subarray(0, CASE_BYTES)),
     memory,
     outcome: pack(host.run(batch)),
@@ -272,7 +273,7 @@ export function save(host: Host, batch: Batch, text: string, wrong: readonly Dif
 export function replay(guest: Guest, saved: Saved): Difference[] {
   const memory = new Uint8Array(AREA_BYTES);
   for (const [at, piece] of Object.entries(saved.memory)) memory.set(Buffer.from(piece, 'hex'), Number(at));
-  const batch: Batch = { count: 1, compatibility: saved.mode === 32, memory, cases: unpack(saved.input, CASE_BYTES) };
+  const batch: Batch = { count: 1, mode: saved.mode, memory, cases: unpack(saved.input, CASE_BYTES) };
   const expected: Outcomes = outcomesOf(unpack(saved.outcome, OUTCOME_BYTES));
   return differences(batch, expected, outcomesOf(guest.run(batch)), 0);
 }
@@ -289,5 +290,5 @@ export function describe(batch: Batch): string {
   const registers = Array.from({ length: 16 }, (_, n) => view.getBigUint64(GPR + 8 * n, true).toString(16)).join(' ');
   const length = view.getUint32(LENGTH, true);
   const code = Buffer.from(batch.cases.subarray(CODE_AT, CODE_AT + length)).toString('hex');
-  return `${view.getUint32(COMPATIBILITY, true) === 1 ? 32 : 64}-bit ${code}, registers ${registers}, flags ${view.getUint32(FLAGS, true).toString(16)}`;
+  return `${batch.mode}-bit ${code}, registers ${registers}, flags ${view.getUint32(FLAGS, true).toString(16)}`;
 }

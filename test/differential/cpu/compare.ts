@@ -49,11 +49,13 @@ export const outcomesOf = (bytes: Uint8Array): Outcomes => ({
 });
 
 const decoder = new Decoder(rows);
+/** Mode bits of the decoder. */
+const DECODED_AS = { 16: 0, 32: 1 | Mode.STACK32 | Mode.FLAT, 64: 2 };
 
 /** The row that the code of case `n` decodes to; undefined where the engine finds none. */
 export function subjectOf(batch: Batch, n: number, trap: number): Subject | undefined {
   const at = n * CASE_BYTES + CODE_AT;
-  const result = decoder.decode(batch.cases, at, at + 15, batch.compatibility ? 1 | Mode.STACK32 | Mode.FLAT : 2);
+  const result = decoder.decode(batch.cases, at, at + 15, DECODED_AS[batch.mode]);
   if (result !== Decoded.OK) return undefined;
   return { row: decoder.row, size: decoder.size, immediate: decoder.imm, cl: clOf(batch.cases, n), trap };
 }
@@ -100,13 +102,13 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
     both('cr2', CR2, 2);
   }
   both('rip', RIP, 2);
-  const registers = batch.compatibility ? 8 : 16;
-  for (let k = 0; k < registers; k++) both(NAMES[k], GPR + 8 * k, batch.compatibility ? 1 : 2);
+  const registers = batch.mode === 64 ? 16 : 8;
+  for (let k = 0; k < registers; k++) both(NAMES[k], GPR + 8 * k, batch.mode === 64 ? 2 : 1);
   const mask = COMPARED_FLAGS & ~(subject === undefined ? 0 : undefinedFlags(subject));
   if (((word(host, FLAGS) ^ word(engine, FLAGS)) & mask) !== 0)
     list.push({ field: 'flags', host: hex(word(host, FLAGS) & mask), engine: hex(word(engine, FLAGS) & mask) });
   both('mxcsr', MXCSR, 1);
-  if (!batch.compatibility)
+  if (batch.mode === 64)
     for (const [field, offset] of [
       ['fs', FS_BASE],
       ['gs', GS_BASE],

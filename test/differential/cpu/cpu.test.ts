@@ -21,10 +21,10 @@ test('cases that were wrong once are as the CPU has them', () => {
 test(`${CASES} random cases are as the host's CPU has them`, { skip }, () => {
   if (typeof host === 'string') return;
   const report = campaign(host, guest, { seed: Math.floor(Math.random() * 2 ** 31), cases: CASES, keep: 5 });
-  const wrong = report.mismatches.map(({ text, code, compatibility, differences: list }) => ({
+  const wrong = report.mismatches.map(({ text, code, mode, differences: list }) => ({
     text,
     code,
-    compatibility,
+    mode,
     list,
   }));
   assert.deepEqual(wrong, [], `seed ${report.seed}: run.ts --seed ${report.seed} --save shrinks and keeps them`);
