@@ -161,6 +161,7 @@ export function table(report: Report, features: ReadonlySet<string>): string {
   line('all', sum);
   lines.push('', 'Left out:');
   for (const [reason, names] of reasons) lines.push(`  ${[...names].join(' ')}: ${reason}`);
+  lines.push('  near branches of 16-bit code beyond its segment: the engine tells the #GP at the target, the host at the branch');
   if (unlucky.length > 0) lines.push('', 'No case was made from:', ...unlucky.map((text) => `  ${text}`));
   lines.push(
     '',

@@ -27,7 +27,7 @@ import {
   TRAP,
   XMM,
 } from './layout.ts';
-import { clOf, codeOf, faultDiffers, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
+import { clOf, codeOf, faultDiffers, faultsAtTarget, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
 
 const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
 /** Arithmetic flags, DF, IOPL, NT, AC, ID. IF, TF and RF belong to the kernel's side of a trap. */
@@ -91,6 +91,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   if (subject !== undefined && undefinedResult(subject) !== undefined) return [];
   if (faultDiffers(subject?.row, codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined)
     return [];
+  if (faultsAtTarget(batch.mode, trap, word(engine, TRAP), word(engine, RIP))) return [];
   // AMD has one more bit: misaligned SSE mode.
   if (/^(V?LDMXCSR|XRSTOR)$/.test(subject?.row.mnemonic ?? '') && (word(host, MXCSR) & 0x20000) !== 0) return [];
   both('trap', TRAP, 1);

@@ -282,10 +282,16 @@ export function faultDiffers(
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
   if (row?.feature === 'sha-ni' && engine === 13)
     return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
+  if (host === 13 && engine === 12 && (row?.attributes.has('cpl0') || row?.operands.some(({ size }) => size === 'x')))
+    return 'privileged or misaligned, and beyond the limit of the stack segment: both fault, in an order that SDM 3A, 6.9 leaves open';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
   return undefined;
 }
+
+/** A near branch beyond the limit of the code segment: #GP is told there, not at the branch, and after what CALL pushes. */
+export const faultsAtTarget = (mode: Mode, host: number, engine: number, engineRip: number): boolean =>
+  mode === 16 && host === 13 && engine === 13 && engineRip > 0xffff;
 
 /** CL and code of case `n` of a batch's cases. */
 export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
