@@ -282,7 +282,8 @@ export function faultDiffers(
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
   if (row?.feature === 'sha-ni' && engine === 13)
     return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
-  if (host === 13 && engine === 12 && (row?.attributes.has('cpl0') || row?.operands.some(({ size }) => size === 'x')))
+  const aligned = /^(FX|X)(SAVE|RSTOR)/.test(row?.mnemonic ?? '') || row?.operands.some(({ size }) => size === 'x');
+  if (host === 13 && engine === 12 && (row?.attributes.has('cpl0') || aligned))
     return 'privileged or misaligned, and beyond the limit of the stack segment: both fault, in an order that SDM 3A, 6.9 leaves open';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
