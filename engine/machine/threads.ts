@@ -1,4 +1,5 @@
 /** What the worker threads of a VM process do. */
+import { TranslationLog } from '../accel/jit/translation-log.ts';
 import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
@@ -198,9 +199,13 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     },
     machine.allTlbs,
   );
-  vcpu.decoded = (text) => {
-    if ((control.trace & Trace.in_asm) !== 0) host.log(`in_asm cpu ${index} ${text()}`);
-  };
+  vcpu.listener = new TranslationLog({
+    system,
+    name: `cpu ${index}`,
+    wants: (item) => (control.trace & Trace[item]) !== 0,
+    write: host.log,
+    ranges: data.config.debug.ranges?.map(({ first, last }) => ({ first: BigInt(first), last: BigInt(last) })),
+  });
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
   if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.link(data.baseline, data.memory);

@@ -68,7 +68,7 @@ function fieldOf(data: DataView, record: number): (field: FieldName) => bigint {
 }
 
 /** The instructions from a record to the end of its run, at most `limit`. */
-function readRun(source: RegionSource, start: number, first: number, limit: number): Piece {
+export function readRun(source: Pick<RegionSource, 'data'>, start: number, first: number, limit: number): Piece {
   const { data } = source;
   const instructions: RegionInstruction[] = [];
   const page = start & ~0xfff;

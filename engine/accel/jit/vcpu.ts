@@ -19,6 +19,7 @@ import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
 import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
 import { collectBlocks, encodeRegion, type RegionImports, type RegionSource } from './regions.ts';
+import type { TranslationListener } from './translation-log.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -55,10 +56,20 @@ export const ExitCause = {
   COMPILE_US: 13,
   /** Runs that could not be made into a region. */
   DECLINED: 14,
+  /** Of the regions made, those that go into other pages. */
+  FAR_REGIONS: 15,
+  /** Microseconds spent decoding. */
+  DECODE_US: 16,
+  /** Times that all code was dropped for want of room. */
+  DROPS: 17,
+  /** What there is now: bytes of records, regions, and bytes of their modules. */
+  CODE_BYTES: 18,
+  LIVE_REGIONS: 19,
+  REGION_BYTES: 20,
 } as const;
 
 /** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
-const MAX_REGIONS = 16384;
+export const MAX_REGIONS = 16384;
 
 /** The baseline module as a vCPU thread gets it. */
 export interface LinkedBaseline {
@@ -89,6 +100,8 @@ export class JitVcpu {
   /** The code table, and the jump cache. */
   readonly #table: Int32Array;
   readonly #jumps: Int32Array;
+  /** The counters, by `ExitCause`. */
+  readonly #counts: Float64Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   #baseline: LinkedBaseline | undefined;
@@ -99,8 +112,8 @@ export class JitVcpu {
   readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
-  /** Told of each run that was decoded: for traces. */
-  decoded: (text: () => string) => void = () => {};
+  /** Told of what is decoded and translated, for logs. */
+  listener: TranslationListener | undefined;
 
   constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly VcpuTlbs[]) {
     this.system = system;
@@ -114,6 +127,7 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
+    this.#counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
     this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4);
   }
 
@@ -159,7 +173,7 @@ export class JitVcpu {
     const page = this.cache.pageOf(record);
     if (baseline === undefined || imports === undefined || page === undefined || !baseline.regions) return;
     if (this.#regions === MAX_REGIONS) return;
-    const { data } = { data: this.#data };
+    const data = this.#data;
     const mode = this.cpu.i32[S.MODE >> 2];
     const width = mode & Mode.CODE;
     const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
@@ -168,8 +182,9 @@ export class JitVcpu {
     const collected = collectBlocks(this.#sourceAt(page, mode, bits, data.getInt32(record, true) !== Handler.COUNT), entry);
     if (collected === undefined) return;
     let region: unknown;
+    let bytes: Uint8Array;
     try {
-      const bytes = encodeRegion(collected, baseline.signatures, baseline);
+      bytes = encodeRegion(collected, baseline.signatures, baseline);
       const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
         e: { memory: imports.memory, table: imports.table, jump: imports.jump },
         h: imports.helpers as Record<string, unknown>,
@@ -177,10 +192,11 @@ export class JitVcpu {
       region = instance.exports.region;
     } catch (error) {
       // The baseline goes on with this run; a defect here must not end the machine. The count shows in `info jit`.
-      this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECLINED]++;
+      this.#counts[ExitCause.DECLINED]++;
       if (baseline.strict) throw error;
       return;
     }
+    this.listener?.translated(collected, bytes);
     const index = baseline.handlers + this.#regions++;
     imports.table.set(index, region);
     // A write into any of its pages ends it.
@@ -195,9 +211,12 @@ export class JitVcpu {
       if (!collected.source.far) data.setInt32(at + S.RECORD.disp, 0, true);
       for (const other of others) this.cache.depend(collected.source.frame(other), at);
     }
-    const counts = this.cpu.f64;
-    counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
-    counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
+    const counts = this.#counts;
+    counts[ExitCause.REGIONS]++;
+    if (collected.source.far) counts[ExitCause.FAR_REGIONS]++;
+    counts[ExitCause.LIVE_REGIONS] = this.#regions;
+    counts[ExitCause.REGION_BYTES] += bytes.length;
+    counts[ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
   }
 
   /** What a region may be made of that is entered in `page`, which RIP_BASE is the address of; `far`: in other pages too. */
@@ -224,7 +243,7 @@ export class JitVcpu {
   run(): void {
     const { cpu } = this;
     const state = cpu.i32;
-    const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
+    const counts = this.#counts;
     const { pmu } = this.system;
     this.#leaving = false;
     while (!this.#leaving) {
@@ -353,7 +372,7 @@ export class JitVcpu {
       else {
         const vector = cpu.bus.acknowledge();
         if (vector >= 0) {
-          cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INTERRUPT]++;
+          this.#counts[ExitCause.INTERRUPT]++;
           this.system.interrupts.interrupt(vector, 'external', cpu.getNumber(S.NEXT_RIP));
           state[S.HALTED >> 2] = 0;
         }
@@ -589,6 +608,11 @@ export class JitVcpu {
     const first = this.#baseline?.handlers ?? 0;
     for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
     this.#regions = 0;
+    const counts = this.#counts;
+    counts[ExitCause.DROPS]++;
+    counts[ExitCause.CODE_BYTES] = 0;
+    counts[ExitCause.LIVE_REGIONS] = 0;
+    counts[ExitCause.REGION_BYTES] = 0;
     this.#table.fill(-1);
     this.system.paging.newStamps();
   }
@@ -601,7 +625,7 @@ export class JitVcpu {
 
   /** Code in a page of the backing was written: by this vCPU, another or a device. */
   invalidate(page: number): void {
-    this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INVALIDATE]++;
+    this.#counts[ExitCause.INVALIDATE]++;
     this.cpu.i32[S.CODE_HIT >> 2] = 1;
     this.cache.invalidate(page);
   }
@@ -610,7 +634,9 @@ export class JitVcpu {
 
   #decode(page: number, host: number, offset: number, mode: number, address: number): number {
     const { cpu, cache } = this;
-    cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECODE]++;
+    const started = performance.now();
+    const counts = this.#counts;
+    counts[ExitCause.DECODE]++;
     const memory = cpu.memory;
     // From now on writes to the page are looked at. The mark comes before the bytes are read.
     if (Atomics.load(memory.code, page) === 0) {
@@ -637,9 +663,7 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.a, 0, true);
       data.setInt32(at + S.RECORD.link, value, true);
     };
-    const mnemonics: string[] = [];
     const finish = (handler: number): number => {
-      this.decoded(() => `at ${BigInt.asUintN(64, BigInt(address)).toString(16)}: ${mnemonics.join('; ')}`);
       write(handler, 0);
       data.setInt32(at + S.RECORD.disp, instructions, true);
       number(handler === Handler.FALL || handler === Handler.STEP ? instructions + 1 : instructions);
@@ -647,6 +671,9 @@ export class JitVcpu {
       const count = (at - first) / S.RECORD_BYTES;
       cache.add(page, offset, mode, count, granules, true);
       cache.commit(count);
+      counts[ExitCause.CODE_BYTES] = cache.used;
+      counts[ExitCause.DECODE_US] += (performance.now() - started) * 1000;
+      this.listener?.decoded({ address, mode, first, end: at, host, straddle: this.#straddle });
       return first;
     };
     if (!step) {
@@ -695,7 +722,6 @@ export class JitVcpu {
         return finish(handler);
       }
       const { row } = decoder;
-      mnemonics.push(row.mnemonic);
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
