@@ -1,6 +1,6 @@
 /**
- * The text of a module that `ModuleBuilder` made: WebAssembly's text format (Core Specification 2.0, chapter 6), one
- * instruction a line, blocks indented. For logs and for the goldens; it knows what our encoder writes and no more.
+ * The text of a module that `ModuleBuilder` made: instructions as WebAssembly's text format has them (Core Specification
+ * 2.0, chapter 6), those that belong together on a line, blocks indented. For logs and for the goldens; it knows what our encoder writes and no more.
  */
 import { pureOps, type Type } from '../ir/ops.ts';
 import { ATOMICS, LOADS, STORES, W } from './opcodes.ts';
@@ -57,6 +57,9 @@ const INSTRUCTIONS = ((): ReadonlyMap<number, Instruction> => {
     if (!name.endsWith('.select')) add(code, name, immediates === 0 ? 'none' : immediates === 1 ? 'lane' : 'lanes');
   return all;
 })();
+
+/** Instructions that leave nothing for the next: a line ends after them. */
+const LAST = /^(local\.set|drop|br|return|block|loop|if|else|end|unreachable|memory\.|\w+\.store)/;
 
 export interface WasmTextOptions {
   /** Another text for a constant, such as the name of what it is the address of. */
@@ -166,14 +169,24 @@ class Text {
     }
     const out = [`(func ${index}${groups.length === 0 ? '' : ` (local ${groups.join(' ')})`}`];
     let depth = 1;
+    let line: string[] = [];
+    const close = (): void => {
+      if (line.length > 0) out.push('  '.repeat(depth) + line.join('  '));
+      line = [];
+    };
     while (this.#at < end) {
       const hint = this.#hints.get(`${index}:${this.#at - start}`);
       const code = this.#u8();
-      if (code === W.end || code === W.else) depth--;
+      if (code === W.end || code === W.else) {
+        close();
+        depth--;
+      }
       const text = this.#instruction(code);
-      if (depth > 0) out.push(`${'  '.repeat(depth)}${text}${hint === undefined ? '' : hint ? ' ;; likely' : ' ;; unlikely'}`);
+      if (depth > 0) line.push(hint === undefined ? text : `${text} ;; ${hint ? 'likely' : 'unlikely'}`);
+      if (LAST.test(text)) close();
       if (code === W.else || code === W.block || code === W.loop || code === W.if) depth++;
     }
+    close();
     out.push(')');
     return out;
   }

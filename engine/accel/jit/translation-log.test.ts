@@ -23,7 +23,7 @@ function logOf(code: Uint8Array, items: readonly TranslationItem[], ranges?: rea
   for (let times = 0; times < 2; times++) {
     machine.setRegister(6, 0x400000n);
     machine.setRegister(4, 0x380000n);
-    machine.execute(code, at);
+    machine.execute(times === 0 ? code : new Uint8Array(0), at);
   }
   return written;
 }
@@ -66,8 +66,8 @@ test('blocks of a region with the window that two loads share, and its module', 
   assert.match(loop, /load\.64 %\d+ ; window 0 at 8$/m);
   assert.match(loop, /^\(func \d+ \(local /m);
   assert.match(loop, /^ +loop$/m);
-  assert.match(loop, /call \$slow_load$/m);
-  assert.match(loop, /i32\.const \(record \+0x8\)$/m);
+  assert.match(loop, /call \$slow_load /m);
+  assert.match(loop, /i32\.const \(record \+0x8\) /m);
 });
 
 test('only what starts in the ranges', () => {
