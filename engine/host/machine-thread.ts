@@ -6,6 +6,7 @@ import { BlockError } from '../block/errors.ts';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import { runClock, runIo, runVcpu, type ThreadData } from '../machine/threads.ts';
 import { openDrive } from './machine-drive.ts';
+import { TierProfiler } from './tier-profiler.ts';
 
 const data = workerData as ThreadData;
 
@@ -30,6 +31,7 @@ const host = {
     randomFillSync(target);
   },
   threadId,
+  profiler: new TierProfiler(),
   log,
   readText: (path: string): string => readFileSync(path, 'utf8'),
   writer: (path: string): ((text: string) => void) => {

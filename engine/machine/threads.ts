@@ -1,6 +1,6 @@
 /** What the worker threads of a VM process do. */
 import { TranslationLog } from '../accel/jit/translation-log.ts';
-import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
+import { ExitCause, JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
@@ -28,8 +28,16 @@ export interface ThreadData {
   readonly baseline: LinkedBaseline | undefined;
 }
 
+export interface ThreadProfiler {
+  /** Begins a new profile, and gives the samples since the last call, if there are any. */
+  turn(): { readonly baseline: number; readonly regions: number; readonly other: number } | undefined;
+  stop(): void;
+}
+
 export interface ThreadHost extends MachineHost, DriveThreadHost {
   threadId(): number;
+  /** Samples where the time of this thread goes. */
+  readonly profiler: ThreadProfiler;
   /** Writes a line to the log, at once. */
   log(line: string): void;
   /** The text of a file. */
@@ -106,6 +114,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const system = makeSystem(machine, bus);
   const { cpu } = system;
   const state = cpu.i32;
+  const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
   bus.trace = host.log;
   const rip = (value: number): string => BigInt.asUintN(64, BigInt(value)).toString(16);
   system.interrupts.delivered = (source, vector, code, at) => {
@@ -123,7 +132,29 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const sleep = (): void => {
     if (clock.isCounting && Atomics.load(state, S.PENDING >> 2) === 0 && clock.skip()) return;
     const seen = Atomics.load(state, S.WAKE >> 2);
-    if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
+    if (Atomics.load(state, S.PENDING >> 2) !== 0 || ending()) return;
+    const since = performance.now();
+    counts[ExitCause.IDLE_SINCE] = performance.timeOrigin + since;
+    Atomics.wait(state, S.WAKE >> 2, seen, 1000);
+    counts[ExitCause.IDLE_SINCE] = 0;
+    counts[ExitCause.IDLE_US] += (performance.now() - since) * 1000;
+  };
+  const { profiler } = host;
+  let profileTurn = 0;
+  /** Goes on with the profiler, where somebody looks at where the time goes. */
+  const profile = (): void => {
+    const turn = control.profile;
+    if (turn === profileTurn) return;
+    profileTurn = turn;
+    if (turn === 0) {
+      profiler.stop();
+      return;
+    }
+    const samples = profiler.turn();
+    if (samples === undefined) return;
+    counts[ExitCause.SAMPLES_BASELINE] += samples.baseline;
+    counts[ExitCause.SAMPLES_REGIONS] += samples.regions;
+    counts[ExitCause.SAMPLES_OTHER] += samples.other;
   };
   let debugSeen = 0;
   system.debug.stopped = (why) => stopForDebugger(machine, machine.debug, index, why);
@@ -178,7 +209,10 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
             return Atomics.load(control.waitsForSipi, index) === 0;
           }
         }
-        if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
+        if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) {
+          profile();
+          remap();
+        }
         if ((pending & S.Pending.COUNT) !== 0 && take(S.Pending.COUNT)) clock.runDue();
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)

@@ -154,6 +154,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   for (const body of bodies) collectHelpers(body, signatures);
 
   const module = new ModuleBuilder();
+  module.name = 'baseline';
   module.memory = {
     module: 'e',
     name: 'memory',

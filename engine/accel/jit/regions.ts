@@ -261,6 +261,7 @@ export function encodeRegion(
   };
   for (const block of blocks) for (const instruction of block.instructions) collect(instruction.body);
   const module = new ModuleBuilder();
+  module.name = 'region';
   module.memory = {
     module: 'e',
     name: 'memory',

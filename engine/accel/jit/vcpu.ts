@@ -66,6 +66,13 @@ export const ExitCause = {
   CODE_BYTES: 18,
   LIVE_REGIONS: 19,
   REGION_BYTES: 20,
+  /** Microseconds asleep, and since when it is (ms since the epoch; 0: it is not). Kept by the thread. */
+  IDLE_US: 21,
+  IDLE_SINCE: 22,
+  /** Samples of the profiler. Kept by the thread. */
+  SAMPLES_BASELINE: 23,
+  SAMPLES_REGIONS: 24,
+  SAMPLES_OTHER: 25,
 } as const;
 
 /** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
