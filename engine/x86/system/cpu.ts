@@ -291,6 +291,13 @@ export class Cpu {
     return this.i32[(S.segment(index) + S.SEG_ATTR) >> 2];
   }
 
+  /** Linear address of `bytes` at an offset of the stack segment, outside of 64-bit mode; #SS(`code`) beyond its limits. */
+  stackAddress(offset: number, bytes: number, code = 0): number {
+    const at = S.segment(S.SS) >> 2;
+    if (offset < this.u32[at + (S.SEG_LOW >> 2)] || offset + bytes - 1 > this.u32[at + (S.SEG_HIGH >> 2)]) raise(12, code);
+    return (this.segmentBase(S.SS) + offset) >>> 0;
+  }
+
   // --- guest memory by linear address -----------------------------------------------------------------------------
 
   /** Set by the paging unit: host offset of a linear address for an access, or -1 where a device is; raises faults. */

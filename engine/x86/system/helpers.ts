@@ -306,8 +306,7 @@ export class System {
         // Eight pushes in their order.
         for (let n = 1; n <= 8; n++) {
           const offset = ((rsp - n * bytes) & mask) >>> 0;
-          if (offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
-          const at = (cpu.segmentBase(S.SS) + offset) >>> 0;
+          const at = cpu.stackAddress(offset, bytes);
           cpu.translate(at, true, user);
           if ((at & 0xfff) + bytes > 4096) cpu.translate((at - (at & 0xfff) + 4096) >>> 0, true, user);
         }

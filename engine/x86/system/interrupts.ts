@@ -4,7 +4,7 @@
  */
 import * as S from '../../memory/vcpu-state.ts';
 import { ARITHMETIC, type Cpu, FLAG, GuestFault, linear, raise } from './cpu.ts';
-import { ATTR, type decode, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
+import { ATTR, boundsOf, type decode, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
 
 const RSP = S.GPR + 32;
@@ -15,26 +15,38 @@ export type Source = 'external' | 'exception' | 'software';
 const HAS_CODE = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
 const CONTRIBUTORY = new Set([0, 10, 11, 12, 13]);
 
+/** A stack segment: where it begins, the offsets inside, the width of its pointer, the error code of #SS. */
+interface Stack {
+  readonly base: number;
+  readonly low: number;
+  readonly high: number;
+  readonly mask: number;
+  readonly code: number;
+}
+/** Of 64-bit mode: no segment. */
+const FLAT: Stack = { base: 0, low: 0, high: 0, mask: 0, code: 0 };
+
+/** SS as it is. */
+function currentStack(cpu: Cpu, mask: number, code: number): Stack {
+  const at = S.segment(S.SS) >> 2;
+  const { u32 } = cpu;
+  return { base: cpu.segmentBase(S.SS), low: u32[at + (S.SEG_LOW >> 2)], high: u32[at + (S.SEG_HIGH >> 2)], mask, code };
+}
+
 /** Pushes in order onto a stack that is not SS:rSP yet. */
 class Frame {
   readonly cpu: Cpu;
-  readonly base: number;
-  readonly mask: number;
+  readonly stack: Stack;
   readonly user: boolean;
   readonly bytes: number;
   pointer: number;
-  readonly limit: number;
-  readonly vector: number;
 
-  constructor(cpu: Cpu, base: number, pointer: number, mask: number, user: boolean, bytes: number) {
+  constructor(cpu: Cpu, stack: Stack, pointer: number, user: boolean, bytes: number) {
     this.cpu = cpu;
-    this.base = base;
+    this.stack = stack;
     this.pointer = pointer;
-    this.mask = mask;
     this.user = user;
     this.bytes = bytes;
-    this.limit = 0;
-    this.vector = 12;
   }
   push(value: number): void {
     if (this.bytes === 8) {
@@ -42,8 +54,10 @@ class Frame {
       this.cpu.write64(this.pointer, value, this.user);
       return;
     }
-    this.pointer = ((this.pointer - this.bytes) & this.mask) >>> 0;
-    const at = (this.base + this.pointer) >>> 0;
+    const { base, low, high, mask, code } = this.stack;
+    this.pointer = ((this.pointer - this.bytes) & mask) >>> 0;
+    if (this.pointer < low || this.pointer + this.bytes - 1 > high) raise(12, code);
+    const at = (base + this.pointer) >>> 0;
     if (this.bytes === 4) this.cpu.write32(at, value | 0, this.user);
     else this.cpu.write16(at, value & 0xffff, this.user);
   }
@@ -127,7 +141,7 @@ export class Interrupts {
     const base = cpu.segmentBase(S.IDTR);
     const offset = cpu.read16(base + at, false);
     const selector = cpu.read16(base + at + 2, false);
-    const frame = new Frame(cpu, cpu.segmentBase(S.SS), cpu.u32[RSP >> 2] & 0xffff, 0xffff, false, 2);
+    const frame = new Frame(cpu, currentStack(cpu, 0xffff, 0), cpu.u32[RSP >> 2] & 0xffff, false, 2);
     frame.push(cpu.eflags);
     frame.push(cpu.selector(S.CS));
     frame.push(rip);
@@ -146,7 +160,7 @@ export class Interrupts {
     const cpu = this.#cpu;
     const offset = cpu.read16(vector * 4, true);
     const selector = cpu.read16(vector * 4 + 2, true);
-    const frame = new Frame(cpu, cpu.segmentBase(S.SS), cpu.u32[RSP >> 2] & 0xffff, 0xffff, true, 2);
+    const frame = new Frame(cpu, currentStack(cpu, 0xffff, 0), cpu.u32[RSP >> 2] & 0xffff, true, 2);
     frame.push((image & ~ARITHMETIC) | (cpu.eflags & ARITHMETIC));
     frame.push(cpu.selector(S.CS));
     frame.push(rip);
@@ -190,7 +204,7 @@ export class Interrupts {
       pointer = cpu.read64(cpu.segmentBase(S.TR) + offset, false);
     } else pointer = cpu.getNumber(RSP);
     pointer -= ((pointer % 16) + 16) % 16;
-    const frame = new Frame(cpu, 0, pointer, 0, newCpl === 3, 8);
+    const frame = new Frame(cpu, FLAT, pointer, newCpl === 3, 8);
     const flags = cpu.eflags;
     frame.push(cpu.selector(S.SS));
     frame.push(cpu.getNumber(RSP));
@@ -245,14 +259,9 @@ export class Interrupts {
     if (newCpl < cpl || virtual) {
       const stack = this.innerStack(newCpl, ext);
       if (target > descriptor.limit) raise(13, ext);
-      frame = new Frame(
-        cpu,
-        stack.descriptor.base,
-        stack.pointer,
-        (stack.descriptor.attr & ATTR.DB) !== 0 ? -1 : 0xffff,
-        newCpl === 3,
-        bytes,
-      );
+      const { base, limit, attr: data } = stack.descriptor;
+      const inner = { base, ...boundsOf(limit, data), mask: (data & ATTR.DB) !== 0 ? -1 : 0xffff };
+      frame = new Frame(cpu, { ...inner, code: (stack.selector & 0xfffc) | ext }, stack.pointer, newCpl === 3, bytes);
       if (virtual) for (const index of [S.GS, S.FS, S.DS, S.ES]) frame.push(cpu.selector(index));
       frame.push(cpu.selector(S.SS));
       frame.push(cpu.i32[RSP >> 2]);
@@ -266,7 +275,7 @@ export class Interrupts {
     } else {
       if (target > descriptor.limit) raise(13, ext);
       const mask = (cpu.segmentAttr(S.SS) & ATTR.DB) !== 0 ? -1 : 0xffff;
-      frame = new Frame(cpu, cpu.segmentBase(S.SS), (cpu.i32[RSP >> 2] & mask) >>> 0, mask, cpl === 3, bytes);
+      frame = new Frame(cpu, currentStack(cpu, mask, ext), (cpu.i32[RSP >> 2] & mask) >>> 0, cpl === 3, bytes);
       this.#pushReturn(frame, flags, rip, source, vector, code);
     }
     this.setStackPointer(frame.pointer);

@@ -32,6 +32,12 @@ export const isPresent = (attr: number): boolean => (attr & ATTR.P) !== 0;
 export const isCode = (attr: number): boolean => (attr & (ATTR.S | ATTR.CODE)) === (ATTR.S | ATTR.CODE);
 export const isConforming = (attr: number): boolean => (attr & ATTR.CONFORMING) !== 0;
 
+/** The lowest and the highest offset inside a segment (SDM 3A, 5.3); what expands down begins above its limit. */
+export function boundsOf(limit: number, attr: number): { readonly low: number; readonly high: number } {
+  if ((attr & ATTR.CODE) !== 0 || (attr & 4) === 0) return { low: 0, high: limit >>> 0 };
+  return { low: (limit + 1) >>> 0, high: (attr & ATTR.DB) !== 0 ? 0xffffffff : 0xffff };
+}
+
 export class Segments {
   readonly #cpu: Cpu;
 
@@ -49,9 +55,9 @@ export class Segments {
     cpu.i32[at + (S.SEG_ATTR >> 2)] = attr;
     cpu.i32[at + (S.SEG_SELECTOR >> 2)] = selector;
     const code = (attr & ATTR.CODE) !== 0;
-    const down = !code && (attr & 4) !== 0;
-    cpu.i32[at + (S.SEG_LOW >> 2)] = down ? (limit + 1) | 0 : 0;
-    cpu.i32[at + (S.SEG_HIGH >> 2)] = down ? ((attr & ATTR.DB) !== 0 ? -1 : 0xffff) : limit | 0;
+    const { low, high } = boundsOf(limit, attr);
+    cpu.i32[at + (S.SEG_LOW >> 2)] = low;
+    cpu.i32[at + (S.SEG_HIGH >> 2)] = high;
     let access = 0;
     if ((attr & (ATTR.P | ATTR.S)) === (ATTR.P | ATTR.S)) {
       if (!code || (attr & ATTR.RW) !== 0) access |= 1;

@@ -144,7 +144,7 @@ export function switchTask(
     const at = S.GPR + 32;
     const bytes = wide ? 4 : 2;
     const pointer = big ? (cpu.u32[at >> 2] - bytes) >>> 0 : (cpu.u32[at >> 2] - bytes) & 0xffff;
-    const address = (cpu.segmentBase(S.SS) + pointer) >>> 0;
+    const address = cpu.stackAddress(pointer, bytes, 1);
     if (wide) cpu.write32(address, code, cpu.cpl === 3);
     else cpu.write16(address, code, cpu.cpl === 3);
     if (big) cpu.setNumber(at, pointer);

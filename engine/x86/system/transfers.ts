@@ -3,7 +3,7 @@ import * as S from '../../memory/vcpu-state.ts';
 import { ARITHMETIC, type Cpu, EFER, FLAG, highOf, isCanonical, lowOf, raise } from './cpu.ts';
 import type { Interrupts } from './interrupts.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
-import { ATTR, type Descriptor, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
+import { ATTR, boundsOf, type Descriptor, dpl, isCode, isConforming, isPresent, type Segments } from './segments.ts';
 import { switchTask } from './tasks.ts';
 import type { VirtualInterrupts } from './virtual-interrupts.ts';
 
@@ -40,8 +40,7 @@ export class Transfers {
     if (cpu.is64) at = cpu.getNumber(RSP) + skip;
     else {
       const offset = ((cpu.i32[RSP >> 2] + skip) & this.#stackMask()) >>> 0;
-      if (offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
-      at = (cpu.segmentBase(S.SS) + offset) >>> 0;
+      at = cpu.stackAddress(offset, bytes);
     }
     if (bytes === 8) return cpu.read64(at, user);
     return bytes === 4 ? cpu.read32(at, user) >>> 0 : cpu.read16(at, user);
@@ -64,8 +63,7 @@ export class Transfers {
     }
     const mask = this.#stackMask();
     const offset = ((cpu.i32[RSP >> 2] - bytes) & mask) >>> 0;
-    if (offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
-    const at = (cpu.segmentBase(S.SS) + offset) >>> 0;
+    const at = cpu.stackAddress(offset, bytes);
     if (bytes === 4) cpu.write32(at, value | 0, user);
     else cpu.write16(at, value & 0xffff, user);
     if (mask === -1) cpu.setNumber(RSP, offset);
@@ -200,9 +198,11 @@ export class Transfers {
         const parameters: number[] = [];
         for (let n = 0; n < count; n++) parameters.push(this.#peek(n * bytes, bytes));
         const mask = (stack.descriptor.attr & ATTR.DB) !== 0 ? -1 : 0xffff;
+        const { low, high } = boundsOf(stack.descriptor.limit, stack.descriptor.attr);
         let pointer = stack.pointer;
         const push = (value: number): void => {
           pointer = ((pointer - bytes) & mask) >>> 0;
+          if (pointer < low || pointer + bytes - 1 > high) raise(12, stack.selector & 0xfffc);
           const at = (stack.descriptor.base + pointer) >>> 0;
           if (bytes === 4) cpu.write32(at, value | 0, level === 3);
           else cpu.write16(at, value, level === 3);
@@ -505,8 +505,7 @@ export class Transfers {
       for (let n = 1; n < nesting; n++) {
         pointer -= bytes;
         const offset = (pointer & this.#stackMask()) >>> 0;
-        if (!cpu.is64 && offset + bytes - 1 > cpu.u32[(S.segment(S.SS) + S.SEG_HIGH) >> 2]) raise(12, 0);
-        const at = cpu.is64 ? this.#canonical(pointer) : (cpu.segmentBase(S.SS) + offset) >>> 0;
+        const at = cpu.is64 ? this.#canonical(pointer) : cpu.stackAddress(offset, bytes);
         if (bytes === 8) {
           const low = cpu.read32(at, user);
           this.#pushPair(low, cpu.read32(at + 4, user));
@@ -517,7 +516,7 @@ export class Transfers {
       // The last write must be possible: touch the new top.
       const top = cpu.is64
         ? this.#canonical(cpu.getNumber(RSP))
-        : (cpu.segmentBase(S.SS) + ((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0)) >>> 0;
+        : cpu.stackAddress((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0, bytes);
       cpu.translate(cpu.wrap(top), true, user);
       if (size === 16) cpu.u16[RBP >> 1] = frame;
       else cpu.setNumber(RBP, size === 32 ? frame >>> 0 : frame);

@@ -27,7 +27,7 @@ import {
   TRAP,
   XMM,
 } from './layout.ts';
-import { clOf, codeOf, faultDiffers, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
+import { clOf, codeOf, faultDiffers, faultsAtTarget, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
 
 const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
 /** Arithmetic flags, DF, IOPL, NT, AC, ID. IF, TF and RF belong to the kernel's side of a trap. */
@@ -49,11 +49,13 @@ export const outcomesOf = (bytes: Uint8Array): Outcomes => ({
 });
 
 const decoder = new Decoder(rows);
+/** Mode bits of the decoder. */
+const DECODED_AS = { 16: 0, 32: 1 | Mode.STACK32 | Mode.FLAT, 64: 2 };
 
 /** The row that the code of case `n` decodes to; undefined where the engine finds none. */
 export function subjectOf(batch: Batch, n: number, trap: number): Subject | undefined {
   const at = n * CASE_BYTES + CODE_AT;
-  const result = decoder.decode(batch.cases, at, at + 15, batch.compatibility ? 1 | Mode.STACK32 | Mode.FLAT : 2);
+  const result = decoder.decode(batch.cases, at, at + 15, DECODED_AS[batch.mode]);
   if (result !== Decoded.OK) return undefined;
   return { row: decoder.row, size: decoder.size, immediate: decoder.imm, cl: clOf(batch.cases, n), trap };
 }
@@ -89,6 +91,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
   if (subject !== undefined && undefinedResult(subject) !== undefined) return [];
   if (faultDiffers(subject?.row, codeOf(batch.cases, n), trap, word(engine, TRAP), word(engine, CR2 + 4)) !== undefined)
     return [];
+  if (faultsAtTarget(batch.mode, trap, word(engine, TRAP), word(engine, RIP))) return [];
   // AMD has one more bit: misaligned SSE mode.
   if (/^(V?LDMXCSR|XRSTOR)$/.test(subject?.row.mnemonic ?? '') && (word(host, MXCSR) & 0x20000) !== 0) return [];
   both('trap', TRAP, 1);
@@ -100,13 +103,13 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
     both('cr2', CR2, 2);
   }
   both('rip', RIP, 2);
-  const registers = batch.compatibility ? 8 : 16;
-  for (let k = 0; k < registers; k++) both(NAMES[k], GPR + 8 * k, batch.compatibility ? 1 : 2);
+  const registers = batch.mode === 64 ? 16 : 8;
+  for (let k = 0; k < registers; k++) both(NAMES[k], GPR + 8 * k, batch.mode === 64 ? 2 : 1);
   const mask = COMPARED_FLAGS & ~(subject === undefined ? 0 : undefinedFlags(subject));
   if (((word(host, FLAGS) ^ word(engine, FLAGS)) & mask) !== 0)
     list.push({ field: 'flags', host: hex(word(host, FLAGS) & mask), engine: hex(word(engine, FLAGS) & mask) });
   both('mxcsr', MXCSR, 1);
-  if (!batch.compatibility)
+  if (batch.mode === 64)
     for (const [field, offset] of [
       ['fs', FS_BASE],
       ['gs', GS_BASE],

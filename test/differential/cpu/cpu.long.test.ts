@@ -13,7 +13,7 @@ test('a million random cases are as the host has them', { skip }, (context) => {
   const report = campaign(host, new Guest(), { seed: Math.floor(Math.random() * 2 ** 31), cases: 1_000_000, keep: 20 });
   context.diagnostic(table(report, host.features));
   assert.deepEqual(
-    report.mismatches.map(({ text, code, compatibility, differences: list }) => ({ text, code, compatibility, list })),
+    report.mismatches.map(({ text, code, mode, differences: list }) => ({ text, code, mode, list })),
     [],
     `seed ${report.seed}`,
   );

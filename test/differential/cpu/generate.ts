@@ -3,22 +3,26 @@ import { rows } from '../../../engine/accel/jit/handlers.ts';
 import type { Operand, Row } from '../../../engine/x86/decode/rows.ts';
 import {
   AREA_BYTES,
+  BASE16,
   BATCH,
+  BATCH16,
   type Batch,
   CASE_BYTES,
   CASE_YMM,
   CODE,
   CODE_AT,
   CODE_BYTES,
-  COMPATIBILITY,
   codeAddress,
   DATA,
   DATA_BYTES,
   FLAGS,
   FS_BASE,
   GS_BASE,
+  KIND,
+  kindOf,
   LENGTH,
   MM,
+  type Mode,
   MXCSR,
   SLOT_CODE,
   XMM,
@@ -40,11 +44,24 @@ const FLAG_CHOICES = 0xcd5;
 const MASKED = 0x1f80;
 /** Where code always finds breakpoints: before the first case. */
 const LANDING = CODE + 8;
+/** Registers that ModRM.rm names with 16-bit addresses; -1: none (SDM 2, table 2-1). */
+const ADDRESSES16 = [
+  [RBX, RSI],
+  [RBX, RDI],
+  [RBP, RSI],
+  [RBP, RDI],
+  [RSI, -1],
+  [RDI, -1],
+  [RBP, -1],
+  [RBX, -1],
+] as const;
 
 export interface Selection {
   readonly features: ReadonlySet<string>;
   /** Only rows that this says yes to. */
   readonly only?: (row: Row) => boolean;
+  /** Code of 16 bits too. */
+  readonly sixteen?: boolean;
 }
 
 /** Why a row is left out, or undefined. */
@@ -59,9 +76,10 @@ export function exclusionOf(row: Row, features: ReadonlySet<string>): string | u
 export class Generator {
   readonly #random: Random;
   readonly #avx: boolean;
+  readonly #sixteen: boolean;
   readonly #rows64: Row[] = [];
   readonly #rows32: Row[] = [];
-  #compatibility = false;
+  #mode: Mode = 64;
   #cases = new Uint8Array(0);
   #words = new Uint32Array(0);
   #memory = new Uint8Array(0);
@@ -71,6 +89,7 @@ export class Generator {
 
   constructor(seed: number, selection: Selection) {
     this.#random = new Random(seed);
+    this.#sixteen = selection.sixteen ?? true;
     this.#avx = selection.features.has('avx');
     for (const row of rows) {
       if (exclusionOf(row, selection.features) !== undefined || !(selection.only?.(row) ?? true)) continue;
@@ -81,28 +100,36 @@ export class Generator {
     }
   }
 
+  /** Where a jump finds breakpoints. */
+  get #landing(): number {
+    return this.#mode === 16 ? LANDING - CODE : LANDING;
+  }
+
   /** The row that case `n` of the last batch was made from. */
   rowOf(n: number): Row {
     return this.#chosen[n];
   }
 
-  /** A batch of `count` cases, all in one mode. */
-  batch(count = BATCH): Batch {
+  /** A batch of at most `most` cases, all in one mode. */
+  batch(most = BATCH): Batch {
     const random = this.#random;
-    this.#compatibility = this.#rows64.length === 0 || (this.#rows32.length > 0 && random.chance(0.35));
+    this.#mode = 64;
+    if (this.#rows64.length === 0 || (this.#rows32.length > 0 && random.chance(this.#sixteen ? 0.55 : 0.35)))
+      this.#mode = this.#sixteen && random.chance(0.6) ? 16 : 32;
+    const count = Math.min(most, this.#mode === 16 ? BATCH16 : BATCH);
     const memory = new Uint8Array(AREA_BYTES);
     const memoryWords = new Uint32Array(memory.buffer);
     for (let at = 0; at < memoryWords.length; at += 4) {
       random.vector(memoryWords, at);
       if (random.chance(0.2)) {
-        memoryWords[at] = LANDING;
+        memoryWords[at] = this.#landing;
         memoryWords[at + 1] = 0;
       }
     }
     this.#memory = memory;
     this.#cases = new Uint8Array(count * CASE_BYTES);
     this.#words = new Uint32Array(this.#cases.buffer);
-    const list = this.#compatibility ? this.#rows32 : this.#rows64;
+    const list = this.#mode === 64 ? this.#rows64 : this.#rows32;
     for (let n = 0; n < count; n++) {
       this.#at = n * CASE_BYTES;
       for (;;) {
@@ -110,14 +137,13 @@ export class Generator {
         this.#chosen[n] = row;
         this.#state(row);
         this.#encode(row, n);
-        if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#compatibility) === undefined)
-          break;
+        if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#mode) === undefined) break;
       }
       this.#cases.fill(0xcc, this.#at + CODE_AT, this.#at + CODE_AT + 16);
       this.#cases.set(this.#code, this.#at + CODE_AT);
       this.#words[(this.#at + LENGTH) >> 2] = this.#code.length;
     }
-    return { count, compatibility: this.#compatibility, memory, cases: this.#cases };
+    return { count, mode: this.#mode, memory, cases: this.#cases };
   }
 
   // --- state --------------------------------------------------------------------------------------------------------
@@ -137,10 +163,10 @@ export class Generator {
       : random.chance(0.7)
         ? MASKED | (random.word() & 0xe07f)
         : random.word() & 0xffff;
-    words[at + (COMPATIBILITY >> 2)] = this.#compatibility ? 1 : 0;
+    words[at + (KIND >> 2)] = kindOf(this.#mode);
     for (const base of [FS_BASE, GS_BASE]) {
       const value = random.chance(0.5) ? DATA + random.below(DATA_BYTES) : random.below(1 << 24);
-      words[at + (base >> 2)] = this.#compatibility ? 0 : value;
+      words[at + (base >> 2)] = this.#mode === 64 ? value : 0;
       words[at + (base >> 2) + 1] = 0;
     }
     for (let n = 0; n < 16; n += 4) random.vector(words, at + (MM >> 2) + n);
@@ -152,6 +178,7 @@ export class Generator {
 
     // What an instruction uses without naming it.
     if (row.attributes.has('stack')) this.#pointer(RSP, 8);
+    if (row.mnemonic === 'RET') this.#land(this.#low(RSP) & 0xffff);
     if (STACK_USERS.test(row.mnemonic)) this.#pointer(RBP, 8);
     if (row.attributes.has('string')) {
       this.#pointer(RSI, 1);
@@ -165,7 +192,7 @@ export class Generator {
   #set(register: number, low: number, high = 0): void {
     this.#words[(this.#at >> 2) + 2 * register] = low;
     this.#words[(this.#at >> 2) + 2 * register + 1] = high;
-    if (this.#compatibility) this.#words[(this.#at >> 2) + 2 * register + 1] = 0;
+    if (this.#mode !== 64) this.#words[(this.#at >> 2) + 2 * register + 1] = 0;
   }
   #low(register: number): number {
     return this.#words[(this.#at >> 2) + 2 * register];
@@ -176,14 +203,17 @@ export class Generator {
   /** No accidental pointers into other cases' code. */
   #avoidCode(register: number): void {
     const low = this.#low(register);
-    if (this.#compatibility) this.#set(register, low);
-    if (low >= CODE - 64 && low < CODE + CODE_BYTES) this.#set(register, low ^ 0x10000000, this.#high(register));
+    if (this.#mode !== 64) this.#set(register, low);
+    // Code of 16 bits lies below 32K in its segment.
+    if (this.#mode === 16) this.#set(register, low | 0x8000);
+    else if (low >= CODE - 64 && low < CODE + CODE_BYTES) this.#set(register, low ^ 0x10000000, this.#high(register));
   }
 
   /** An address for an operand: mostly within the area, at its edges now and then, seldom anywhere. */
   #target(align: number): number {
     const random = this.#random;
     const kind = random.below(40);
+    const base = this.#mode === 16 ? BASE16 : 0;
     let address: number;
     if (kind < 30) address = DATA + 64 + random.below(DATA_BYTES - 128);
     else if (kind < 33) address = DATA + 0x1000 - random.below(20);
@@ -193,20 +223,23 @@ export class Generator {
     else if (kind < 38) address = DATA + DATA_BYTES + random.below(0xf00);
     else if (kind < 39) address = random.word() >>> 0;
     else address = DATA + random.below(AREA_BYTES);
+    if (kind !== 38) address -= base;
     return random.chance(0.85) ? Math.floor(address / align) * align : address;
   }
   #pointer(register: number, align: number): void {
     const random = this.#random;
     if (random.chance(0.02)) return;
-    const high = this.#compatibility || !random.chance(0.02) ? 0 : random.word();
+    const high = this.#mode !== 64 || !random.chance(0.02) ? 0 : random.word();
     this.#set(register, this.#target(align), high);
+    // What 16-bit addresses do not look at.
+    if (this.#mode === 16 && random.chance(0.5)) this.#set(register, (this.#low(register) & 0xffff) | (random.word() << 16));
   }
 
   // --- code ---------------------------------------------------------------------------------------------------------
 
   #encode(row: Row, n: number): void {
     const random = this.#random;
-    const long = !this.#compatibility;
+    const long = this.#mode === 64;
     const has = (attribute: string): boolean => row.attributes.has(attribute);
     const code: number[] = [];
     this.#code = code;
@@ -256,8 +289,8 @@ export class Generator {
     }
     const wide = (rex & 8) !== 0;
     const narrow = operandPrefix && row.prefix !== 1;
-    const size = long ? (wide || has('f64') ? 64 : narrow ? 16 : has('d64') ? 64 : 32) : narrow ? 16 : 32;
-    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix ? 16 : 32;
+    const size = long ? (wide || has('f64') ? 64 : narrow ? 16 : has('d64') ? 64 : 32) : narrow === (this.#mode === 32) ? 16 : 32;
+    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix === (this.#mode === 32) ? 16 : 32;
 
     // ModRM, SIB and displacement.
     const tail: number[] = [];
@@ -280,12 +313,13 @@ export class Generator {
         tail.push(0xc0 | (reg << 3) | rm);
         const register = rm | ((rex & 1) << 3);
         if (row.mnemonic === 'CMPXCHG' && random.chance(0.4)) this.#set(register, this.#low(RAX), this.#high(RAX));
-        if (has('end') && /_E$/.test(row.mnemonic) && random.chance(0.6)) this.#set(register, LANDING);
+        if (has('end') && /_E$/.test(row.mnemonic) && random.chance(0.6)) this.#set(register, this.#landing);
       } else {
         target = this.#target(alignmentOf(row));
         relativeAt = this.#memoryOperand(tail, reg, rex, target, addressSize, segment, row.mnemonic === 'LEA');
         this.#matchAccumulator(row, target);
         if (row.mnemonic === 'XRSTOR') this.#image(target);
+        if (/^(JMP|CALL)_E$/.test(row.mnemonic)) this.#land(target);
       }
     }
     if (rex !== 0) code.push(rex);
@@ -307,7 +341,7 @@ export class Generator {
 
   #encodeVex(row: Row, n: number, memory: boolean, addressPrefix: boolean, segment: number): void {
     const random = this.#random;
-    const long = !this.#compatibility;
+    const long = this.#mode === 64;
     const code = this.#code;
     const prefixes: number[] = [];
     if (addressPrefix) prefixes.push(0x67);
@@ -326,7 +360,7 @@ export class Generator {
     const short = (long || vvvv < 8) && row.map === 1 && w === 0 && (extension & 3) === 0 && random.chance(0.7);
     if (short) extension &= 4;
     const rex = extension | (w << 3);
-    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix ? 16 : 32;
+    const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix === (this.#mode === 32) ? 16 : 32;
 
     const tail: number[] = [];
     let target = -1;
@@ -398,11 +432,10 @@ export class Generator {
     const rm = random.below(8);
     tail.push((mod << 6) | (reg << 3) | rm);
     if (addressSize === 16) {
-      const bytes = mod === 1 ? 1 : mod === 2 || rm === 6 ? 2 : 0;
-      for (let k = 0; k < bytes; k++) tail.push(random.below(256));
+      this.#memoryOperand16(tail, mod, rm, target);
       return -1;
     }
-    const long = !this.#compatibility;
+    const long = this.#mode === 64;
     let goal = target;
     if (long && segment === 0x64) goal -= this.#words[(this.#at + FS_BASE) >> 2];
     if (long && segment === 0x65) goal -= this.#words[(this.#at + GS_BASE) >> 2];
@@ -467,10 +500,33 @@ export class Generator {
     return -1;
   }
 
+  /** The same with a 16-bit address: its displacement, and registers that give `target`. */
+  #memoryOperand16(tail: number[], mod: number, rm: number, target: number): void {
+    const random = this.#random;
+    const alone = mod === 0 && rm === 6;
+    let disp = alone ? target : mod === 0 ? 0 : mod === 1 ? random.below(256) - 128 : random.word();
+    // In flat code there is nothing at such addresses: any do.
+    if (alone && this.#mode === 32) disp = random.word();
+    for (let k = 0; k < (alone ? 2 : mod); k++) tail.push((disp >> (8 * k)) & 0xff);
+    if (alone) return;
+    const [base, index] = ADDRESSES16[rm];
+    let value = target - disp;
+    if (index >= 0) value -= this.#low(index);
+    // Only the low halves are added.
+    this.#set(base, (value & 0xffff) | (random.chance(0.5) ? random.word() << 16 : 0));
+  }
+
+  /** Puts the address of breakpoints where a jump of 16-bit code takes it from: half of all words are addresses of cases. */
+  #land(target: number): void {
+    const offset = target + BASE16 - DATA;
+    if (this.#mode !== 16 || offset < 0 || offset + 4 > AREA_BYTES) return;
+    new DataView(this.#memory.buffer).setUint32(offset, this.#landing, true);
+  }
+
   /** Makes compare-and-exchange succeed half of the time. */
   #matchAccumulator(row: Row, target: number): void {
     if (!/^CMPXCHG/.test(row.mnemonic) || this.#random.chance(0.5)) return;
-    const offset = target - DATA;
+    const offset = target + (this.#mode === 16 ? BASE16 : 0) - DATA;
     if (offset < 0 || offset + 16 > AREA_BYTES) return;
     const view = new DataView(this.#memory.buffer);
     const half = row.mnemonic === 'CMPXCHG8B' && this.#random.chance(0.5) ? 4 : 8;
@@ -483,7 +539,7 @@ export class Generator {
   /** An XSAVE area that XRSTOR takes, mostly. */
   #image(target: number): void {
     const random = this.#random;
-    const offset = target - DATA;
+    const offset = target + (this.#mode === 16 ? BASE16 : 0) - DATA;
     if (offset < 0 || offset + 832 > AREA_BYTES || random.chance(0.05)) return;
     const view = new DataView(this.#memory.buffer);
     this.#memory.fill(0, offset + 512, offset + 576);

@@ -30,6 +30,7 @@ import {
   OUTCOME_BYTES,
   OUTCOME_YMM,
   RIP,
+  SEGMENTS16,
   TRAP,
   XMM,
 } from './layout.ts';
@@ -43,6 +44,13 @@ const TABLES = 0x1000;
 const USER64 = 0x33;
 const USER32 = 0x23;
 const USER_DATA = 0x2b;
+/** Segments of 16-bit code and their access rights. */
+const SIXTEEN = [
+  [S.CS, SEGMENTS16.cs, 0xfb],
+  [S.DS, SEGMENTS16.ds, 0xf3],
+  [S.ES, SEGMENTS16.es, 0xf3],
+  [S.SS, SEGMENTS16.ss, 0xf7],
+] as const;
 const VECTOR_WORDS = S.VECTOR >> 2;
 const VECTOR_STRIDE_WORDS = S.VECTOR_STRIDE >> 2;
 const FPU_WORDS = S.FPU >> 2;
@@ -78,7 +86,6 @@ export class Guest {
     cpu.set32(S.CR0, cpu.get32(S.CR0) | CR0.MP | CR0.AM);
     cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP | CR4.OSXSAVE);
     cpu.set32(S.XCR0, 7);
-    for (const index of [S.ES, S.SS, S.DS]) system.segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
     // Every exception ends a case; how it would be delivered to a kernel is another test's matter.
     system.interrupts.deliver = (vector, code, _source, rip) => {
       if (this.#ended) return;
@@ -100,7 +107,7 @@ export class Guest {
     const { machine } = this;
     const { cpu, system, ram, vcpu } = machine;
     const { segments } = system;
-    const { count, cases, memory, compatibility } = batch;
+    const { count, cases, memory, mode } = batch;
     const outcomes = new Uint8Array(count * OUTCOME_BYTES);
     const in32 = new Uint32Array(cases.buffer, cases.byteOffset, cases.length / 4);
     const out32 = new Uint32Array(outcomes.buffer);
@@ -114,7 +121,12 @@ export class Guest {
     ram.write(CODE, code);
     vcpu.dropAll();
     this.#data.set(memory);
-    segments.set(S.CS, compatibility ? USER32 : USER64, 0, 0xffffffff, compatibility ? 0xc0fb : 0xa0fb);
+    if (mode === 16) {
+      for (const [index, { base, limit, selector }, access] of SIXTEEN) segments.set(index, selector, base, limit, access);
+    } else {
+      segments.set(S.CS, mode === 32 ? USER32 : USER64, 0, 0xffffffff, mode === 32 ? 0xc0fb : 0xa0fb);
+      for (const index of [S.ES, S.SS, S.DS]) segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
+    }
     segments.set(S.FS, 0, 0, 0, 0);
     segments.set(S.GS, 0, 0, 0, 0);
     segments.updateMode();
@@ -142,7 +154,7 @@ export class Guest {
       // A POPF of the case before may have asked for alignment checks.
       system.paging.selectTlb();
       cpu.u32[S.MXCSR >> 2] = in32[at32 + (MXCSR >> 2)];
-      if (!compatibility) {
+      if (mode === 64) {
         cpu.u32[fs] = in32[at32 + (FS_BASE >> 2)];
         cpu.u32[fs + 1] = in32[at32 + (FS_BASE >> 2) + 1];
         cpu.u32[gs] = in32[at32 + (GS_BASE >> 2)];
@@ -150,7 +162,7 @@ export class Guest {
       }
       cpu.u32[S.CR2 >> 2] = 0;
       cpu.u32[(S.CR2 >> 2) + 1] = 0;
-      this.#one(codeAddress(n));
+      this.#one(codeAddress(n) - (mode === 16 ? CODE : 0));
 
       const out = n * OUTCOME_BYTES;
       const o32 = out >> 2;

@@ -3,9 +3,11 @@
  *
  * The signal handler is the whole loop: it notes the state that a case ended with, puts the next case's state into the
  * signal frame, and returns into that case's code. Around the code is INT3, so that a case always ends with a signal:
- * the instruction's own fault, or a breakpoint where it went. Code of 32-bit cases runs in the kernel's compatibility segment.
+ * the instruction's own fault, or a breakpoint where it went. Code of 32-bit cases runs in the kernel's compatibility segment,
+ * that of 16-bit cases in segments of a local descriptor table (SEGMENTS16 in layout.ts).
  */
 #define _GNU_SOURCE
+#include <asm/ldt.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,7 +32,7 @@
 
 struct test_case {
   uint64_t gpr[16];
-  uint32_t flags, mxcsr, compatibility, length;
+  uint32_t flags, mxcsr, kind, length;
   uint64_t fs, gs;
   uint64_t mm[8];
   uint8_t code[16];
@@ -134,9 +136,10 @@ void handle(int number, siginfo_t *info, void *at) {
   }
   const struct test_case *c = &cases[current];
   for (int n = 0; n < 16; n++) r[ORDER[n]] = c->gpr[n];
-  r[REG_RIP] = CODE + (uint64_t)current * SLOT + SLOT_CODE;
+  r[REG_RIP] = (c->kind == 2 ? 0 : CODE) + (uint64_t)current * SLOT + SLOT_CODE;
   r[REG_EFL] = c->flags | 0x202;
-  r[REG_CSGSFS] = (0x2bLL << 48) | (c->compatibility ? 0x23 : 0x33);
+  r[REG_CSGSFS] = c->kind == 2 ? (0x1fLL << 48) | 0x07 : (0x2bLL << 48) | (c->kind == 1 ? 0x23 : 0x33);
+  __asm__ volatile("mov %0,%%ds\n mov %1,%%es" ::"r"(c->kind == 2 ? 0x0f : 0x2b), "r"(c->kind == 2 ? 0x17 : 0x2b));
   context->uc_flags |= 6;
   memset(fx, 0, 24);
   *(uint16_t *)fx = 0x37f;
@@ -160,6 +163,12 @@ static void get(void *to, size_t bytes) {
   if (fread(to, 1, bytes, stdin) != bytes) exit(3);
 }
 
+/* One of the segments of 16-bit code. `contents`: 0 data, 1 data that expands down, 2 code. */
+static void describe(unsigned number, unsigned long base, unsigned limit, unsigned contents) {
+  struct user_desc d = {.entry_number = number, .base_addr = base, .limit = limit, .contents = contents, .useable = 1};
+  if (syscall(SYS_modify_ldt, 1, &d, sizeof d) != 0) exit(7);
+}
+
 static void map(unsigned long at, size_t bytes, int protection) {
   if (mmap((void *)at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != (void *)at) exit(4);
 }
@@ -177,6 +186,11 @@ int main(void) {
   __asm__ volatile("mov %0,%%ds\n mov %0,%%es" ::"r"(0x2b));
   prctl_raw(GET_FS, (unsigned long)&main_fs);
   prctl_raw(GET_GS, (unsigned long)&main_gs);
+
+  describe(0, CODE, 0xffff, 2);
+  describe(1, DATA - 0x8000, 0xffff, 0);
+  describe(2, DATA - 0x8000, 0xa7ff, 0);
+  describe(3, DATA - 0x8000, 0x7fff, 1);
 
   uint32_t header[2];
   get(header, sizeof header);

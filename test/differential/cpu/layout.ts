@@ -24,7 +24,8 @@ export const XMM = 256;
 export const CASE_BYTES = 768;
 /** Upper halves of the YMM registers. */
 export const CASE_YMM = 512;
-export const COMPATIBILITY = 136;
+/** What code the case is: 0 of 64 bits, 1 of 32, 2 of 16. */
+export const KIND = 136;
 export const LENGTH = 140;
 export const CODE_AT = 224;
 
@@ -45,14 +46,32 @@ export const HUNG = 255;
 /** A breakpoint: the instruction went to its end. */
 export const DONE = 3;
 
+/** Width of code. */
+export type Mode = 64 | 32 | 16;
+export const kindOf = (mode: Mode): number => (mode === 64 ? 0 : mode === 32 ? 1 : 2);
+
+/**
+ * Segments of 16-bit code, from a local descriptor table: where they begin, the highest offset (for the stack, which
+ * expands down, the highest that is outside), the selector. Offsets of memory operands are those of flat code less `BASE16`.
+ */
+export const BASE16 = DATA - 0x8000;
+export const SEGMENTS16 = {
+  cs: { base: CODE, limit: 0xffff, selector: 0x07 },
+  ds: { base: BASE16, limit: 0xffff, selector: 0x0f },
+  es: { base: BASE16, limit: 0xa7ff, selector: 0x17 },
+  ss: { base: BASE16, limit: 0x7fff, selector: 0x1f },
+} as const;
+/** As many slots of 16-bit code lie below its operands. */
+export const BATCH16 = 448;
+
 /** A batch: cases of one mode over the same memory. */
 export interface Batch {
   readonly count: number;
-  readonly compatibility: boolean;
+  readonly mode: Mode;
   /** `AREA_BYTES` of initial memory at `DATA`. */
   readonly memory: Uint8Array;
   readonly cases: Uint8Array;
 }
 
-/** RIP of case `n`. */
+/** Linear address of the code of case `n`. */
 export const codeAddress = (n: number): number => CODE + n * SLOT + SLOT_CODE;

@@ -3,7 +3,7 @@
  * undefined; and which instructions need a feature of the host.
  */
 import type { Row } from '../../../engine/x86/decode/rows.ts';
-import { CASE_BYTES, CODE_AT, GPR, LENGTH } from './layout.ts';
+import { CASE_BYTES, CODE_AT, GPR, LENGTH, type Mode } from './layout.ts';
 
 /** Instructions that are not run at all. */
 export const EXCLUDED: Readonly<Record<string, string>> = {
@@ -165,7 +165,7 @@ export function undefinedResult(subject: Subject): string | undefined {
 }
 
 /** Prefixes that make the encoding another instruction, or one that vendors treat differently. */
-export function differsByVendor(row: Row, code: Uint8Array, compatibility: boolean): string | undefined {
+export function differsByVendor(row: Row, code: Uint8Array, mode: Mode): string | undefined {
   let operand = false;
   let repeat = false;
   let lock = false;
@@ -173,9 +173,9 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
     if (byte === 0x66) operand = true;
     else if (byte === 0xf3 || byte === 0xf2) repeat = true;
     else if (byte === 0xf0) lock = true;
-    else if (![0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x67].includes(byte) && (compatibility || (byte & 0xf0) !== 0x40)) break;
+    else if (![0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x67].includes(byte) && (mode !== 64 || (byte & 0xf0) !== 0x40)) break;
   }
-  if (operand && !compatibility && row.attributes.has('f64') && row.mnemonic !== 'MOV_FROM_CR')
+  if (operand && mode === 64 && row.attributes.has('f64') && row.mnemonic !== 'MOV_FROM_CR')
     return 'near branches with an operand-size prefix in 64-bit mode: AMD heeds it, Intel does not (SDM 2, Jcc)';
   if ((row.mnemonic === 'BSF' || row.mnemonic === 'BSR') && repeat)
     return 'F3 makes BSF and BSR TZCNT and LZCNT where BMI is there';
@@ -187,7 +187,7 @@ export function differsByVendor(row: Row, code: Uint8Array, compatibility: boole
     (code.length < 3 || code[code.length - 2] === 0x0d)
   )
     return '0F 0D with a register is #UD on AMD, a NOP on Intel';
-  if (row.mnemonic === 'ARPL' && compatibility && code.indexOf(0x2e) < code.indexOf(row.opcode) && code.includes(0x2e))
+  if (row.mnemonic === 'ARPL' && mode !== 64 && code.indexOf(0x2e) < code.indexOf(row.opcode) && code.includes(0x2e))
     return 'ARPL through a code segment: AMD reads before it looks whether it may write';
   if (lock && /^MOV_(TO|FROM)_CR$/.test(row.mnemonic)) return 'LOCK MOV CR0 is CR8 on AMD';
   return undefined;
@@ -282,10 +282,17 @@ export function faultDiffers(
     return 'VPERMQ and VPERMPD with VEX.W clear: #UD by SDM 2, AMD takes no notice of it';
   if (row?.feature === 'sha-ni' && engine === 13)
     return 'SHA with memory that is not aligned: #GP on Intel (SDM 2, type 4), allowed on AMD';
+  const aligned = /^(FX|X)(SAVE|RSTOR)/.test(row?.mnemonic ?? '') || row?.operands.some(({ size }) => size === 'x');
+  if (host === 13 && engine === 12 && (row?.attributes.has('cpl0') || aligned))
+    return 'privileged or misaligned, and beyond the limit of the stack segment: both fault, in an order that SDM 3A, 6.9 leaves open';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
   return undefined;
 }
+
+/** A near branch beyond the limit of the code segment: #GP is told there, not at the branch, and after what CALL pushes. */
+export const faultsAtTarget = (mode: Mode, host: number, engine: number, engineRip: number): boolean =>
+  mode === 16 && host === 13 && engine === 13 && engineRip > 0xffff;
 
 /** CL and code of case `n` of a batch's cases. */
 export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
