@@ -429,6 +429,7 @@ export const en = {
     cacheHint: (records: string, modules: string) => `${records} decoded, ${modules} of modules`,
     dropped: (times: number) => (times === 1 ? 'dropped once' : `dropped ${times} times`),
     time: "Where the vCPUs' time goes",
+    timeGraph: 'The last two minutes',
     timeNote:
       'Each vCPU is looked at 500 times a second while this page is shown; sleep and decoding are measured. When the page opens the guest stands still for some tenths of a second.',
     waiting: 'The first samples are on their way.',
