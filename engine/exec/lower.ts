@@ -515,6 +515,27 @@ export class Lowering extends CodeWriter {
     this.end();
   }
 
+  /** Counts an entry in a word of the record; at the entry `hot` it leaves to say so. */
+  protected countEntry(field: number, hot: number): void {
+    const entered = this.newLocal('i32');
+    this.loadAt(REC, 'i32', 32, field);
+    this.i32(1);
+    this.op(W.i32Add);
+    this.set(entered);
+    this.get(REC);
+    this.toAddress();
+    this.get(entered);
+    this.storeOp('i32', 32, field);
+    this.get(entered);
+    this.i32(hot);
+    this.op(W.i32Eq);
+    this.hint(false);
+    this.open(W.if);
+    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
+    this.leave(Exit.HOT);
+    this.end();
+  }
+
   // --- what tiers override --------------------------------------------------------------------------------------
 
   /** Calls the helper of a memory access that may reach a device. */

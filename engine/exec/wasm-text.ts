@@ -62,8 +62,8 @@ const INSTRUCTIONS = ((): ReadonlyMap<number, Instruction> => {
 const LAST = /^(local\.set|drop|br|return|block|loop|if|else|end|unreachable|memory\.|\w+\.store)/;
 
 export interface WasmTextOptions {
-  /** Another text for a constant, such as the name of what it is the address of. */
-  constant?(value: bigint): string | undefined;
+  /** Another text for the number of a global, such as the name of what it has the address of. */
+  global?(index: number): string | undefined;
 }
 
 /** The functions that a module defines. Throws where it is not one of ours. */
@@ -74,16 +74,16 @@ export function wasmText(module: Uint8Array, options: WasmTextOptions = {}): str
 class Text {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
-  readonly #constant: (value: bigint) => string | undefined;
+  readonly #global: (index: number) => string | undefined;
   #at = 8;
   #functions: string[] = [];
   /** By function and offset in it. */
   readonly #hints = new Map<string, boolean>();
 
-  constructor(bytes: Uint8Array, { constant = () => undefined }: WasmTextOptions) {
+  constructor(bytes: Uint8Array, { global = () => undefined }: WasmTextOptions) {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#constant = constant;
+    this.#global = global;
   }
 
   #u8(): number {
@@ -138,7 +138,8 @@ class Text {
       if (kind === 0) {
         this.#u();
         this.#functions.push(`$${name}`);
-      } else {
+      } else if (kind === 3) this.#at += 2;
+      else {
         if (kind === 1) this.#u8();
         const limits = this.#u8();
         this.#u();
@@ -217,10 +218,14 @@ class Text {
         const types = Array.from({ length: this.#u() }, () => TYPES.get(this.#u8()));
         return `select (result ${types.join(' ')})`;
       }
+      case W.globalGet: {
+        const index = this.#u();
+        return `global.get ${this.#global(index) ?? index}`;
+      }
       case W.i32Const:
       case W.i64Const: {
         const value = this.#s();
-        return `${code === W.i32Const ? 'i32' : 'i64'}.const ${this.#constant(value) ?? this.#number(value)}`;
+        return `${code === W.i32Const ? 'i32' : 'i64'}.const ${this.#number(value)}`;
       }
       case W.f32Const:
         this.#at += 4;

@@ -1,5 +1,6 @@
 /** One sample of a machine's counters. The vCPUs count in shared memory; nothing is asked of them. */
-import { ExitCause, MAX_REGIONS } from '../accel/jit/vcpu.ts';
+import { MAX_REGIONS } from '../accel/jit/region-table.ts';
+import { ExitCause } from '../accel/jit/vcpu.ts';
 import type { MachineStats, TranslatorStats, VcpuStats } from '../contract/stats.ts';
 import { residentMeter, threadCpuNs } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';
@@ -93,7 +94,7 @@ export class Sampler {
       regions: sums[ExitCause.REGIONS],
       farRegions: sums[ExitCause.FAR_REGIONS],
       declined: sums[ExitCause.DECLINED],
-      decodeNs: sums[ExitCause.DECODE_US] * 1000,
+      decodeNs: sums[ExitCause.MAKING_US] * 1000,
       compileNs: sums[ExitCause.COMPILE_US] * 1000,
       idleNs: idle * 1000,
       drops: sums[ExitCause.DROPS],

@@ -1,4 +1,6 @@
 /** What the worker threads of a VM process do. */
+import { RegionCompiler, type RegionReply } from '../accel/jit/region-compiler.ts';
+import type { RegionJob } from '../accel/jit/region-job.ts';
 import { TranslationLog } from '../accel/jit/translation-log.ts';
 import { ExitCause, JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
@@ -18,7 +20,7 @@ import { Trace } from './trace.ts';
 import { VcpuBus } from './vcpu-bus.ts';
 
 export interface ThreadData {
-  readonly role: 'clock' | 'vcpu' | 'io';
+  readonly role: 'clock' | 'vcpu' | 'io' | 'translator';
   /** Index of the vCPU or the I/O thread. */
   readonly index: number;
   readonly config: MachineConfig;
@@ -34,7 +36,18 @@ export interface ThreadProfiler {
   stop(): void;
 }
 
+/** The two ends between a vCPU's thread and the one that makes its regions. */
+export interface TranslatorLink {
+  request(job: RegionJob): void;
+  /** The next reply, without waiting. */
+  take(): RegionReply | undefined;
+}
+
 export interface ThreadHost extends MachineHost, DriveThreadHost {
+  /** For vCPUs that have regions made. */
+  readonly translator: TranslatorLink;
+  /** For the translator: calls for each request of a vCPU, from the event loop; what is given back is the reply. */
+  serveVcpus(answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void;
   threadId(): number;
   /** Samples where the time of this thread goes. */
   readonly profiler: ThreadProfiler;
@@ -104,6 +117,17 @@ export function runIo(data: ThreadData, host: ThreadHost): void {
   } finally {
     thread.close();
   }
+}
+
+/** Makes the regions that the vCPUs ask for. Goes on from the event loop until the thread is ended. */
+export function runTranslator({ baseline, layout, memory }: ThreadData, host: ThreadHost): void {
+  if (baseline === undefined) throw new Error('the translator needs the baseline module');
+  const compiler = new RegionCompiler(baseline, layout.cpus > 1);
+  const state = new Int32Array(memory.buffer, layout.vcpus, (layout.cpus * S.VCPU_BYTES) / 4);
+  host.serveVcpus(
+    (_vcpu, job) => compiler.compile(job),
+    (vcpu) => Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, S.Pending.REGIONS),
+  );
 }
 
 export function runVcpu(data: ThreadData, host: ThreadHost): void {
@@ -230,19 +254,23 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
         return !ending();
       },
       idle: sleep,
+      requestRegion: (job) => host.translator.request(job),
+      takeRegion: () => host.translator.take(),
     },
     machine.allTlbs,
   );
+  const { baseline } = data;
+  if (baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
   vcpu.listener = new TranslationLog({
     system,
+    regions: baseline,
     name: `cpu ${index}`,
     wants: (item) => (control.trace & Trace[item]) !== 0,
     write: host.log,
     ranges: data.config.debug.ranges?.map(({ first, last }) => ({ first: BigInt(first), last: BigInt(last) })),
   });
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
-  if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
-  vcpu.link(data.baseline, data.memory);
+  vcpu.link(baseline, data.memory);
   clock.countBy(() => vcpu.retired);
   if (clock.isCounting) {
     const replay = data.config.machine.icount?.replay;

@@ -219,6 +219,8 @@ export const Pending = {
   PERFORMANCE: 4096,
   /** INSTRUCTIONS has come to COUNT_LIMIT: timers are due. */
   COUNT: 8192,
+  /** Regions were made that this vCPU asked for. */
+  REGIONS: 16384,
 } as const;
 
 /** What slow stores are told above the number of bytes: the operation is locked; what writes code, and a read-modify-write that cannot be done in memory itself, is to be run alone. */

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { BareMachine } from '../../engine/accel/jit/testing.ts';
+import { BareMachine, bareBaseline } from '../../engine/accel/jit/testing.ts';
 import { TranslationLog } from '../../engine/accel/jit/translation-log.ts';
 import * as S from '../../engine/memory/vcpu-state.ts';
 import { CR4 } from '../../engine/x86/system/cpu.ts';
@@ -45,6 +45,7 @@ function translate({ shows, bits, code, far, beyond, table }: Sequence): string 
   let region = '';
   machine.vcpu.listener = new TranslationLog({
     system: machine.system,
+    regions: bareBaseline(HOT),
     name: 'golden',
     wants: () => true,
     write: (text) => {

@@ -265,22 +265,7 @@ class Special extends Lowering {
 
   /** Counts in the record's last word. */
   count(hot: number): void {
-    const entered = this.newLocal('i32');
-    this.loadAt(REC, 'i32', 32, S.RECORD.imm);
-    this.i32(1);
-    this.op(W.i32Add);
-    this.set(entered);
-    this.get(REC);
-    this.toAddress();
-    this.get(entered);
-    this.storeOp('i32', 32, S.RECORD.imm);
-    this.get(entered);
-    this.i32(hot);
-    this.op(W.i32Eq);
-    this.open(W.if);
-    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
-    this.leave(Exit.HOT);
-    this.end();
+    this.countEntry(S.RECORD.imm, hot);
     this.next();
   }
 

@@ -1,9 +1,9 @@
 /**
  * What `-d in_asm,ir,op_opt,wasm` writes: runs as they are decoded (the instructions, and their IR with the fields of
- * their records as constants), and regions as they are made (the IR of their blocks with what the passes found out, and
- * the module as text).
+ * their records as constants), and regions as they are asked for (the IR of their blocks with what the passes found out,
+ * and the module as text).
  */
-import { ControlFlow, pageOfOffset, type RegionBlock } from '../../exec/control-flow.ts';
+import { ControlFlow, type RegionBlock } from '../../exec/control-flow.ts';
 import { wantFlags } from '../../exec/deferred-flags.ts';
 import { FATAL, STATELESS } from '../../exec/region-memory.ts';
 import { wasmText } from '../../exec/wasm-text.ts';
@@ -15,7 +15,8 @@ import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
 import { printInstruction } from '../../x86/decode/print.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { Handler, rows } from './handlers.ts';
-import { type Collected, readRun } from './regions.ts';
+import { type RegionJob, RUN } from './region-job.ts';
+import { blocksOf, type EncodedRegion, encodeRegion, type RegionOptions, readRun } from './regions.ts';
 
 /** A run that was decoded. */
 export interface DecodedRun {
@@ -35,8 +36,8 @@ export interface DecodedRun {
 /** What a vCPU tells whoever wants to know; called outside of translated code. */
 export interface TranslationListener {
   decoded(run: DecodedRun): void;
-  /** A region's blocks, and the module that was made from them. RIP_BASE is the page that it is entered in. */
-  translated(collected: Collected, module: Uint8Array): void;
+  /** A region is going to be made. RIP_BASE is the page that it is entered in. */
+  translating(job: RegionJob): void;
 }
 
 export type TranslationItem = 'in_asm' | 'ir' | 'op_opt' | 'wasm';
@@ -49,6 +50,8 @@ export interface AddressRange {
 
 export interface TranslationLogOptions {
   readonly system: System;
+  /** As regions are made: what is shown is made once more for that. */
+  readonly regions: RegionOptions;
   /** What stands in the head of each entry, such as the vCPU's number. */
   readonly name: string;
   wants(item: TranslationItem): boolean;
@@ -82,19 +85,19 @@ export class TranslationLog implements TranslationListener {
     write(text.join('\n'));
   }
 
-  translated(collected: Collected, module: Uint8Array): void {
-    const { wants, write, name, ranges, system } = this.#options;
+  translating(job: RegionJob): void {
+    const { wants, write, name, ranges, system, regions } = this.#options;
     const [blocks, wasm] = [wants('op_opt'), wants('wasm')];
     if (!blocks && !wasm) return;
     const { cpu } = system;
-    const { source, entries } = collected;
-    const base = source.bits === 64 ? 0 : cpu.segmentBase(S.CS);
-    const page = BigInt.asUintN(64, BigInt(cpu.getNumber(S.RIP_BASE) + base));
-    if (!isIn(ranges, page + BigInt(entries[0]))) return;
-    const kind = source.far ? 'far region' : 'region';
-    const text = [`----------------\nOUT: ${name}, ${kind} ${hex(page + BigInt(entries[0]))}, ${module.length} bytes`];
-    if (blocks) text.push(blocksText(collected));
-    if (wasm) text.push(regionText(collected, module));
+    const base = (job.mode & Mode.CODE) === 2 ? 0 : cpu.segmentBase(S.CS);
+    const entry = BigInt.asUintN(64, BigInt(cpu.getNumber(S.RIP_BASE) + base + job.entry));
+    if (!isIn(ranges, entry)) return;
+    const encoded = encodeRegion(job, regions);
+    const kind = job.far ? 'far region' : 'region';
+    const text = [`----------------\nOUT: ${name}, ${kind} ${hex(entry)}, ${encoded?.bytes.length ?? 0} bytes`];
+    if (blocks) text.push(blocksText(job));
+    if (wasm && encoded !== undefined) text.push(regionText(job, encoded));
     write(text.join('\n'));
   }
 
@@ -163,7 +166,10 @@ function countInstructions(data: DataView, { first, end }: DecodedRun): number {
 const place = (offset: number): string => (offset < 0 ? `-0x${(-offset).toString(16)}` : `+0x${offset.toString(16)}`);
 
 /** The blocks of a region: where each goes, and its IR with the windows that accesses share. Offsets are from the page's start. */
-export function blocksText({ source, blocks, entries }: Collected): string {
+export function blocksText(job: RegionJob): string {
+  const found = blocksOf(job);
+  if (found === undefined) return 'nothing to translate';
+  const { source, blocks, entries } = found;
   const flow = new ControlFlow(blocks, entries);
   const harmless = (name: string): boolean => STATELESS.has(name) || FATAL.has(name);
   const places = findWindows(flow.root, harmless, source.far || source.bits !== 64);
@@ -201,23 +207,15 @@ function successors({ branches, falls, instructions }: RegionBlock): string {
   return [...new Set([...branches, ...onward])].map(place).join(', ') || 'elsewhere';
 }
 
-/** The text of a region's module, with the records and pages that it names by their offsets. */
-export function regionText({ source, blocks }: Collected, module: Uint8Array): string {
-  const names = new Map<bigint, string>();
-  const name = (address: number, text: string): void => {
-    if (address > 0 && !names.has(BigInt(address))) names.set(BigInt(address), text);
-  };
-  for (const block of blocks) {
-    for (const offset of [block.offset, ...block.branches, block.falls]) name(source.find(offset), `(run ${place(offset)})`);
-    for (const { record, offset, next, target } of block.instructions) {
-      name(record, `(record ${place(offset)})`);
-      name(source.find(next), `(run ${place(next)})`);
-      if (target !== undefined) name(source.find(target), `(run ${place(target)})`);
-    }
-  }
-  for (const { instructions } of blocks)
-    for (const { record, offset } of instructions) name(record + S.RECORD_BYTES, `(record after ${place(offset)})`);
-  for (const page of new Set(blocks.map(({ offset }) => pageOfOffset(offset))))
-    if (page !== 0) name(source.frame(page), `(page ${place(page * 4096)})`);
-  return wasmText(module, { constant: (value) => names.get(value) });
+/** The text of a region's module; the globals that have addresses of runs are named by the runs' offsets. */
+export function regionText({ runs, others }: RegionJob, { bytes, bases }: EncodedRegion): string {
+  const count = runs.length / RUN.words;
+  return wasmText(bytes, {
+    global: (index) => {
+      const run = bases[index];
+      return run === undefined
+        ? undefined
+        : `(run ${place(run < count ? runs[run * RUN.words + RUN.offset] : others[run - count])})`;
+    },
+  });
 }

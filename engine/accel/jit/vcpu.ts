@@ -5,7 +5,6 @@
  * A record's place tells the instruction's offset in its page; RIP_BASE tells the page. So runs of records belong to
  * physical pages and serve every linear address that the page is mapped at.
  */
-import { pageOfOffset } from '../../exec/control-flow.ts';
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
@@ -17,8 +16,11 @@ import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
-import { collectBlocks, encodeRegion, type RegionImports, type RegionSource } from './regions.ts';
+import { codeHash, Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+import type { RegionReply } from './region-compiler.ts';
+import type { RegionJob } from './region-job.ts';
+import { MAX_REGIONS, RegionTable } from './region-table.ts';
+import type { RegionOptions } from './regions.ts';
 import type { TranslationListener } from './translation-log.ts';
 
 /** Records in one run at most, with preludes. */
@@ -38,6 +40,10 @@ export interface VcpuHost {
   service(pending: number): boolean;
   /** Blocks until something is pending. */
   idle(): void;
+  /** Has a region made, perhaps by another thread. */
+  requestRegion(job: RegionJob): void;
+  /** The next region that was made; asked for after each request, and when Pending.REGIONS says that there are some. */
+  takeRegion(): RegionReply | undefined;
 }
 
 /** Rows of the vCPU's counters. 10 and 11 are port and MMIO accesses, see machine/control-words. */
@@ -52,14 +58,14 @@ export const ExitCause = {
   FLUSH: 7,
   INVALIDATE: 8,
   REGIONS: 12,
-  /** Microseconds spent making regions. */
+  /** Microseconds that another thread spent making regions for this one. */
   COMPILE_US: 13,
   /** Runs that could not be made into a region. */
   DECLINED: 14,
   /** Of the regions made, those that go into other pages. */
   FAR_REGIONS: 15,
-  /** Microseconds spent decoding. */
-  DECODE_US: 16,
+  /** Microseconds that this thread spent decoding, gathering what regions are made of, and putting them in place. */
+  MAKING_US: 16,
   /** Times that all code was dropped for want of room. */
   DROPS: 17,
   /** What there is now: bytes of records, regions, and bytes of their modules. */
@@ -75,25 +81,14 @@ export const ExitCause = {
   SAMPLES_OTHER: 25,
 } as const;
 
-/** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
-export const MAX_REGIONS = 16384;
-
-/** The baseline module as a vCPU thread gets it. */
-export interface LinkedBaseline {
+/** The baseline module as a vCPU thread gets it, and how regions are made to go with it. */
+export interface LinkedBaseline extends RegionOptions {
   readonly module: WebAssembly.Module;
   readonly handlers: number;
-  readonly signatures: HelperSignatures;
-  readonly memory64: boolean;
-  /** Pages of the memory, for the modules of regions. */
-  readonly pages: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
-  /** Time is the instruction count. */
-  readonly counting?: boolean;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
-  /** Entries after which a region becomes a far one; `FAR_ENTRIES` unless given. */
-  readonly farEntries?: number;
 }
 
 export class JitVcpu {
@@ -111,10 +106,9 @@ export class JitVcpu {
   readonly #counts: Float64Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
-  #baseline: LinkedBaseline | undefined;
-  #imports: RegionImports | undefined;
-  /** Table entries that regions have taken. */
-  #regions = 0;
+  /** Undefined: hot code stays on the baseline. */
+  #regions: RegionTable | undefined;
+  #strict = false;
   /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
   readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
@@ -140,7 +134,7 @@ export class JitVcpu {
 
   /** Makes the baseline module's instance. */
   link(baseline: LinkedBaseline, memory: WebAssembly.Memory): void {
-    this.#baseline = baseline;
+    this.#strict = baseline.strict === true;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: baseline.handlers + MAX_REGIONS });
     const all = {
       ...this.system.helpers,
@@ -151,7 +145,8 @@ export class JitVcpu {
     const helpers = baseline.counting === true ? this.#noted(all) : all;
     const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
-    this.#imports = { memory, table, helpers, jump: instance.exports.jump };
+    const imports = { memory, table, helpers, jump: instance.exports.jump };
+    this.#regions = baseline.regions ? new RegionTable(this.cache, imports, baseline.handlers) : undefined;
   }
 
   /** The helpers, each of which says first for which record it is called: `retired` then is exact inside. */
@@ -173,77 +168,38 @@ export class JitVcpu {
     return this.cpu.getNumber(S.INSTRUCTIONS) + before;
   }
 
-  /** Translates what the hot run at `record` reaches; from then on the record enters the region. */
+  /** Has what the hot run at `record` reaches made into a region; the guest goes on meanwhile. */
   #translate(record: number): void {
-    const baseline = this.#baseline;
-    const imports = this.#imports;
     const page = this.cache.pageOf(record);
-    if (baseline === undefined || imports === undefined || page === undefined || !baseline.regions) return;
-    if (this.#regions === MAX_REGIONS) return;
-    const data = this.#data;
-    const mode = this.cpu.i32[S.MODE >> 2];
-    const width = mode & Mode.CODE;
-    const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
-    const entry = data.getUint16(record + S.RECORD.offset, true);
     const started = performance.now();
-    const collected = collectBlocks(this.#sourceAt(page, mode, bits, data.getInt32(record, true) !== Handler.COUNT), entry);
-    if (collected === undefined) return;
-    let region: unknown;
-    let bytes: Uint8Array;
-    try {
-      bytes = encodeRegion(collected, baseline.signatures, baseline);
-      const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-        e: { memory: imports.memory, table: imports.table, jump: imports.jump },
-        h: imports.helpers as Record<string, unknown>,
-      });
-      region = instance.exports.region;
-    } catch (error) {
-      // The baseline goes on with this run; a defect here must not end the machine. The count shows in `info jit`.
-      this.#counts[ExitCause.DECLINED]++;
-      if (baseline.strict) throw error;
-      return;
-    }
-    this.listener?.translated(collected, bytes);
-    const index = baseline.handlers + this.#regions++;
-    imports.table.set(index, region);
-    // A write into any of its pages ends it.
-    const others = new Set(collected.blocks.map(({ offset }) => pageOfOffset(offset)));
-    others.delete(0);
-    for (const [n, offset] of collected.entries.entries()) {
-      const at = n === 0 ? record : this.cache.find(page, offset, mode);
-      // Where another region starts already it stays.
-      if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
-      data.setInt32(at, index, true);
-      data.setInt32(at + S.RECORD.imm, n, true);
-      if (!collected.source.far) data.setInt32(at + S.RECORD.disp, 0, true);
-      for (const other of others) this.cache.depend(collected.source.frame(other), at);
-    }
-    const counts = this.#counts;
-    counts[ExitCause.REGIONS]++;
-    if (collected.source.far) counts[ExitCause.FAR_REGIONS]++;
-    counts[ExitCause.LIVE_REGIONS] = this.#regions;
-    counts[ExitCause.REGION_BYTES] += bytes.length;
-    counts[ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
+    const regions = this.#regions;
+    if (page === undefined || regions === undefined || regions.isFull) return;
+    const { cpu } = this;
+    const base = cpu.getNumber(S.RIP_BASE);
+    const offset = this.#data.getUint16(record + S.RECORD.offset, true);
+    const far = this.#data.getInt32(record, true) !== Handler.COUNT;
+    const job = regions.gather(page, offset, cpu.i32[S.MODE >> 2], far, (n) => this.system.paging.fetched(base + n * 4096));
+    this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+    this.listener?.translating(job);
+    this.#host.requestRegion(job);
+    this.#takeRegions();
   }
 
-  /** What a region may be made of that is entered in `page`, which RIP_BASE is the address of; `far`: in other pages too. */
-  #sourceAt(page: number, mode: number, bits: 16 | 32 | 64, far: boolean): RegionSource {
-    const { cpu, cache } = this;
-    const base = cpu.getNumber(S.RIP_BASE);
-    const frames = new Map([[0, page]]);
-    const frame = (n: number): number => {
-      let known = frames.get(n);
-      if (known === undefined) {
-        known = this.system.paging.fetched(base + n * 4096);
-        frames.set(n, known);
-      }
-      return known;
-    };
-    const find = (offset: number): number => {
-      const from = frame(pageOfOffset(offset));
-      return from < 0 ? 0 : cache.find(from, offset & 0xfff, mode);
-    };
-    return { data: this.#data, bits, find, frame, far };
+  #takeRegions(): void {
+    const counts = this.#counts;
+    const regions = this.#regions;
+    for (let reply = this.#host.takeRegion(); reply !== undefined; reply = this.#host.takeRegion()) {
+      const started = performance.now();
+      // The baseline goes on with a run that no region was made of; a defect there must not end the machine. The count shows in `info jit`.
+      if (this.#strict && reply.error !== undefined) throw new Error(reply.error);
+      const made = regions?.install(reply);
+      counts[made === undefined ? ExitCause.DECLINED : ExitCause.REGIONS]++;
+      if (made?.far === true) counts[ExitCause.FAR_REGIONS]++;
+      if (made !== undefined) counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
+      counts[ExitCause.LIVE_REGIONS] = regions?.count ?? 0;
+      counts[ExitCause.COMPILE_US] += reply.microseconds;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+    }
   }
 
   /** Runs until the host's `service` says to leave. */
@@ -347,6 +303,10 @@ export class JitVcpu {
     if ((pending & S.Pending.SMI) !== 0) {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
       this.system.smm.enter();
+    }
+    if ((pending & S.Pending.REGIONS) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.REGIONS);
+      this.#takeRegions();
     }
     // Left the loop that may have remembered a page: that is all.
     Atomics.and(state, S.PENDING >> 2, ~S.Pending.PROTECT);
@@ -543,7 +503,7 @@ export class JitVcpu {
       let record = this.cache.find(page, offset, mode);
       const from = state[S.STOPPED_AT >> 2];
       if (record === 0) {
-        if (!this.cache.hasRoom(RUN_RECORDS + 4) || this.#regions === MAX_REGIONS) {
+        if (!this.cache.hasRoom(RUN_RECORDS + 4) || this.#regions?.isFull === true) {
           this.#dropCode();
           state[S.STOPPED_AT >> 2] = 0;
         }
@@ -611,10 +571,7 @@ export class JitVcpu {
   #dropCode(): void {
     this.cache.clear();
     this.#pageOfRecord.clear();
-    const { table } = this.#imports ?? {};
-    const first = this.#baseline?.handlers ?? 0;
-    for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
-    this.#regions = 0;
+    this.#regions?.clear();
     const counts = this.#counts;
     counts[ExitCause.DROPS]++;
     counts[ExitCause.CODE_BYTES] = 0;
@@ -679,7 +636,7 @@ export class JitVcpu {
       cache.add(page, offset, mode, count, granules, true);
       cache.commit(count);
       counts[ExitCause.CODE_BYTES] = cache.used;
-      counts[ExitCause.DECODE_US] += (performance.now() - started) * 1000;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
       this.listener?.decoded({ address, mode, first, end: at, host, straddle: this.#straddle });
       return first;
     };
@@ -830,6 +787,7 @@ export class JitVcpu {
 const OWN =
   S.Pending.FLUSH |
   S.Pending.PROTECT |
+  S.Pending.REGIONS |
   S.Pending.DEBUG |
   S.Pending.INTR |
   S.Pending.NMI |
