@@ -218,7 +218,10 @@ export const requests = {
 
   /** Opens a window on a VM (Electron); error `unsupported` where pages open their own. */
   'window.open': request<null>()(
-    z.strictObject({ id: vmIdSchema, view: z.enum(['console', 'details', 'serial', 'graphs', 'translator', 'snapshots']).optional() }),
+    z.strictObject({
+      id: vmIdSchema,
+      view: z.enum(['console', 'details', 'serial', 'graphs', 'translator', 'snapshots']).optional(),
+    }),
   ),
   'window.setFullScreen': request<null>()(z.strictObject({ on: z.boolean() })),
 } as const;
