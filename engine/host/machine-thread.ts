@@ -48,6 +48,9 @@ const host = {
     request: (job: RegionJob): void => data.ports[0].postMessage(job),
     take: (): RegionReply | undefined => receiveMessageOnPort(data.ports[0])?.message,
   },
+  after: (milliseconds: number, call: () => void): void => {
+    setTimeout(call, milliseconds);
+  },
   serveVcpus: (answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void => {
     for (const [vcpu, port] of data.ports.entries())
       port.on('message', (job: RegionJob) => {

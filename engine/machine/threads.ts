@@ -47,6 +47,7 @@ export interface ThreadHost extends MachineHost, DriveThreadHost {
   /** For vCPUs that have regions made. */
   readonly translator: TranslatorLink;
   /** For the translator: calls for each request of a vCPU, from the event loop; what is given back is the reply. */
+  after(milliseconds: number, call: () => void): void;
   serveVcpus(answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void;
   threadId(): number;
   /** Samples where the time of this thread goes. */
@@ -119,14 +120,42 @@ export function runIo(data: ThreadData, host: ThreadHost): void {
   }
 }
 
+/**
+ * Milliseconds after a region was made at which its vCPU is to leave and enter again: code that V8 has optimized meanwhile is
+ * entered by calls only, and a loop may go on for long.
+ */
+const ENTER_AGAIN = [30, 100, 300, 1000];
+
 /** Makes the regions that the vCPUs ask for. Goes on from the event loop until the thread is ended. */
 export function runTranslator({ baseline, layout, memory }: ThreadData, host: ThreadHost): void {
   if (baseline === undefined) throw new Error('the translator needs the baseline module');
   const compiler = new RegionCompiler(baseline, layout.cpus > 1);
   const state = new Int32Array(memory.buffer, layout.vcpus, (layout.cpus * S.VCPU_BYTES) / 4);
+  const tell = (vcpu: number, request: number): void => {
+    Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, request);
+  };
+  /** By vCPU: how often it was told to enter again since its last region. */
+  const told = new Map<number, number>();
+  const enterAgain = (vcpu: number): void => {
+    const times = told.get(vcpu) ?? 0;
+    if (times === ENTER_AGAIN.length) {
+      told.delete(vcpu);
+      return;
+    }
+    host.after(ENTER_AGAIN[times], () => {
+      tell(vcpu, S.Pending.PROTECT);
+      enterAgain(vcpu);
+    });
+    told.set(vcpu, times + 1);
+  };
   host.serveVcpus(
     (_vcpu, job) => compiler.compile(job),
-    (vcpu) => Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, S.Pending.REGIONS),
+    (vcpu) => {
+      tell(vcpu, S.Pending.REGIONS);
+      const waits = told.has(vcpu);
+      told.set(vcpu, 0);
+      if (!waits) enterAgain(vcpu);
+    },
   );
 }
 
@@ -309,6 +338,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
       remap();
       system.registers.startup(control.sipiVector[index] & 0xff);
     }
-    take(S.Pending.INTR | S.Pending.NMI | S.Pending.FLUSH | S.Pending.CALL | S.Pending.SMI);
+    // Nothing else is for a vCPU in this state; what stayed would keep it from sleeping.
+    take(~(S.Pending.INVALIDATE | S.Pending.STOP | S.Pending.INIT | S.Pending.SIPI));
   }
 }
