@@ -8,7 +8,7 @@ import { endsFlow } from './bodies.ts';
 
 /** One guest instruction of a region. */
 export interface RegionInstruction {
-  /** Its record, which helpers are given and where the baseline goes on. */
+  /** The place of its record (`RegionPlace`), which helpers are given and where the baseline goes on. */
   readonly record: number;
   /** Its place, and that of the instruction after it: bytes from the start of the page that the region is entered in. */
   readonly offset: number;

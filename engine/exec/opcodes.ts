@@ -16,6 +16,7 @@ export const W = {
   get: 0x20,
   set: 0x21,
   tee: 0x22,
+  globalGet: 0x23,
   i32Const: 0x41,
   i64Const: 0x42,
   f32Const: 0x43,

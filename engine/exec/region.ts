@@ -32,10 +32,12 @@ const Way = { CHAIN: 0, LEAVE: 1, FAULT: 2 } as const;
 /** Helpers that look at how many instructions were retired: INSTRUCTIONS then is what it is in the baseline. */
 const COUNTING: ReadonlySet<string> = new Set(['rdpmc', 'rdmsr', 'wrmsr']);
 
-/** Where a region lies. */
+/** Where a region lies, and what addresses its code needs. Records are told by *places*: numbers that are no addresses. */
 export interface RegionPlace {
-  /** The record of a run by its offset, or 0. */
+  /** The place of the record that the run at an offset starts with, or 0. */
   find(offset: number): number;
+  /** The global that has the address of the run that a record belongs to, and the record's distance from there. */
+  base(place: number): { readonly global: number; readonly distance: number };
   /** The page of the backing that page `n` from that of the entry is expected to be. */
   frame(page: number): number;
   /** Width of the instruction pointer. */
@@ -91,7 +93,7 @@ export class RegionLowering extends MemoryLowering {
     this.#want = wantFlags([...this.flow.nodes.values()], (name) => STATELESS.has(name));
     this.reload();
     // All ways out meet at the end of the function: what must be stored to the state is written once.
-    if (limit > 0) this.#countEntry(limit);
+    if (limit > 0) this.countEntry(S.RECORD.disp, limit);
     if (this.flow.entries.length > 1) {
       this.loadAt(REC, 'i32', 32, S.RECORD.imm);
       this.set(this.#choice);
@@ -131,26 +133,6 @@ export class RegionLowering extends MemoryLowering {
     this.code.u8(W.returnCall);
     this.code.u32(this.target.helper('$jump'));
     this.op(W.end);
-  }
-
-  #countEntry(limit: number): void {
-    const entered = this.newLocal('i32');
-    this.loadAt(REC, 'i32', 32, S.RECORD.disp);
-    this.i32(1);
-    this.op(W.i32Add);
-    this.set(entered);
-    this.get(REC);
-    this.toAddress();
-    this.get(entered);
-    this.storeOp('i32', 32, S.RECORD.disp);
-    this.get(entered);
-    this.i32(limit);
-    this.op(W.i32Eq);
-    this.hint(false);
-    this.open(W.if);
-    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
-    super.leave(Exit.HOT);
-    this.end();
   }
 
   // --- registers --------------------------------------------------------------------------------------------------
@@ -373,7 +355,16 @@ export class RegionLowering extends MemoryLowering {
   // --- slow paths and helpers -------------------------------------------------------------------------------------
 
   protected override record(): void {
-    this.i32((this.#instruction as RegionInstruction).record);
+    this.#address((this.#instruction as RegionInstruction).record);
+  }
+  /** Pushes the address of a record. */
+  #address(place: number, behind = 0): void {
+    const { global, distance } = this.#source.base(place);
+    this.code.u8(W.globalGet);
+    this.code.u32(global);
+    if (distance + behind === 0) return;
+    this.i32(distance + behind);
+    this.op(W.i32Add);
   }
 
   /** A write into code that was translated, perhaps this: the instruction starts anew, alone. */
@@ -416,10 +407,9 @@ export class RegionLowering extends MemoryLowering {
     this.op(W.i64Add);
   }
   protected override leaving(): void {
-    const { record, position } = this.#instruction as RegionInstruction;
     // Whether this instruction is among them is known outside.
-    this.#spillCount(this.#retired - position);
-    this.storeState(S.LEFT_AT, 32, () => this.i32(record));
+    this.#spillCount(this.#retired - (this.#instruction as RegionInstruction).position);
+    this.storeState(S.LEFT_AT, 32, () => this.record());
   }
   protected override beforeCall({ name, leaves }: Extract<Statement, { op: 'call' }>): void {
     if (!STATELESS.has(name) || leaves) this.#spill();
@@ -451,7 +441,8 @@ export class RegionLowering extends MemoryLowering {
   protected override fault(): void {
     // The dispatcher knows the record, and counts up to it.
     this.#addCount(this.#retired - (this.#instruction as RegionInstruction).position);
-    this.i64(BigInt((this.#instruction as RegionInstruction).record));
+    this.record();
+    this.op(W.extend);
     this.#leaveBy(Way.FAULT, false);
   }
   protected override raise(vector: number, code: number): void {
@@ -484,7 +475,8 @@ export class RegionLowering extends MemoryLowering {
     const page = this.#page;
     const record = pageOfOffset(offset) === page ? this.#source.find(offset) : 0;
     if (record !== 0) {
-      this.i64(BigInt(record));
+      this.#address(record);
+      this.op(W.extend);
       this.#leaveBy(Way.CHAIN, usual);
       return;
     }
@@ -514,7 +506,7 @@ export class RegionLowering extends MemoryLowering {
 
   /** Goes on at a record of the same page, which lives as long as this region; or leaves for what is pending. */
   #chain(): void {
-    const record = this.newLocal('i32');
+    const record = this.temporary('i32');
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
     this.get(this.#exit);
     this.op(W.wrap);
@@ -544,12 +536,13 @@ export class RegionLowering extends MemoryLowering {
     const { record, position } = this.#instruction as RegionInstruction;
     // The end of the run will count what it has before this too.
     this.#addCount(this.#retired - position);
-    this.i64(BigInt(record + S.RECORD_BYTES));
+    this.#address(record, S.RECORD_BYTES);
+    this.op(W.extend);
     this.#leaveBy(Way.CHAIN, false);
   }
 
   protected override jump(target: Value): void {
-    const rip = this.newLocal('i64');
+    const rip = this.temporary('i64');
     this.value(target);
     this.set(rip);
     const block = this.from?.block;
@@ -563,7 +556,7 @@ export class RegionLowering extends MemoryLowering {
 
   /** A return goes to a call of this region, as a rule. */
   #returnTo(rip: number, sites: readonly number[]): void {
-    const distance = this.newLocal('i64');
+    const distance = this.temporary('i64');
     this.get(rip);
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.op(0x7d); // i64.sub
@@ -587,8 +580,8 @@ export class RegionLowering extends MemoryLowering {
   /** Goes over into another page, if it is mapped as it was when the region was made; else leaves for `offset`. */
   #enterPage(offset: number, bits: 16 | 32 | 64): void {
     const page = pageOfOffset(offset);
-    const base = this.newLocal('i64');
-    const entry = this.newLocal('i32');
+    const base = this.temporary('i64');
+    const entry = this.temporary('i32');
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.i64(BigInt((page - this.#page) * 4096));
     this.op(W.i64Add);
@@ -747,7 +740,13 @@ export class RegionLowering extends MemoryLowering {
     if (!isAlone(node)) this.windows = new Map();
     this.tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
+    const first = this.temporaries;
+    // Flags that are pending look at values of the instruction that set them.
+    let held = first;
+    const windows = this.blockWindows;
+    this.blockWindows = [];
     for (const instruction of block.instructions) {
+      const before = this.#pending;
       this.#instruction = instruction;
       this.#retired++;
       this.#called = false;
@@ -771,9 +770,20 @@ export class RegionLowering extends MemoryLowering {
         this.end();
         this.#pending = pending;
       }
+      const now = this.#pending as Flags;
+      if (now === before) this.releaseTemporaries(held);
+      else {
+        // INC and DEC keep what was pending for the carry.
+        const keeps = typeof now === 'object' && now.before !== undefined;
+        if (typeof now !== 'object') this.releaseTemporaries(first);
+        else if (!keeps) this.releaseTemporaries(first, held);
+        held = this.temporaries;
+      }
     }
     const last = block.instructions[block.instructions.length - 1];
-    if (last !== undefined && endsFlow(last.body)) return;
-    this.#goto(block.falls, this.#bits, block.ends);
+    if (last === undefined || !endsFlow(last.body)) this.#goto(block.falls, this.#bits, block.ends);
+    this.releaseTemporaries(first);
+    for (const local of this.blockWindows) this.free(local);
+    this.blockWindows = windows;
   }
 }

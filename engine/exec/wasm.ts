@@ -92,6 +92,12 @@ interface ImportedFunction {
   readonly type: number;
 }
 
+interface ImportedGlobal {
+  readonly module: string;
+  readonly name: string;
+  readonly type: Type;
+}
+
 export interface MemoryImport {
   readonly module: string;
   readonly name: string;
@@ -111,8 +117,11 @@ export class ModuleBuilder {
   readonly #types: string[] = [];
   readonly #typeBytes: Uint8Array[] = [];
   readonly #imports: ImportedFunction[] = [];
+  readonly #globals: ImportedGlobal[] = [];
   readonly #functions: { type: number; body: Uint8Array; hints: readonly BranchHint[] }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
+  /** What debuggers and profilers call the module. */
+  name = '';
   memory: MemoryImport | undefined;
   table: TableImport | undefined;
   /** Functions (by index) to put into the table from `elementBase` when the module is instantiated. */
@@ -139,6 +148,11 @@ export class ModuleBuilder {
     if (this.#functions.length > 0) throw new Error('wasm: import after a function');
     this.#imports.push({ module, name, type: this.type(type) });
     return this.#imports.length - 1;
+  }
+
+  /** Imports a constant; gives its index. */
+  importGlobal(module: string, name: string, type: Type): number {
+    return this.#globals.push({ module, name, type }) - 1;
   }
 
   /** Reserves the index that the next defined function will have. */
@@ -189,12 +203,19 @@ export class ModuleBuilder {
       for (const type of this.#typeBytes) bytes.raw(type);
     });
     section(2, (bytes) => {
-      bytes.u32(this.#imports.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0));
+      bytes.u32(this.#imports.length + this.#globals.length + (this.memory ? 1 : 0) + (this.table ? 1 : 0));
       for (const each of this.#imports) {
         bytes.text(each.module);
         bytes.text(each.name);
         bytes.u8(0);
         bytes.u32(each.type);
+      }
+      for (const each of this.#globals) {
+        bytes.text(each.module);
+        bytes.text(each.name);
+        bytes.u8(3);
+        bytes.u8(VALUE_TYPE[each.type]);
+        bytes.u8(0); // immutable
       }
       if (this.memory) {
         bytes.text(this.memory.module);
@@ -259,6 +280,16 @@ export class ModuleBuilder {
         bytes.raw(each.body);
       }
     });
+    // The name section, subsection 0 (core specification, 7.4.1).
+    if (this.name !== '')
+      section(0, (bytes) => {
+        const name = new Bytes();
+        name.text(this.name);
+        bytes.text('name');
+        bytes.u8(0);
+        bytes.u32(name.length);
+        bytes.raw(name.view());
+      });
     return out.view();
   }
 }

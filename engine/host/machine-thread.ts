@@ -1,13 +1,16 @@
-/** Entry point of the worker threads of a VM process: vCPUs, the clock, and one for each drive. */
+/** Entry point of the worker threads of a VM process: vCPUs, the translator, the clock, and one for each drive. */
 import { randomFillSync } from 'node:crypto';
 import { openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { RegionReply } from '../accel/jit/region-compiler.ts';
+import type { RegionJob } from '../accel/jit/region-job.ts';
 import { BlockError } from '../block/errors.ts';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
-import { runClock, runIo, runVcpu, type ThreadData } from '../machine/threads.ts';
+import { runClock, runIo, runTranslator, runVcpu, type ThreadData } from '../machine/threads.ts';
 import { openDrive } from './machine-drive.ts';
+import { TierProfiler } from './tier-profiler.ts';
 
-const data = workerData as ThreadData;
+const data = workerData as ThreadData & { readonly ports: readonly MessagePort[] };
 
 /** The host's id of this thread, or 0 where the host does not say. */
 function threadId(): number {
@@ -30,6 +33,7 @@ const host = {
     randomFillSync(target);
   },
   threadId,
+  profiler: new TierProfiler(),
   log,
   readText: (path: string): string => readFileSync(path, 'utf8'),
   writer: (path: string): ((text: string) => void) => {
@@ -40,14 +44,29 @@ const host = {
   receive: (): ToDrive | undefined => (parentPort === null ? undefined : receiveMessageOnPort(parentPort)?.message),
   send: (message: FromDrive): void => parentPort?.postMessage(message),
   ready: (): void => parentPort?.postMessage({ type: 'ready' }),
+  translator: {
+    request: (job: RegionJob): void => data.ports[0].postMessage(job),
+    take: (): RegionReply | undefined => receiveMessageOnPort(data.ports[0])?.message,
+  },
+  after: (milliseconds: number, call: () => void): void => {
+    setTimeout(call, milliseconds);
+  },
+  serveVcpus: (answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void => {
+    for (const [vcpu, port] of data.ports.entries())
+      port.on('message', (job: RegionJob) => {
+        port.postMessage(answer(vcpu, job));
+        sent(vcpu);
+      });
+  },
 };
 
 // The control thread links a thread's errors to the VM's log and stops the machine.
 try {
   if (data.role === 'clock') runClock(data, host);
   else if (data.role === 'io') runIo(data, host);
+  else if (data.role === 'translator') runTranslator(data, host);
   else runVcpu(data, host);
-  parentPort?.postMessage({ type: 'ended' });
+  if (data.role !== 'translator') parentPort?.postMessage({ type: 'ended' });
 } catch (error) {
   const code = error instanceof BlockError ? error.code : undefined;
   const text = error instanceof Error ? (code === undefined ? (error.stack ?? error.message) : error.message) : String(error);

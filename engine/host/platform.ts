@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
-import { Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import type { ThreadData } from '../machine/threads.ts';
 
@@ -41,12 +41,27 @@ export function useBranchHints(): void {
   if (major < 13 || (major === 13 && minor < 7)) setFlagsFromString('--experimental-wasm-branch-hinting');
 }
 
-/** Starts a worker thread of the machine. */
-export function startThread(data: ThreadData): HostThread {
+/**
+ * Has V8 compile modules where they are made, on the translator's thread, and not when they are first called. To be called
+ * after the baseline module was compiled, of which most is never called.
+ */
+export function compileEagerly(): void {
+  setFlagsFromString('--no-wasm-lazy-compilation');
+}
+
+/** Channels between the translator and each vCPU: the translator's ends, by vCPU, and theirs. */
+export function vcpuLinks(count: number): { translator: MessagePort[]; vcpus: MessagePort[] } {
+  const channels = Array.from({ length: count }, () => new MessageChannel());
+  return { translator: channels.map(({ port1 }) => port1), vcpus: channels.map(({ port2 }) => port2) };
+}
+
+/** Starts a worker thread of the machine. `ports`: its ends of channels to other threads. */
+export function startThread(data: ThreadData, ports: readonly MessagePort[] = []): HostThread {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const worker = new Worker(new URL(`./machine-thread.${extension}`, import.meta.url), {
-    workerData: data,
-    name: data.role === 'clock' ? 'clock' : `${data.role === 'io' ? 'drive' : 'vcpu'}${data.index}`,
+    workerData: { ...data, ports },
+    transferList: [...ports],
+    name: threadName(data),
     resourceLimits: { stackSizeMb: 16, maxYoungGenerationSizeMb: 8 },
   });
   let failed: (error: string) => void = () => {};
@@ -88,6 +103,11 @@ export function startThread(data: ThreadData): HostThread {
       await worker.terminate();
     },
   };
+}
+
+function threadName({ role, index }: ThreadData): string {
+  if (role === 'clock' || role === 'translator') return role;
+  return `${role === 'io' ? 'drive' : 'vcpu'}${index}`;
 }
 
 export const fillRandom = (target: Uint8Array): void => {

@@ -6,6 +6,7 @@ import { extractFont8x16 } from '../devices/vga-font.ts';
 import { cachedBaseline } from '../host/baseline-cache.ts';
 import { initrdProblem } from '../host/initrd-check.ts';
 import {
+  compileEagerly,
   fillRandom,
   findVgaBios,
   type HostThread,
@@ -16,6 +17,7 @@ import {
   startThread,
   type ThreadError,
   useBranchHints,
+  vcpuLinks,
 } from '../host/platform.ts';
 import type { MachineHooks } from '../monitor/machine-control.ts';
 import { cpuFeatures } from '../x86/system/cpuid.ts';
@@ -197,6 +199,7 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
   };
   const data = { config, layout, roms, memory };
   const startIo = (index: number): HostThread => startThread({ ...data, role: 'io', index, baseline: undefined });
+  compileEagerly();
   controller.canPlug(startIo);
   const started = machine.drives.threads.map((io) => {
     const { drives } = io;
@@ -215,7 +218,11 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     }
   }
   controller.adopt(startThread({ ...data, role: 'clock', index: 0, baseline: undefined }), false);
-  for (let index = 0; index < count; index++) controller.adopt(startThread({ ...data, role: 'vcpu', index, baseline }), false);
+  const links = vcpuLinks(count);
+  if (baseline.regions)
+    controller.adopt(startThread({ ...data, role: 'translator', index: 0, baseline }, links.translator), false);
+  for (let index = 0; index < count; index++)
+    controller.adopt(startThread({ ...data, role: 'vcpu', index, baseline }, [links.vcpus[index]]), false);
   const { restore } = config.lifecycle;
   if (restore !== undefined)
     try {

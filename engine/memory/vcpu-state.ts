@@ -204,7 +204,7 @@ export const Pending = {
   SMI: 16,
   /** Drop all of the TLBs. */
   FLUSH: 32,
-  /** Write permissions were taken out of the TLB: leave translated code, that is all. */
+  /** Leave translated code, that is all: write permissions were taken out of the TLB, or better code may be there. */
   PROTECT: 64,
   /** Code was written: drop what was translated from the pages listed. */
   INVALIDATE: 128,
@@ -219,6 +219,8 @@ export const Pending = {
   PERFORMANCE: 4096,
   /** INSTRUCTIONS has come to COUNT_LIMIT: timers are due. */
   COUNT: 8192,
+  /** Regions were made that this vCPU asked for. */
+  REGIONS: 16384,
 } as const;
 
 /** What slow stores are told above the number of bytes: the operation is locked; what writes code, and a read-modify-write that cannot be done in memory itself, is to be run alone. */

@@ -3,13 +3,14 @@
  * Nothing is installed on the host, and no privileges are needed: packages are downloaded (apt checks them against its
  * signed lists) and opened in a folder of their own. What comes out is `vmlinuz`, `initrd.img` and `manifest.json`.
  */
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { AppError } from '../contract/index.ts';
 import { checkInitrd, checkKernel } from '../vm/boot-files.ts';
+import { aptEnvironment, aptOptions, download, extract } from './apt.ts';
 import { buildInitramfs, moduleDependencies } from './initramfs.ts';
 
 const run = promisify(execFile);
@@ -90,7 +91,10 @@ export async function fetchGuest(
   const work = await mkdtemp(join(cache, 'guests', '.fetch-'));
   try {
     tell(0.02, 'Asking apt for the kernel');
-    const { options, kernelPackage } = await prepareApt(cache, architecture, tell, signal);
+    const pointer = kernelPointer[architecture];
+    const options = await aptOptions(cache, pointer, () => tell(0.03, "Reading Debian's lists of packages"), signal);
+    const kernelPackage = await pointee(options, pointer);
+    if (kernelPackage === undefined) throw new AppError('host', `${pointer} depends on no package of a kernel`);
     tell(0.05, `Downloading ${kernelPackage} and BusyBox`);
     const packages = await download(options, [kernelPackage, busyboxPackage[architecture]], work, signal);
     const find = (prefix: string): string => join(work, packages.find((name) => name.startsWith(prefix)) ?? '');
@@ -141,92 +145,12 @@ export async function fetchGuest(
   }
 }
 
-/**
- * Options with which apt knows the kernel's package, and that package. The host's own lists serve where they have it;
- * else (fresh lists need root, and so does another architecture) apt reads lists into a folder of ours.
- */
-async function prepareApt(
-  cache: string,
-  architecture: GuestArchitecture,
-  tell: (progress: number, what: string) => void,
-  signal?: AbortSignal,
-): Promise<{ options: string[]; kernelPackage: string }> {
-  const pointer = kernelPointer[architecture];
-  const known = await pointee([], pointer);
-  if (known !== undefined) return { options: [], kernelPackage: known };
-  tell(0.03, "Reading Debian's lists of packages");
-  const folder = join(cache, 'apt');
-  for (const part of ['lists/partial', 'cache/archives/partial']) await mkdir(join(folder, part), { recursive: true });
-  const settings = [
-    `Dir::State::lists=${join(folder, 'lists')}`,
-    `Dir::Cache=${join(folder, 'cache')}`,
-    'APT::Architectures::=amd64',
-    'APT::Architectures::=i386',
-    'Acquire::Languages=none',
-    // As root, apt would download as a user who may not write here.
-    ...(process.getuid?.() === 0 ? ['APT::Sandbox::User=root'] : []),
-  ];
-  const options = settings.flatMap((setting) => ['-o', setting]);
-  // One list of many may be missing on a mirror; what counts is whether the package is known then.
-  await run('apt-get', [...options, '-q', 'update'], { signal, env: aptEnvironment, maxBuffer: 1 << 24 }).catch(
-    (error: Error) => {
-      if (signal?.aborted) throw error;
-    },
-  );
-  const kernelPackage = await pointee(options, pointer);
-  if (kernelPackage === undefined)
-    throw new AppError('host', `apt knows no package ${pointer}: is this Debian, and are its sources in /etc/apt set up?`);
-  return { options, kernelPackage };
-}
-
-/** Messages of apt are read here: in English. */
-const aptEnvironment = { ...process.env, LC_ALL: 'C' };
-
 /** The package that a pointer package depends on; undefined: apt does not know it. */
 async function pointee(options: readonly string[], pointer: string): Promise<string | undefined> {
   const { stdout } = await run('apt-cache', [...options, 'depends', pointer], { env: aptEnvironment }).catch(() => ({
     stdout: '',
   }));
   return /^\s*\|?Depends: (linux-image-\S+)/m.exec(stdout)?.[1];
-}
-
-async function download(
-  options: readonly string[],
-  packages: readonly string[],
-  folder: string,
-  signal?: AbortSignal,
-): Promise<string[]> {
-  await run('apt-get', [...options, '-q', 'download', ...packages], {
-    cwd: folder,
-    signal,
-    env: aptEnvironment,
-    maxBuffer: 1 << 24,
-  });
-  return (await readdir(folder)).filter((name) => name.endsWith('.deb'));
-}
-
-/** Takes what matches out of a package: whole, a kernel's package would be 400 MB. */
-async function extract(debFile: string, folder: string, patterns: readonly string[], signal?: AbortSignal): Promise<void> {
-  const unpack = spawn('dpkg-deb', ['--fsys-tarfile', debFile], { stdio: ['ignore', 'pipe', 'pipe'], signal });
-  const tar = spawn('tar', ['-x', '-C', folder, '--wildcards', '--no-same-owner', ...patterns], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    signal,
-  });
-  unpack.stdout.pipe(tar.stdin);
-  // tar may end before the package does.
-  tar.stdin.on('error', () => unpack.stdout.resume());
-  let message = '';
-  unpack.stderr.setEncoding('utf8').on('data', (text: string) => {
-    message += text;
-  });
-  const status = (child: ReturnType<typeof spawn>): Promise<number | null> =>
-    new Promise((resolve, reject) => {
-      child.on('error', reject);
-      child.on('close', resolve);
-    });
-  // tar's own status is not looked at: a pattern without a match is no error here, what is missing shows later.
-  const [unpacked] = await Promise.all([status(unpack), status(tar)]);
-  if (unpacked !== 0) throw new AppError('bad-file', `${basename(debFile)} cannot be opened: ${message.trim()}`);
 }
 
 async function firstExisting(paths: readonly string[]): Promise<Buffer> {

@@ -2,14 +2,14 @@
 import { parseArgs } from 'node:util';
 import { benchBoot } from './boot.ts';
 import { benchDisk } from './disk.ts';
-import { benchGuest } from './guest.ts';
+import { benchGuest, benchTwin } from './guest.ts';
 import { benchLoops } from './loops.ts';
 import { endAll } from './machines.ts';
 
 export interface BenchOptions {
   readonly rounds: number;
   readonly cpus: number;
-  /** Run QEMU too. */
+  /** Run QEMU or v86 too. */
   readonly peer: boolean;
   /** Parts that were asked for; empty: all. */
   readonly only: readonly string[];
@@ -50,6 +50,7 @@ try {
   };
   if (positionals[0] === 'boot') await benchBoot(options);
   else if (positionals[0] === 'guest') await benchGuest(options);
+  else if (positionals[0] === 'twin') await benchTwin(options);
   else if (positionals[0] === 'disk') await benchDisk(options);
   else await benchLoops(options);
 } catch (error) {

@@ -11,8 +11,12 @@ import { hostFacts, median, round, table, writeResult } from './report.ts';
 const bootLimit = 600;
 const offLimit = 120;
 
-export const bootOptions = (cpus: number, append: string, initrd = guestInitrd): string[] => [
-  ...['-m', '512', '-smp', String(cpus), '-kernel', guestKernel, '-initrd', initrd, '-append', append],
+export const bootOptions = (
+  cpus: number,
+  append: string,
+  { kernel = guestKernel, initrd = guestInitrd, memory = 512 } = {},
+): string[] => [
+  ...['-m', String(memory), '-smp', String(cpus), '-kernel', kernel, '-initrd', initrd, '-append', append],
   ...['-serial', 'stdio', '-display', 'none', '-no-reboot'],
 ];
 
@@ -77,7 +81,7 @@ export async function benchBoot({ rounds, cpus, peer: withPeer, save }: BenchOpt
     'boot',
     host,
     {
-      command: ['-cpu', 'max', ...bootOptions(cpus, 'console=ttyS0 quiet', 'initrd.img')].map((word) =>
+      command: ['-cpu', 'max', ...bootOptions(cpus, 'console=ttyS0 quiet', { initrd: 'initrd.img' })].map((word) =>
         word === guestKernel ? 'vmlinuz' : word,
       ),
       versions: Object.fromEntries(peers.map((each) => [each.name, versionOf(each)])),

@@ -52,7 +52,7 @@ async function runGuest(peer: Peer, cpus: number, initrd: string, folder: string
   const engine = join(root, 'engine', 'cli', 'main.ts');
   execFileSync(process.execPath, [engine, 'img', 'create', '-q', '-f', 'qcow2', image, `${MIB}M`], { stdio: 'pipe' });
   const drive = ['-drive', `file=${image},format=qcow2,if=virtio,cache=writeback,discard=unmap`];
-  const machine = new BenchMachine(peer, [...bootOptions(cpus, 'console=ttyS0 quiet rdinit=/bench', initrd), ...drive]);
+  const machine = new BenchMachine(peer, [...bootOptions(cpus, 'console=ttyS0 quiet rdinit=/bench', { initrd }), ...drive]);
   try {
     await machine.until(/BENCH-END/, 1800);
     await machine.end(120);

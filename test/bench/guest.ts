@@ -1,156 +1,216 @@
 /**
- * Programs of fixed work in the guest, timed by the guest's own clock, beside QEMU TCG. The sample guest's initial RAM
- * disk gets a second archive with a script (`rdinit=/bench`) that runs them one after the other; what each prints is
- * compared between the machines, so that a wrong result is no fast result.
+ * Programs of fixed work in the guest, timed by the guest's own clock: a 64-bit guest beside QEMU TCG, its 32-bit twin
+ * beside v86. What each program prints is compared between the machines, so that a wrong result is no fast result.
  */
-import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
-import { type CpioMember, cpioArchive } from '../../main/guests/cpio.ts';
+import { cpioArchive } from '../../main/guests/cpio.ts';
+import type { GuestArchitecture } from '../../main/guests/debian.ts';
 import type { BenchOptions } from './bench.ts';
 import { bootOptions } from './boot.ts';
-import { BenchMachine, findPeer, guestInitrd, ours, type Peer, versionOf } from './machines.ts';
+import { speedChart } from './chart.ts';
+import {
+  BenchMachine,
+  findPeer,
+  findV86,
+  guestFiles,
+  ours,
+  oursLikeQemu,
+  oursLikeV86,
+  type Peer,
+  versionOf,
+} from './machines.ts';
+import { programArchive } from './packages.ts';
+import { type Kind, ownMembers, programs } from './programs.ts';
 import { geometricMean, hostFacts, median, round, table, writeResult } from './report.ts';
 
-/** Each: a shell command whose output is its result. */
-const programs: Readonly<Record<string, string>> = {
-  sha256: 'sha256sum < /tmp/data',
-  gzip: 'gzip -c < /tmp/data | md5sum',
-  bunzip: 'bzip2 -c < /tmp/small | bunzip2 -c | md5sum',
-  sort: 'sort -r < /tmp/small | md5sum',
-  awk: `awk 'BEGIN { for (i = 0; i < 400000; i++) { s += i * i % 7; a[i % 100] += s } print s, a[42] }'`,
-  grep: `grep -c '[13]7[^5]*9$' /tmp/data`,
-  fork: 'i=0; while [ $i -lt 400 ]; do busybox true; i=$((i+1)); done; echo $i',
-  pipe: 'dd if=/dev/zero bs=64 count=60000 2>/dev/null | dd bs=64 2>/dev/null | md5sum',
-  nbody: '/bin/nbody 60000',
-  // Long enough that making the code does not count for much.
-  nbody_long: '/bin/nbody 300000',
-  matmul: '/bin/matmul 12',
-  // Two at once: what two vCPUs are worth.
-  two: '{ sha256sum < /tmp/data & sha256sum < /tmp/data; wait; }',
-};
+const MEMORY_MIB = 1024;
+const LIMIT_SECONDS = 3600;
 
-/** Programs of our own, in `guest-programs/`. They compute with floating-point numbers. */
-const sources = ['nbody', 'matmul'] as const;
-const isOwn = (name: string): boolean => sources.some((source) => programs[name].startsWith(`/bin/${source} `));
-
-const script = (names: readonly string[]): string => `#!/bin/sh
-export PATH=/bin
-mount -t proc proc /proc
-mount -t devtmpfs dev /dev 2>/dev/null
-mount -t tmpfs tmp /tmp
-seq 1 900000 > /tmp/data
-seq 1 60000 > /tmp/small
-now() { read up idle < /proc/uptime; echo \${up%.*}\${up#*.}; }
-${names
-  .map(
-    (name) => `begun=$(now)
-result=$(${programs[name]} 2>&1 | tr '\\n' ' ')
-ended=$(now)
-echo "BENCH ${name} $(( (ended - begun) * 10 )) $result" > /dev/ttyS0`,
-  )
-  .join('\n')}
-echo 'BENCH-END' > /dev/ttyS0
-poweroff -f
-`;
+interface Comparison {
+  readonly benchmark: 'guest' | 'twin';
+  readonly architecture: GuestArchitecture;
+  readonly cpus: number;
+  readonly names: readonly string[];
+  readonly us: Peer;
+  readonly peer: Peer | undefined;
+  /** What the peer is called on the chart. */
+  readonly peerTitle: string;
+}
 
 interface Timing {
   readonly milliseconds: number;
   readonly result: string;
+  /** CPU time of the machine's process, compilers of translated code included: on a busy host the firmer figure. */
+  readonly cpuSeconds: number;
 }
 
-async function runGuest(peer: Peer, cpus: number, initrd: string, names: readonly string[]): Promise<Map<string, Timing>> {
-  const machine = new BenchMachine(peer, bootOptions(cpus, 'console=ttyS0 quiet rdinit=/bench', initrd));
+interface Run {
+  readonly timings: ReadonlyMap<string, Timing>;
+  /** Guest's time by the host's: a clock that runs off would make every figure wrong. */
+  readonly clock: number;
+  /** What the guest's kernel says of its CPU. */
+  readonly flags: string;
+}
+
+async function runGuest(peer: Peer, { cpus, names, architecture }: Comparison, initrd: string): Promise<Run> {
+  const { kernel } = guestFiles(architecture);
+  // What kernels do against speculation depends on the CPU's maker.
+  const options = bootOptions(cpus, 'console=ttyS0 quiet rdinit=/bench mitigations=off', { kernel, initrd, memory: MEMORY_MIB });
+  const machine = new BenchMachine(peer, options);
+  const cpuSeconds = new Map<string, number>();
+  let seconds: number;
   try {
-    await machine.until(/BENCH-END/, 1800);
-    await machine.end(120);
+    const begun = await machine.until(/BENCH-BEGIN \d+ /, LIMIT_SECONDS);
+    let used = machine.cpuSeconds;
+    for (const name of names) {
+      await machine.until(new RegExp(`BENCH ${name} [^\n]*\n`), LIMIT_SECONDS);
+      cpuSeconds.set(name, round(machine.cpuSeconds - used));
+      used = machine.cpuSeconds;
+    }
+    seconds = (await machine.until(/BENCH-END \d+ /, LIMIT_SECONDS)) - begun;
+    if (peer.ends) await machine.end(120);
   } finally {
     machine.kill();
   }
   const timings = new Map<string, Timing>();
   for (const [, name, milliseconds, result] of machine.text.matchAll(/^BENCH (\w+) (\d+) (.*?)\s*$/gm))
-    timings.set(name, { milliseconds: Number(milliseconds), result });
+    timings.set(name, { milliseconds: Number(milliseconds), result, cpuSeconds: cpuSeconds.get(name) ?? 0 });
   for (const name of names) if (!timings.has(name)) throw new Error(`${peer.name}: no result of ${name}`);
-  return timings;
+  const at = (what: string): number => Number(new RegExp(`${what} (\\d+)`).exec(machine.text)?.[1]);
+  const clock = round((at('BENCH-END') - at('BENCH-BEGIN')) / 100 / seconds);
+  return { timings, clock, flags: /^BENCH-CPU (.*?)\s*$/m.exec(machine.text)?.[1] ?? '' };
 }
 
-/** The sample's initial RAM disk with the script and the programs behind it. */
-function buildInitrd(folder: string, names: readonly string[]): string {
-  const members: CpioMember[] = [{ path: 'bench', kind: 'file', mode: 0o755, content: script(names) }];
-  for (const source of sources) {
-    if (!names.some((name) => programs[name].startsWith(`/bin/${source} `))) continue;
-    const program = join(folder, source);
-    execFileSync('gcc', ['-O2', '-static', '-o', program, join(import.meta.dirname, 'guest-programs', `${source}.c`), '-lm']);
-    members.push({ path: `bin/${source}`, kind: 'file', mode: 0o755, content: readFileSync(program) });
-  }
-  const sample = readFileSync(guestInitrd);
+/** The sample's initial RAM disk, Debian's programs and the script behind it. */
+function buildInitrd(folder: string, { architecture, names }: Comparison, archive: string): string {
   const path = join(folder, 'initrd.img');
   // Archives follow each other on boundaries of four bytes (Linux, early-userspace/buffer-format).
-  writeFileSync(path, Buffer.concat([sample, Buffer.alloc(-sample.length & 3), gzipSync(cpioArchive(members))]));
+  const parts = [guestFiles(architecture).initrd, archive].flatMap((file) => {
+    const content = readFileSync(file);
+    return [content, Buffer.alloc(-content.length & 3)];
+  });
+  writeFileSync(path, Buffer.concat([...parts, cpioArchive(ownMembers(folder, names))]));
   return path;
 }
 
-export async function benchGuest({ rounds, cpus, peer: withPeer, only, save }: BenchOptions): Promise<void> {
-  const unknown = only.filter((name) => !(name in programs));
-  if (unknown.length > 0)
-    throw new Error(`no such program: ${unknown.join(', ')} (there are: ${Object.keys(programs).join(', ')})`);
-  const names = Object.keys(programs).filter(
-    (name) => (only.length === 0 || only.includes(name)) && (!isOwn(name) || existsSync('/usr/bin/gcc')),
-  );
+async function compare(comparison: Comparison, { rounds, save }: BenchOptions): Promise<void> {
+  const { benchmark, architecture, cpus, names, us, peer, peerTitle } = comparison;
   const host = hostFacts();
-  const peer = withPeer ? findPeer() : undefined;
-  if (withPeer && peer === undefined) console.log('QEMU is not here (apt-get install qemu-system-x86): this engine alone.');
-  const peers = peer === undefined ? [ours] : [ours, peer];
+  const peers = peer === undefined ? [us] : [us, peer];
+  const archive = await programArchive(architecture);
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
-  const times = new Map<string, Map<string, number[]>>(peers.map(({ name }) => [name, new Map(names.map((each) => [each, []]))]));
-  const results = new Map<string, string>();
-  const differing = new Set<string>();
+  const runs = new Map<string, Run[]>(peers.map(({ name }) => [name, []]));
+  const runsOf = ({ name }: Peer): Run[] => runs.get(name) ?? [];
   try {
-    const initrd = buildInitrd(folder, names);
+    const initrd = buildInitrd(folder, comparison, archive.path);
     for (let n = 0; n < rounds; n++)
       for (const each of n % 2 === 0 ? peers : peers.toReversed()) {
-        const timings = await runGuest(each, cpus, initrd, names);
-        console.log(
-          `round ${n + 1}  ${each.name.padEnd(9)} ${names.map((name) => `${name} ${timings.get(name)?.milliseconds}`).join(', ')} (ms)`,
-        );
-        for (const name of names) {
-          const { milliseconds, result } = timings.get(name) as Timing;
-          times.get(each.name)?.get(name)?.push(milliseconds);
-          if ((results.get(name) ?? result) !== result) differing.add(name);
-          results.set(name, result);
-        }
+        const run = await runGuest(each, comparison, initrd);
+        runsOf(each).push(run);
+        const figures = names.map((name) => `${name} ${run.timings.get(name)?.milliseconds}`);
+        console.log(`round ${n + 1}  ${each.name.padEnd(9)} ${figures.join(', ')} (ms)`);
+        if (Math.abs(run.clock - 1) > 0.05)
+          console.log(`${each.name}: the guest's clock went ${run.clock} times as fast as the host's`);
       }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  const medianOf = (who: Peer, name: string): number => median(times.get(who.name)?.get(name) ?? []);
+
+  const all = [...runs.values()].flat();
+  const resultsOf = (name: string): string[] => [...new Set(all.map(({ timings }) => timings.get(name)?.result ?? ''))];
+  const differing = names.filter((name) => resultsOf(name).length > 1);
+  type Figure = 'milliseconds' | 'cpuSeconds';
+  const medianOf = (who: Peer, name: string, of: Figure = 'milliseconds'): number =>
+    median(runsOf(who).map(({ timings }) => timings.get(name)?.[of] ?? 0));
+  const byPeer = (name: string, of: Figure) => Object.fromEntries(peers.map((each) => [each.name, medianOf(each, name, of)]));
+  // Above 1: this engine is faster.
+  const speedOf = (name: string): number | undefined =>
+    peer && round(Math.max(10, medianOf(peer, name)) / Math.max(10, medianOf(us, name)));
   const rows = names.map((name) => ({
     name,
-    ...Object.fromEntries(peers.map((each) => [each.name, medianOf(each, name)])),
-    // Above 1: this engine is faster.
-    ...(peer === undefined ? {} : { speed: round(medianOf(peer, name) / Math.max(1, medianOf(ours, name))) }),
-  })) as readonly ({ name: string; speed?: number } & Record<string, number | string>)[];
-  console.log(`\nMedians of ${rounds} in ms, ${cpus} vCPUs`);
+    kind: programs[name].kind,
+    milliseconds: byPeer(name, 'milliseconds'),
+    cpuSeconds: byPeer(name, 'cpuSeconds'),
+    ...(peer === undefined ? {} : { speed: speedOf(name) }),
+  }));
+  console.log(`\nMedians of ${rounds} in ms, ${architecture}, vCPUs: ${cpus}`);
   table(
-    ['', ...peers.map(({ name }) => name), ...(peer === undefined ? [] : ['speed beside TCG'])],
-    rows.map((row) => [row.name, ...peers.map(({ name }) => row[name]), ...(row.speed === undefined ? [] : [row.speed])]),
+    [
+      '',
+      ...peers.map(({ name }) => name),
+      ...peers.map(({ name }) => `${name} CPU s`),
+      ...(peer ? [`speed beside ${peer.name}`] : []),
+    ],
+    rows.map(({ name, milliseconds, cpuSeconds, speed }) => {
+      return [name, ...Object.values(milliseconds), ...Object.values(cpuSeconds), ...(speed === undefined ? [] : [speed])];
+    }),
   );
-  const speeds = rows.flatMap(({ name, speed }) => (speed === undefined || isOwn(name) ? [] : [Math.max(0.001, speed)]));
-  const mean = speeds.length === 0 ? undefined : round(geometricMean(speeds));
-  if (mean !== undefined) console.log(`\nall but floating point, geometric mean: ${mean} times QEMU TCG's speed`);
-  if (differing.size > 0) console.log(`DIFFERENT RESULTS: ${[...differing].join(', ')}`);
+
+  const means: Partial<Record<Kind, number>> = {};
+  for (const kind of ['integer', 'floating point', 'processes', 'short'] as const) {
+    const speeds = rows.flatMap((row) => (row.kind === kind && row.speed !== undefined ? [row.speed] : []));
+    if (speeds.length > 0) means[kind] = round(geometricMean(speeds));
+  }
+  if (peer !== undefined) {
+    const list = Object.entries(means).map(([kind, mean]) => `${kind} ${mean}`);
+    console.log(`\ngeometric means of the speed beside ${peer.name}: ${list.join(', ')}`);
+  }
+  const twoCpus = names.includes('two') && names.includes('sha256') && cpus > 1;
+  const twice = (who: Peer): number => round((2 * medianOf(who, 'sha256')) / Math.max(10, medianOf(who, 'two')));
+  const gains = twoCpus ? Object.fromEntries(peers.map((each) => [each.name, twice(each)])) : undefined;
+  if (gains !== undefined) console.log(`two vCPUs beside one (two, sha256): ${JSON.stringify(gains)}`);
+  for (const name of differing) console.log(`DIFFERENT RESULTS: ${name}: ${resultsOf(name).join(' | ')}`);
+
+  const lists = peers.map((each) => runsOf(each)[0].flags.split(' '));
+  const chart = rows.flatMap(({ name, kind, speed }) => (speed === undefined ? [] : [{ name, group: kind, value: speed }]));
   writeResult(
-    'guest',
+    benchmark,
     host,
     {
       versions: Object.fromEntries(peers.map((each) => [each.name, versionOf(each)])),
+      architecture,
+      cpus,
+      packages: archive.packages,
+      // Programs choose their code by these.
+      flagsOfOne: Object.fromEntries(
+        peers.map(({ name }, index) => [name, lists[index].filter((flag) => lists.some((list) => !list.includes(flag)))]),
+      ),
+      clocks: Object.fromEntries(peers.map((each) => [each.name, median(runsOf(each).map(({ clock }) => clock))])),
       medians: rows,
-      ...(mean === undefined ? {} : { meanSpeed: mean }),
-      differing: [...differing],
+      ...(peer === undefined ? {} : { means }),
+      ...(gains === undefined ? {} : { twoVcpus: gains }),
+      differing,
     },
     save,
+    chart.length === 0 ? undefined : speedChart(`Speed beside ${peerTitle}, Debian ${architecture}, vCPUs: ${cpus}`, chart),
   );
-  if (differing.size > 0) process.exitCode = 1;
+  if (differing.length > 0) process.exitCode = 1;
+}
+
+/** Names of programs that `--only` leaves, of those that this guest can run. */
+function chosen(only: readonly string[], possible: (name: string) => boolean): string[] {
+  const all = Object.keys(programs).filter(possible);
+  const unknown = only.filter((name) => !all.includes(name));
+  if (unknown.length > 0) throw new Error(`no such program: ${unknown.join(', ')} (there are: ${all.join(', ')})`);
+  return all.filter((name) => only.length === 0 || only.includes(name));
+}
+
+/** 64-bit programs, beside QEMU TCG. */
+export async function benchGuest(options: BenchOptions): Promise<void> {
+  const names = chosen(options.only, (name) => programs[name].source === undefined || existsSync('/usr/bin/gcc'));
+  const peer = options.peer ? findPeer() : undefined;
+  if (options.peer && peer === undefined) console.log('QEMU is not here (apt-get install qemu-system-x86): this engine alone.');
+  const us = peer === undefined ? ours : oursLikeQemu();
+  const { cpus } = options;
+  await compare({ benchmark: 'guest', architecture: 'amd64', cpus, names, us, peer, peerTitle: 'QEMU TCG' }, options);
+}
+
+/** 32-bit programs on one vCPU, beside v86. */
+export async function benchTwin(options: BenchOptions): Promise<void> {
+  const names = chosen(options.only, (name) => programs[name].source === undefined && name !== 'two');
+  const peer = options.peer ? findV86() : undefined;
+  if (options.peer && peer === undefined) console.log('v86 is not here (npm install v86): this engine alone.');
+  await compare({ benchmark: 'twin', architecture: 'i386', cpus: 1, names, us: oursLikeV86(), peer, peerTitle: 'v86' }, options);
 }

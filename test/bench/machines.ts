@@ -1,13 +1,17 @@
-/** The machines that are compared: this engine and QEMU TCG, each a process with the guest's serial port on its pipes. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+/** The machines that are compared: this engine, QEMU TCG and v86, each a process with the guest's serial port on its pipes. */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
+import type { GuestArchitecture } from '../../main/guests/debian.ts';
 
 export const root = join(import.meta.dirname, '../..');
-export const guestFolder = join(root, '.cache', 'guests', 'debian-amd64');
-export const guestKernel = join(guestFolder, 'vmlinuz');
-export const guestInitrd = join(guestFolder, 'initrd.img');
+/** Kernel and initial RAM disk of the sample guest. */
+export const guestFiles = (architecture: GuestArchitecture): { kernel: string; initrd: string } => {
+  const folder = join(root, '.cache', 'guests', `debian-${architecture}`);
+  return { kernel: join(folder, 'vmlinuz'), initrd: join(folder, 'initrd.img') };
+};
+export const { kernel: guestKernel, initrd: guestInitrd } = guestFiles('amd64');
 
 const qemu = '/usr/bin/qemu-system-x86_64';
 
@@ -15,11 +19,14 @@ export interface Peer {
   readonly name: string;
   /** Program and the options that only this one needs. */
   readonly command: readonly string[];
+  /** False: the process goes on when the guest has turned its machine off. */
+  readonly ends: boolean;
 }
 
 export const ours: Peer = {
   name: 'vivarium',
   command: [process.execPath, join(root, 'engine', 'cli', 'main.ts'), 'run', '-cpu', 'max'],
+  ends: true,
 };
 
 /**
@@ -36,12 +43,42 @@ const aboveOurs = (() => {
 /** QEMU's translator with the CPU features that ours has; undefined where QEMU is not installed. */
 export function findPeer(): Peer | undefined {
   if (!existsSync(qemu)) return undefined;
-  return { name: 'qemu-tcg', command: [qemu, '-accel', 'tcg', '-cpu', ['max', ...aboveOurs.map((name) => `-${name}`)].join()] };
+  const cpu = ['max', ...aboveOurs.map((name) => `-${name}`)].join();
+  return { name: 'qemu-tcg', command: [qemu, '-accel', 'tcg', '-cpu', cpu], ends: true };
 }
+
+/** This engine without what this QEMU cannot do: it is asked for all that programs choose their code by, and says what it has not. */
+export function oursLikeQemu(): Peer {
+  const has = cpuFeatures('max')?.config.features ?? new Set<string>();
+  const chosenBy =
+    'aes pclmulqdq avx avx2 fma f16c bmi1 bmi2 abm adx movbe rdrand rdseed sha-ni vaes vpclmulqdq erms rdpid xsavec';
+  const wanted = chosenBy.split(' ').filter((name) => has.has(name));
+  const cpu = ['max', ...wanted.map((name) => `+${name}`), 'enforce'].join();
+  // It ends by itself where a feature is missing, and by this command where none is.
+  const words = ['-accel', 'tcg', '-cpu', cpu, '-S', '-display', 'none', '-nodefaults', '-monitor', 'stdio'];
+  const { stderr } = spawnSync(qemu, words, { input: 'quit\n', encoding: 'utf8', timeout: 10_000 });
+  const missing = [...(stderr ?? '').matchAll(/requested feature: \S+\.([\w-]+) \[bit/g)].map(([, name]) => name);
+  return oursWith(['max', ...missing.filter((name) => has.has(name)).map((name) => `-${name}`)].join());
+}
+
+/** This engine with what v86 has: its CPUID names no more than SSE3 and these. */
+export const oursLikeV86 = (): Peer => oursWith('qemu32,+popcnt,+rdrand,+erms');
+
+const oursWith = (cpu: string): Peer => ({ ...ours, command: [...ours.command.slice(0, -1), cpu] });
+
+/** v86 from its npm package, which `run.mjs` puts here; undefined: it did not. */
+export function findV86(): Peer | undefined {
+  if (!existsSync(join(v86Folder, 'package.json'))) return undefined;
+  return { name: 'v86', command: [process.execPath, join(import.meta.dirname, 'v86.ts'), v86Folder], ends: false };
+}
+const v86Folder = join(root, '.cache', 'bench', 'v86', 'node_modules', 'v86');
 
 /** First line of `-version`, or why there is none. */
 export function versionOf({ name, command }: Peer): string {
-  if (name === 'vivarium') return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version;
+  const versionIn = (folder: string): string =>
+    (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { version: string }).version;
+  if (name === 'vivarium') return versionIn(root);
+  if (name === 'v86') return versionIn(v86Folder);
   return execFileSync(command[0], ['-version'], { encoding: 'utf8' }).split('\n')[0].trim();
 }
 

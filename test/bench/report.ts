@@ -49,16 +49,17 @@ export function table(heads: readonly string[], rows: readonly (readonly (string
     );
 }
 
-/** Writes test/results/bench-NAME.json, and docs/bench/NAME.json where it is to be kept. */
-export function writeResult(name: string, host: HostFacts, result: object, save: boolean): void {
+/** Writes test/results/bench-NAME.json, and docs/bench/NAME.json where it is to be kept; beside each the chart, if there is one. */
+export function writeResult(name: string, host: HostFacts, result: object, save: boolean, chart?: string): void {
   host.loadAfter = round(loadavg()[0]);
   const text = `${JSON.stringify({ benchmark: name, date: new Date().toISOString(), host, ...result }, null, 2)}\n`;
   const write = (folder: string, file: string): void => {
     mkdirSync(join(root, folder), { recursive: true });
-    writeFileSync(join(root, folder, file), text);
-    console.log(`written: ${folder}/${file}`);
+    writeFileSync(join(root, folder, `${file}.json`), text);
+    if (chart !== undefined) writeFileSync(join(root, folder, `${file}.svg`), chart);
+    console.log(`written: ${folder}/${file}.json${chart === undefined ? '' : ' and .svg'}`);
   };
-  write('test/results', `bench-${name}.json`);
-  if (save) write('docs/bench', `${name}.json`);
+  write('test/results', `bench-${name}`);
+  if (save) write('docs/bench', name);
   console.log(`load of the host before ${host.loadBefore}, after ${host.loadAfter}, on ${host.cpus} CPUs`);
 }

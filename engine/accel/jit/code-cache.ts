@@ -14,7 +14,8 @@ interface CodePage {
 }
 
 export class CodeCache {
-  readonly #records: Int32Array;
+  /** All records. */
+  readonly words: Int32Array;
   readonly #base: number;
   readonly #end: number;
   #next: number;
@@ -24,7 +25,7 @@ export class CodeCache {
   #memory: { code: Uint8Array; granules: Int32Array };
 
   constructor(buffer: ArrayBufferLike, base: number, bytes: number, memory: { code: Uint8Array; granules: Int32Array }) {
-    this.#records = new Int32Array(buffer, base, bytes / 4);
+    this.words = new Int32Array(buffer, base, bytes / 4);
     this.#base = base;
     this.#end = base + bytes;
     this.#next = base;
@@ -34,8 +35,13 @@ export class CodeCache {
   find(page: number, offset: number, mode: number): number {
     const start = this.#pages.get(page)?.starts.get((mode << 12) | offset);
     // A run that straddles pages may have lost its records to a write in the second one.
-    if (start === undefined || this.#records[(start - this.#base) / 4] === Handler.RESYNC) return 0;
+    if (start === undefined || this.words[(start - this.#base) / 4] === Handler.RESYNC) return 0;
     return start;
+  }
+
+  /** Where a record lies in `words`; -1 for none. */
+  wordOf(record: number): number {
+    return record === 0 ? -1 : (record - this.#base) / 4;
   }
 
   readonly #pageOfRun = new Map<number, number>();
@@ -92,7 +98,7 @@ export class CodeCache {
     for (let n = 0; n < entry.runs.length; n += 2) {
       let at = (entry.runs[n] - this.#base) / 4;
       for (let count = entry.runs[n + 1]; count > 0; count--) {
-        this.#records[at] = Handler.RESYNC;
+        this.words[at] = Handler.RESYNC;
         at += S.RECORD_BYTES / 4;
       }
     }

@@ -85,7 +85,7 @@ export const codeHash = (page: number, offset: number): number =>
   (Math.imul(page, PAGE_FACTOR) + Math.imul(offset, OFFSET_FACTOR)) >>> (32 - Math.log2(S.CODE_ENTRIES));
 
 /** Entries after which a run is worth a region. */
-export const HOT_ENTRIES = 1500;
+export const HOT_ENTRIES = 4000;
 
 export const mnemonics: ReadonlySet<string> = new Set(rows.map((row) => row.mnemonic));
 
@@ -154,6 +154,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   for (const body of bodies) collectHelpers(body, signatures);
 
   const module = new ModuleBuilder();
+  module.name = 'baseline';
   module.memory = {
     module: 'e',
     name: 'memory',
@@ -264,22 +265,7 @@ class Special extends Lowering {
 
   /** Counts in the record's last word. */
   count(hot: number): void {
-    const entered = this.newLocal('i32');
-    this.loadAt(REC, 'i32', 32, S.RECORD.imm);
-    this.i32(1);
-    this.op(W.i32Add);
-    this.set(entered);
-    this.get(REC);
-    this.toAddress();
-    this.get(entered);
-    this.storeOp('i32', 32, S.RECORD.imm);
-    this.get(entered);
-    this.i32(hot);
-    this.op(W.i32Eq);
-    this.open(W.if);
-    this.storeState(S.STOPPED_AT, 32, () => this.get(REC));
-    this.leave(Exit.HOT);
-    this.end();
+    this.countEntry(S.RECORD.imm, hot);
     this.next();
   }
 

@@ -2,37 +2,77 @@
  * Makes regions: from the runs that a hot entry reaches to a compiled function. They lie in one page at first. Those
  * that are entered often become *far* regions, in 64-bit code: calls and branches are followed into other pages, as long
  * as these are mapped where they were. Offsets are bytes from the start of the page that the region is entered in.
+ *
+ * A module has no address of a record in it: those of runs are imported as globals, for each vCPU has its own.
  */
 import { endsFlow } from '../../exec/bodies.ts';
 import type { LoweringTarget } from '../../exec/code-writer.ts';
 import { pageOfOffset, type RegionBlock, type RegionInstruction } from '../../exec/control-flow.ts';
 import { MEMORY_HELPERS } from '../../exec/lower.ts';
-import { RegionLowering } from '../../exec/region.ts';
+import { RegionLowering, type RegionPlace } from '../../exec/region.ts';
 import { ModuleBuilder } from '../../exec/wasm.ts';
 import { type Body, Builder, type FieldName } from '../../ir/builder.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { emitPrelude, PRELUDE_KINDS } from '../../x86/emit/prelude.ts';
-import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatures, HOT_ENTRIES } from './handlers.ts';
+import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatures } from './handlers.ts';
+import { MAX_BLOCKS, MAX_INSTRUCTIONS, type RegionJob, RUN } from './region-job.ts';
 
-const MAX_BLOCKS = 48;
-const MAX_INSTRUCTIONS = 400;
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
 const FAR_ENTRIES = 250_000;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
-/** A run of another page is followed into where it was entered at least once for so many entries of this one. */
-const RARE = 8;
 
-export interface RegionSource {
+/** The runs of a job. A *place* of a record is its byte in the copies; those of runs that are not in it come behind. */
+export class JobRuns implements RegionPlace {
   readonly data: DataView;
-  /** The run that starts at an offset; 0 where none was made, or its page is not known to be mapped. */
-  find(offset: number): number;
-  /** The page of the backing that page `n` from this one is. */
-  frame(page: number): number;
-  /** Other pages may be looked at. */
-  readonly far: boolean;
-  /** Width of the instruction pointer in the page's mode. */
   readonly bits: 16 | 32 | 64;
+  readonly far: boolean;
+  /** Numbers of the runs that the code has addresses of, in the order of its globals. */
+  readonly bases: number[] = [];
+  readonly #places = new Map<number, number>();
+  readonly #frames = new Map<number, number>();
+  /** Number and first place of the run that each record belongs to. */
+  readonly #runs: { readonly run: number; readonly first: number }[] = [];
+
+  constructor({ runs, records, others, mode, far }: RegionJob) {
+    this.data = new DataView(records.buffer, records.byteOffset, records.byteLength);
+    const width = mode & 3;
+    this.bits = width === 2 ? 64 : width === 1 ? 32 : 16;
+    this.far = far;
+    for (let at = 0; at < runs.length; at += RUN.words) {
+      const offset = runs[at + RUN.offset];
+      const first = runs[at + RUN.at] * S.RECORD_BYTES;
+      this.#places.set(offset, first);
+      this.#frames.set(pageOfOffset(offset), runs[at + RUN.page]);
+      for (let n = 0; n < runs[at + RUN.records]; n++) this.#runs[first / S.RECORD_BYTES + n] = { run: at / RUN.words, first };
+    }
+    for (const [n, offset] of others.entries()) {
+      const first = records.byteLength + n * S.RECORD_BYTES;
+      this.#places.set(offset, first);
+      this.#runs[first / S.RECORD_BYTES] = { run: runs.length / RUN.words + n, first };
+    }
+  }
+
+  find(offset: number): number {
+    return this.#places.get(offset) ?? 0;
+  }
+  /** True where the run at an offset was handed over. */
+  has(offset: number): boolean {
+    const place = this.find(offset);
+    return place !== 0 && place < this.data.byteLength;
+  }
+  frame(page: number): number {
+    return this.#frames.get(page) ?? -1;
+  }
+  runOf(place: number): number {
+    return this.#runs[place / S.RECORD_BYTES].run;
+  }
+  base(place: number): { global: number; distance: number } {
+    const { run, first } = this.#runs[place / S.RECORD_BYTES];
+    let global = this.bases.indexOf(run);
+    if (global < 0) global = this.bases.push(run) - 1;
+    return { global, distance: place - first };
+  }
 }
 
 interface Piece {
@@ -68,7 +108,7 @@ function fieldOf(data: DataView, record: number): (field: FieldName) => bigint {
 }
 
 /** The instructions from a record to the end of its run, at most `limit`. */
-function readRun(source: RegionSource, start: number, first: number, limit: number): Piece {
+export function readRun(source: Pick<JobRuns, 'data'>, start: number, first: number, limit: number): Piece {
   const { data } = source;
   const instructions: RegionInstruction[] = [];
   const page = start & ~0xfff;
@@ -111,23 +151,19 @@ function readRun(source: RegionSource, start: number, first: number, limit: numb
 }
 
 /** The blocks of a region, and the offsets at which it can be entered: the hot one first, then where its calls return to. */
-export interface Collected {
-  readonly source: RegionSource;
+interface Collected {
   readonly blocks: RegionBlock[];
   readonly entries: number[];
 }
 
 /** Collects blocks from the entry; undefined where there is nothing worth translating. */
-export function collectBlocks(source: RegionSource, entry: number): Collected | undefined {
+function collectBlocks(source: JobRuns, entry: number): Collected | undefined {
   const pieces = new Map<number, Piece>();
   const leaders = new Set<number>([entry]);
   const queue = [entry];
-  const heat = heatOf(source, entry);
   let total = 0;
   const follow = (offset: number): void => {
-    if (pieces.has(offset) || source.find(offset) === 0) return;
-    if (pageOfOffset(offset) !== 0 && (!source.far || heatOf(source, offset) * RARE < heat)) return;
-    queue.push(offset);
+    if (!pieces.has(offset) && source.has(offset)) queue.push(offset);
   };
   while (queue.length > 0 && pieces.size < MAX_BLOCKS && total < MAX_INSTRUCTIONS) {
     const offset = queue.shift() as number;
@@ -157,14 +193,7 @@ export function collectBlocks(source: RegionSource, entry: number): Collected | 
     const enters = call && pageOfOffset(next) === 0 && blocks.has(next) && !returned.has(next);
     if (enters && !entries.includes(next)) entries.push(next);
   }
-  return { source, blocks: [...blocks.values()], entries };
-}
-
-/** How often a run was entered. */
-function heatOf({ data, find }: RegionSource, offset: number): number {
-  const record = find(offset);
-  if (data.getInt32(record, true) === Handler.COUNT) return data.getInt32(record + S.RECORD.imm, true);
-  return HOT_ENTRIES + data.getInt32(record + S.RECORD.disp, true);
+  return { blocks: [...blocks.values()], entries };
 }
 
 /** A target that a run was not found for is no leader; one that was is, also in the middle of other runs. */
@@ -236,19 +265,43 @@ function hasBranch(body: Body): boolean {
   );
 }
 
-export interface RegionImports {
-  readonly memory: WebAssembly.Memory;
-  readonly table: WebAssembly.Table;
-  readonly helpers: Record<string, unknown>;
-  readonly jump: unknown;
+/** How modules of regions are made. */
+export interface RegionOptions {
+  readonly signatures: HelperSignatures;
+  readonly memory64: boolean;
+  /** Pages of the memory. */
+  readonly pages: number;
+  /** Time is the instruction count. */
+  readonly counting?: boolean;
+  /** Entries after which a region becomes a far one; `FAR_ENTRIES` unless given. */
+  readonly farEntries?: number;
 }
 
-/** Compiles the blocks; gives the module's bytes. */
-export function encodeRegion(
-  { source, blocks, entries }: Collected,
-  signatures: HelperSignatures,
-  memory: { memory64: boolean; pages: number; counting?: boolean; farEntries?: number },
-): Uint8Array {
+export interface EncodedRegion {
+  /** The module: exports `region`; imports `e` (memory, table, jump), `h` (helpers), `r` (by number: addresses of runs). */
+  readonly bytes: Uint8Array;
+  /** Numbers of the runs whose addresses it imports; from the number of the job's runs on they are its `others`. */
+  readonly bases: readonly number[];
+  /** Numbers of the runs that it was made from. */
+  readonly used: readonly number[];
+  /** Offsets where it can be entered, the job's first. */
+  readonly entries: readonly number[];
+}
+
+/** The blocks that a job's region is made of; undefined where there is nothing worth translating. */
+export function blocksOf(
+  job: RegionJob,
+): { source: JobRuns; blocks: readonly RegionBlock[]; entries: readonly number[] } | undefined {
+  const source = new JobRuns(job);
+  const collected = collectBlocks(source, job.entry);
+  return collected === undefined ? undefined : { source, ...collected };
+}
+
+/** Makes a job's region; undefined where there is nothing worth translating. */
+export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedRegion | undefined {
+  const found = blocksOf(job);
+  if (found === undefined) return undefined;
+  const { source, blocks, entries } = found;
   const names = new Set<string>(Object.keys(MEMORY_HELPERS));
   const collect = (body: Body): void => {
     for (const statement of body) {
@@ -261,37 +314,31 @@ export function encodeRegion(
   };
   for (const block of blocks) for (const instruction of block.instructions) collect(instruction.body);
   const module = new ModuleBuilder();
-  module.memory = {
-    module: 'e',
-    name: 'memory',
-    initialPages: memory.pages,
-    maximumPages: memory.pages,
-    memory64: memory.memory64,
-  };
+  module.name = 'region';
+  const { memory64, pages, counting } = options;
+  module.memory = { module: 'e', name: 'memory', initialPages: pages, maximumPages: pages, memory64 };
   module.table = { module: 'e', name: 'table', minimum: 1 };
   const indices = new Map<string, number>();
   for (const name of names) {
-    const { params, result } = signatures[name];
+    const { params, result } = options.signatures[name];
     indices.set(name, module.import('h', name, { params, results: [result] }));
   }
   indices.set('$jump', module.import('e', 'jump', { params: ['i32', 'i64'], results: ['i32'] }));
   const target: LoweringTarget = {
-    memory64: memory.memory64,
+    memory64,
     functionType: module.type(HANDLER_TYPE),
-    counting: memory.counting,
+    counting,
     helper(name) {
       const index = indices.get(name);
       if (index === undefined) throw new Error(`no helper ${name}`);
       return index;
     },
   };
-  const lowering = new RegionLowering(
-    target,
-    blocks,
-    entries,
-    source,
-    source.far || source.bits !== 64 ? 0 : (memory.farEntries ?? FAR_ENTRIES),
-  );
+  const limit = source.far || source.bits !== 64 ? 0 : (options.farEntries ?? FAR_ENTRIES);
+  const lowering = new RegionLowering(target, blocks, entries, source, limit);
+  for (const n of source.bases.keys()) module.importGlobal('r', String(n), 'i32');
   module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
-  return module.build();
+  const used = new Set<number>();
+  for (const { instructions } of blocks) for (const { record } of instructions) used.add(source.runOf(record));
+  return { bytes: module.build(), bases: source.bases, used: [...used], entries };
 }

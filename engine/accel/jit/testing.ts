@@ -5,7 +5,9 @@ import { Cpu, type CpuBus, CR0, CR4, EFER } from '../../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
 import { System } from '../../x86/system/helpers.ts';
 import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
-import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
+import { RegionCompiler, type RegionReply } from './region-compiler.ts';
+import type { RegionJob } from './region-job.ts';
+import { ExitCause, JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
 const VCPU_AT = 0x10000;
@@ -17,6 +19,18 @@ const RAM_AT = RECORDS_AT + RECORD_BYTES;
 const PAGES = (RAM_AT + RAM) / 65536;
 
 const compiled = new Map<number, LinkedBaseline>();
+
+/** The baseline of bare machines. */
+export function bareBaseline(hotEntries: number): LinkedBaseline {
+  let baseline = compiled.get(hotEntries);
+  if (baseline === undefined) {
+    const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES, hotEntries });
+    const module = new WebAssembly.Module(built.bytes);
+    baseline = { ...built, module, memory64: false, pages: PAGES, regions: true, farEntries: 2 };
+    compiled.set(hotEntries, baseline);
+  }
+  return baseline;
+}
 
 export class BareMachine {
   readonly memory: WebAssembly.Memory;
@@ -35,10 +49,18 @@ export class BareMachine {
   acknowledge: () => number = () => -1;
   a20 = true;
   performanceInterrupt: () => void = () => {};
+  /** Regions that were asked for; they are made at once unless `compiles` is false, else when a test puts them here. */
+  readonly requests: RegionJob[] = [];
+  readonly replies: RegionReply[] = [];
+  compiles = true;
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
   /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once, and what is entered twice becomes a far region. */
-  constructor(tier: 'baseline' | 'region' | 'both' = 'both', hotEntries = tier === 'region' ? 1 : HOT_ENTRIES) {
+  constructor(
+    tier: 'baseline' | 'region' | 'both' = 'both',
+    hotEntries = tier === 'region' ? 1 : HOT_ENTRIES,
+    compiler?: RegionCompiler,
+  ) {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
     this.ram = new PhysicalMemory(
@@ -94,6 +116,8 @@ export class BareMachine {
     const features = cpuFeatures('max');
     if (features === undefined) throw new Error('no model max');
     this.system = new System(this.cpu, new Cpuid({ ...features.config, cpus: 1 }));
+    const baseline = bareBaseline(hotEntries);
+    const regions = compiler ?? new RegionCompiler(baseline, false);
     this.vcpu = new JitVcpu(
       this.system,
       { records: RECORDS_AT, recordBytes: RECORD_BYTES },
@@ -105,6 +129,11 @@ export class BareMachine {
         idle: () => {
           this.stop();
         },
+        requestRegion: (job) => {
+          this.requests.push(job);
+          if (this.compiles) this.replies.push(regions.compile(job));
+        },
+        takeRegion: () => this.replies.shift(),
       },
       [{ state: this.cpu.i32, tlb: this.cpu.tlb }],
     );
@@ -113,13 +142,7 @@ export class BareMachine {
       Atomics.store(this.ram.code, page, 0);
       this.vcpu.invalidate(page);
     };
-    let baseline = compiled.get(hotEntries);
-    if (baseline === undefined) {
-      const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES, hotEntries });
-      baseline = { ...built, module: new WebAssembly.Module(built.bytes), memory64: false, pages: PAGES, regions: true };
-      compiled.set(hotEntries, baseline);
-    }
-    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true, farEntries: 2 }, this.memory);
+    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true }, this.memory);
     this.system.registers.reset(false);
   }
 
@@ -172,6 +195,10 @@ export class BareMachine {
     this.vcpu.run();
   }
 
+  /** Regions that were put into the vCPU's table. */
+  get regions(): number {
+    return this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS];
+  }
   register(index: number): bigint {
     return this.cpu.u64[(S.GPR >> 3) + index];
   }

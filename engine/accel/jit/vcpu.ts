@@ -5,7 +5,6 @@
  * A record's place tells the instruction's offset in its page; RIP_BASE tells the page. So runs of records belong to
  * physical pages and serve every linear address that the page is mapped at.
  */
-import { pageOfOffset } from '../../exec/control-flow.ts';
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
 import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
@@ -17,8 +16,12 @@ import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { codeHash, Handler, type HelperSignatures, handlerOf, preludeHandler, rows } from './handlers.ts';
-import { collectBlocks, encodeRegion, type RegionImports, type RegionSource } from './regions.ts';
+import { codeHash, Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+import type { RegionReply } from './region-compiler.ts';
+import type { RegionJob } from './region-job.ts';
+import { MAX_REGIONS, RegionTable } from './region-table.ts';
+import type { RegionOptions } from './regions.ts';
+import type { TranslationListener } from './translation-log.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -37,6 +40,10 @@ export interface VcpuHost {
   service(pending: number): boolean;
   /** Blocks until something is pending. */
   idle(): void;
+  /** Has a region made, perhaps by another thread. */
+  requestRegion(job: RegionJob): void;
+  /** The next region that was made; asked for after each request, and when Pending.REGIONS says that there are some. */
+  takeRegion(): RegionReply | undefined;
 }
 
 /** Rows of the vCPU's counters. 10 and 11 are port and MMIO accesses, see machine/control-words. */
@@ -51,31 +58,37 @@ export const ExitCause = {
   FLUSH: 7,
   INVALIDATE: 8,
   REGIONS: 12,
-  /** Microseconds spent making regions. */
+  /** Microseconds that another thread spent making regions for this one. */
   COMPILE_US: 13,
   /** Runs that could not be made into a region. */
   DECLINED: 14,
+  /** Of the regions made, those that go into other pages. */
+  FAR_REGIONS: 15,
+  /** Microseconds that this thread spent decoding, gathering what regions are made of, and putting them in place. */
+  MAKING_US: 16,
+  /** Times that all code was dropped for want of room. */
+  DROPS: 17,
+  /** What there is now: bytes of records, regions, and bytes of their modules. */
+  CODE_BYTES: 18,
+  LIVE_REGIONS: 19,
+  REGION_BYTES: 20,
+  /** Microseconds asleep, and since when it is (ms since the epoch; 0: it is not). Kept by the thread. */
+  IDLE_US: 21,
+  IDLE_SINCE: 22,
+  /** Samples of the profiler. Kept by the thread. */
+  SAMPLES_BASELINE: 23,
+  SAMPLES_REGIONS: 24,
+  SAMPLES_OTHER: 25,
 } as const;
 
-/** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
-const MAX_REGIONS = 16384;
-
-/** The baseline module as a vCPU thread gets it. */
-export interface LinkedBaseline {
+/** The baseline module as a vCPU thread gets it, and how regions are made to go with it. */
+export interface LinkedBaseline extends RegionOptions {
   readonly module: WebAssembly.Module;
   readonly handlers: number;
-  readonly signatures: HelperSignatures;
-  readonly memory64: boolean;
-  /** Pages of the memory, for the modules of regions. */
-  readonly pages: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
-  /** Time is the instruction count. */
-  readonly counting?: boolean;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
-  /** Entries after which a region becomes a far one; `FAR_ENTRIES` unless given. */
-  readonly farEntries?: number;
 }
 
 export class JitVcpu {
@@ -89,18 +102,19 @@ export class JitVcpu {
   /** The code table, and the jump cache. */
   readonly #table: Int32Array;
   readonly #jumps: Int32Array;
+  /** The counters, by `ExitCause`. */
+  readonly #counts: Float64Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
-  #baseline: LinkedBaseline | undefined;
-  #imports: RegionImports | undefined;
-  /** Table entries that regions have taken. */
-  #regions = 0;
+  /** Undefined: hot code stays on the baseline. */
+  #regions: RegionTable | undefined;
+  #strict = false;
   /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
   readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
-  /** Told of each run that was decoded: for traces. */
-  decoded: (text: () => string) => void = () => {};
+  /** Told of what is decoded and translated, for logs. */
+  listener: TranslationListener | undefined;
 
   constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly VcpuTlbs[]) {
     this.system = system;
@@ -114,12 +128,13 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
+    this.#counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
     this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4);
   }
 
   /** Makes the baseline module's instance. */
   link(baseline: LinkedBaseline, memory: WebAssembly.Memory): void {
-    this.#baseline = baseline;
+    this.#strict = baseline.strict === true;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: baseline.handlers + MAX_REGIONS });
     const all = {
       ...this.system.helpers,
@@ -130,7 +145,8 @@ export class JitVcpu {
     const helpers = baseline.counting === true ? this.#noted(all) : all;
     const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
-    this.#imports = { memory, table, helpers, jump: instance.exports.jump };
+    const imports = { memory, table, helpers, jump: instance.exports.jump };
+    this.#regions = baseline.regions ? new RegionTable(this.cache, imports, baseline.handlers) : undefined;
   }
 
   /** The helpers, each of which says first for which record it is called: `retired` then is exact inside. */
@@ -152,79 +168,45 @@ export class JitVcpu {
     return this.cpu.getNumber(S.INSTRUCTIONS) + before;
   }
 
-  /** Translates what the hot run at `record` reaches; from then on the record enters the region. */
+  /** Has what the hot run at `record` reaches made into a region; the guest goes on meanwhile. */
   #translate(record: number): void {
-    const baseline = this.#baseline;
-    const imports = this.#imports;
     const page = this.cache.pageOf(record);
-    if (baseline === undefined || imports === undefined || page === undefined || !baseline.regions) return;
-    if (this.#regions === MAX_REGIONS) return;
-    const { data } = { data: this.#data };
-    const mode = this.cpu.i32[S.MODE >> 2];
-    const width = mode & Mode.CODE;
-    const bits = width === 2 ? 64 : width === 1 ? 32 : 16;
-    const entry = data.getUint16(record + S.RECORD.offset, true);
     const started = performance.now();
-    const collected = collectBlocks(this.#sourceAt(page, mode, bits, data.getInt32(record, true) !== Handler.COUNT), entry);
-    if (collected === undefined) return;
-    let region: unknown;
-    try {
-      const bytes = encodeRegion(collected, baseline.signatures, baseline);
-      const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), {
-        e: { memory: imports.memory, table: imports.table, jump: imports.jump },
-        h: imports.helpers as Record<string, unknown>,
-      });
-      region = instance.exports.region;
-    } catch (error) {
-      // The baseline goes on with this run; a defect here must not end the machine. The count shows in `info jit`.
-      this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECLINED]++;
-      if (baseline.strict) throw error;
-      return;
-    }
-    const index = baseline.handlers + this.#regions++;
-    imports.table.set(index, region);
-    // A write into any of its pages ends it.
-    const others = new Set(collected.blocks.map(({ offset }) => pageOfOffset(offset)));
-    others.delete(0);
-    for (const [n, offset] of collected.entries.entries()) {
-      const at = n === 0 ? record : this.cache.find(page, offset, mode);
-      // Where another region starts already it stays.
-      if (n > 0 && data.getInt32(at, true) !== Handler.COUNT) continue;
-      data.setInt32(at, index, true);
-      data.setInt32(at + S.RECORD.imm, n, true);
-      if (!collected.source.far) data.setInt32(at + S.RECORD.disp, 0, true);
-      for (const other of others) this.cache.depend(collected.source.frame(other), at);
-    }
-    const counts = this.cpu.f64;
-    counts[(S.EXIT_COUNTS >> 3) + ExitCause.REGIONS]++;
-    counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += (performance.now() - started) * 1000;
+    const regions = this.#regions;
+    if (page === undefined || regions === undefined || regions.isFull) return;
+    const { cpu } = this;
+    const base = cpu.getNumber(S.RIP_BASE);
+    const offset = this.#data.getUint16(record + S.RECORD.offset, true);
+    const far = this.#data.getInt32(record, true) !== Handler.COUNT;
+    const job = regions.gather(page, offset, cpu.i32[S.MODE >> 2], far, (n) => this.system.paging.fetched(base + n * 4096));
+    this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+    this.listener?.translating(job);
+    this.#host.requestRegion(job);
+    this.#takeRegions();
   }
 
-  /** What a region may be made of that is entered in `page`, which RIP_BASE is the address of; `far`: in other pages too. */
-  #sourceAt(page: number, mode: number, bits: 16 | 32 | 64, far: boolean): RegionSource {
-    const { cpu, cache } = this;
-    const base = cpu.getNumber(S.RIP_BASE);
-    const frames = new Map([[0, page]]);
-    const frame = (n: number): number => {
-      let known = frames.get(n);
-      if (known === undefined) {
-        known = this.system.paging.fetched(base + n * 4096);
-        frames.set(n, known);
-      }
-      return known;
-    };
-    const find = (offset: number): number => {
-      const from = frame(pageOfOffset(offset));
-      return from < 0 ? 0 : cache.find(from, offset & 0xfff, mode);
-    };
-    return { data: this.#data, bits, find, frame, far };
+  #takeRegions(): void {
+    const counts = this.#counts;
+    const regions = this.#regions;
+    for (let reply = this.#host.takeRegion(); reply !== undefined; reply = this.#host.takeRegion()) {
+      const started = performance.now();
+      // The baseline goes on with a run that no region was made of; a defect there must not end the machine. The count shows in `info jit`.
+      if (this.#strict && reply.error !== undefined) throw new Error(reply.error);
+      const made = regions?.install(reply);
+      counts[made === undefined ? ExitCause.DECLINED : ExitCause.REGIONS]++;
+      if (made?.far === true) counts[ExitCause.FAR_REGIONS]++;
+      if (made !== undefined) counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
+      counts[ExitCause.LIVE_REGIONS] = regions?.count ?? 0;
+      counts[ExitCause.COMPILE_US] += reply.microseconds;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+    }
   }
 
   /** Runs until the host's `service` says to leave. */
   run(): void {
     const { cpu } = this;
     const state = cpu.i32;
-    const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
+    const counts = this.#counts;
     const { pmu } = this.system;
     this.#leaving = false;
     while (!this.#leaving) {
@@ -322,6 +304,10 @@ export class JitVcpu {
       Atomics.and(state, S.PENDING >> 2, ~S.Pending.SMI);
       this.system.smm.enter();
     }
+    if ((pending & S.Pending.REGIONS) !== 0) {
+      Atomics.and(state, S.PENDING >> 2, ~S.Pending.REGIONS);
+      this.#takeRegions();
+    }
     // Left the loop that may have remembered a page: that is all.
     Atomics.and(state, S.PENDING >> 2, ~S.Pending.PROTECT);
     if ((pending & S.Pending.PERFORMANCE) !== 0) {
@@ -353,7 +339,7 @@ export class JitVcpu {
       else {
         const vector = cpu.bus.acknowledge();
         if (vector >= 0) {
-          cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INTERRUPT]++;
+          this.#counts[ExitCause.INTERRUPT]++;
           this.system.interrupts.interrupt(vector, 'external', cpu.getNumber(S.NEXT_RIP));
           state[S.HALTED >> 2] = 0;
         }
@@ -517,7 +503,7 @@ export class JitVcpu {
       let record = this.cache.find(page, offset, mode);
       const from = state[S.STOPPED_AT >> 2];
       if (record === 0) {
-        if (!this.cache.hasRoom(RUN_RECORDS + 4) || this.#regions === MAX_REGIONS) {
+        if (!this.cache.hasRoom(RUN_RECORDS + 4) || this.#regions?.isFull === true) {
           this.#dropCode();
           state[S.STOPPED_AT >> 2] = 0;
         }
@@ -585,10 +571,12 @@ export class JitVcpu {
   #dropCode(): void {
     this.cache.clear();
     this.#pageOfRecord.clear();
-    const { table } = this.#imports ?? {};
-    const first = this.#baseline?.handlers ?? 0;
-    for (let n = 0; n < this.#regions; n++) table?.set(first + n, null);
-    this.#regions = 0;
+    this.#regions?.clear();
+    const counts = this.#counts;
+    counts[ExitCause.DROPS]++;
+    counts[ExitCause.CODE_BYTES] = 0;
+    counts[ExitCause.LIVE_REGIONS] = 0;
+    counts[ExitCause.REGION_BYTES] = 0;
     this.#table.fill(-1);
     this.system.paging.newStamps();
   }
@@ -601,7 +589,7 @@ export class JitVcpu {
 
   /** Code in a page of the backing was written: by this vCPU, another or a device. */
   invalidate(page: number): void {
-    this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INVALIDATE]++;
+    this.#counts[ExitCause.INVALIDATE]++;
     this.cpu.i32[S.CODE_HIT >> 2] = 1;
     this.cache.invalidate(page);
   }
@@ -610,7 +598,9 @@ export class JitVcpu {
 
   #decode(page: number, host: number, offset: number, mode: number, address: number): number {
     const { cpu, cache } = this;
-    cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECODE]++;
+    const started = performance.now();
+    const counts = this.#counts;
+    counts[ExitCause.DECODE]++;
     const memory = cpu.memory;
     // From now on writes to the page are looked at. The mark comes before the bytes are read.
     if (Atomics.load(memory.code, page) === 0) {
@@ -637,9 +627,7 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.a, 0, true);
       data.setInt32(at + S.RECORD.link, value, true);
     };
-    const mnemonics: string[] = [];
     const finish = (handler: number): number => {
-      this.decoded(() => `at ${BigInt.asUintN(64, BigInt(address)).toString(16)}: ${mnemonics.join('; ')}`);
       write(handler, 0);
       data.setInt32(at + S.RECORD.disp, instructions, true);
       number(handler === Handler.FALL || handler === Handler.STEP ? instructions + 1 : instructions);
@@ -647,6 +635,9 @@ export class JitVcpu {
       const count = (at - first) / S.RECORD_BYTES;
       cache.add(page, offset, mode, count, granules, true);
       cache.commit(count);
+      counts[ExitCause.CODE_BYTES] = cache.used;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+      this.listener?.decoded({ address, mode, first, end: at, host, straddle: this.#straddle });
       return first;
     };
     if (!step) {
@@ -695,7 +686,6 @@ export class JitVcpu {
         return finish(handler);
       }
       const { row } = decoder;
-      mnemonics.push(row.mnemonic);
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
@@ -797,6 +787,7 @@ export class JitVcpu {
 const OWN =
   S.Pending.FLUSH |
   S.Pending.PROTECT |
+  S.Pending.REGIONS |
   S.Pending.DEBUG |
   S.Pending.INTR |
   S.Pending.NMI |

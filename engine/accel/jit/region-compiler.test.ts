@@ -1,0 +1,62 @@
+/** Regions that are made elsewhere while the guest goes on, and shared by vCPUs. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { RegionCompiler } from './region-compiler.ts';
+import { BareMachine, bareBaseline } from './testing.ts';
+
+/** MOV ECX, rounds; 1: ADD RAX, step; DEC ECX; JNZ 1b; HLT */
+const loop = (rounds: number, step: number): Uint8Array =>
+  Uint8Array.of(0xb9, rounds & 0xff, rounds >> 8, 0, 0, 0x48, 0x83, 0xc0, step, 0xff, 0xc9, 0x75, 0xf8, 0xf4);
+
+function machine(compiler?: RegionCompiler): BareMachine {
+  const bare = new BareMachine('both', 20, compiler);
+  bare.long();
+  return bare;
+}
+
+test('what was made for one vCPU serves another, unless its code is different', () => {
+  const compiler = new RegionCompiler(bareBaseline(20), true);
+  const compile = compiler.compile.bind(compiler);
+  const made: boolean[] = [];
+  compiler.compile = (job) => {
+    const reply = compile(job);
+    assert.notEqual(reply.region, undefined);
+    made.push(reply.microseconds > 0);
+    return reply;
+  };
+  for (const step of [3, 3, 5]) {
+    const vcpu = machine(compiler);
+    vcpu.execute(loop(1000, step));
+    assert.equal(vcpu.register(0), BigInt(step * 1000));
+  }
+  assert.deepEqual(made, [true, false, true]);
+});
+
+test('the guest goes on while a region is made, and asks once', () => {
+  const vcpu = machine();
+  vcpu.compiles = false;
+  vcpu.execute(loop(1000, 3));
+  assert.equal(vcpu.requests.length, 1);
+  assert.equal(vcpu.register(0), 3000n);
+});
+
+test('a region that comes late enters the code it was made of, and no other', () => {
+  const compiler = new RegionCompiler(bareBaseline(20), false);
+  for (const [step, regions] of [
+    [3, 1],
+    [7, 0],
+  ]) {
+    const vcpu = machine();
+    vcpu.compiles = false;
+    vcpu.execute(loop(1000, 3));
+    vcpu.replies.push(compiler.compile(vcpu.requests[0]));
+    vcpu.setRegister(0, 0n);
+    // The guest's code is another by now, in the second case.
+    if (step !== 3) vcpu.vcpu.invalidate(vcpu.requests[0].page);
+    vcpu.ram.write(0x100000, loop(1000, step));
+    vcpu.compiles = true;
+    vcpu.execute(loop(1000, step));
+    assert.equal(vcpu.register(0), BigInt(step * 1000));
+    assert.equal(vcpu.regions, regions + vcpu.requests.length - 1);
+  }
+});
