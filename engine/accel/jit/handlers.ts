@@ -85,7 +85,7 @@ export const codeHash = (page: number, offset: number): number =>
   (Math.imul(page, PAGE_FACTOR) + Math.imul(offset, OFFSET_FACTOR)) >>> (32 - Math.log2(S.CODE_ENTRIES));
 
 /** Entries after which a run is worth a region. */
-export const HOT_ENTRIES = 1500;
+export const HOT_ENTRIES = 4000;
 
 export const mnemonics: ReadonlySet<string> = new Set(rows.map((row) => row.mnemonic));
 
