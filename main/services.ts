@@ -313,6 +313,10 @@ function makeHandlers({
     'import.run': (args) => importer.run(args),
 
     'vm.watch': ({ ids }, session) => vms.watch(session, ids) as never,
+    'vm.profile': ({ id }) => {
+      vms.profile(id);
+      return null as never;
+    },
     'vm.dismissBroken': ({ file }) => {
       library.dismissBroken(file);
       bus.emit('vm.broken', library.broken());

@@ -225,6 +225,8 @@ export interface DebugConfig {
   readonly trace: readonly string[];
   /** Items of `-d`. */
   readonly items: readonly string[];
+  /** `-dfilter`: linear addresses, both ends included, as `0x` and hexadecimal digits; what is translated elsewhere is not logged. */
+  readonly ranges?: readonly { readonly first: string; readonly last: string }[];
   /** `-D FILE`; standard error unless given. */
   readonly logFile?: string;
 }

@@ -85,7 +85,8 @@ export interface QmpCommands {
   screendump: [{ filename: string; format?: 'ppm' | 'png' }, Record<string, never>];
   'human-monitor-command': [{ 'command-line': string; 'cpu-index'?: number }, string];
   /** Ours: one sample of all counters. */
-  'x-query-stats': [Record<string, never>, MachineStats];
+  /** `profile`: from now on, for some seconds, it is sampled where the vCPUs' time goes. */
+  'x-query-stats': [{ readonly profile?: boolean }, MachineStats];
 }
 
 export type QmpShutdownCause =

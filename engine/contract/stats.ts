@@ -16,6 +16,39 @@ export interface MachineStats {
   readonly drives?: readonly DriveStats[];
   /** Per network device, where there are any. */
   readonly nics?: readonly NicStats[];
+  /** What the translator has done, all vCPUs together; missing where another accelerator runs the guest. */
+  readonly translator?: TranslatorStats;
+}
+
+/** Times are in nanoseconds, summed over the vCPUs; they go up like counters. */
+export interface TranslatorStats {
+  /** Regions that were made, those of them that go over into other pages, and runs that none could be made of. */
+  readonly regions: number;
+  readonly farRegions: number;
+  readonly declined: number;
+  /** Time of the vCPUs' threads that went into decoding and into putting regions in place. */
+  readonly decodeNs: number;
+  /** Time that making regions took, on whatever thread. */
+  readonly compileNs: number;
+  /** Time asleep in HLT and the like. */
+  readonly idleNs: number;
+  /** How often a vCPU dropped all of its code for want of room. */
+  readonly drops: number;
+  /** What there is now, and how much there may be. */
+  readonly code: {
+    readonly regions: number;
+    readonly maxRegions: number;
+    /** Bytes of decoded records. */
+    readonly recordBytes: number;
+    readonly maxRecordBytes: number;
+    /** Bytes of the regions' modules. */
+    readonly moduleBytes: number;
+  };
+  /**
+   * Where the vCPUs' threads were when they were looked at, every 2 ms while somebody asks for it (`profile`): counts of
+   * samples, among `other` those asleep. No measure of time by themselves: only their ratios mean something.
+   */
+  readonly samples: { readonly baseline: number; readonly regions: number; readonly other: number };
 }
 
 export interface VcpuStats {

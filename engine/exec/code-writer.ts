@@ -39,6 +39,36 @@ export class CodeWriter {
     return this.#firstLocal + this.locals.length - 1;
   }
 
+  /** Temporary locals in use, in the order they were taken, and those that are free. */
+  readonly #temporaries: number[] = [];
+  readonly #free = new Map<Type, number[]>();
+
+  /** A local until `releaseTemporaries`. Compilers take time for each local at each merge of control flow. */
+  protected temporary(type: Type): number {
+    const local = this.takeLocal(type);
+    this.#temporaries.push(local);
+    return local;
+  }
+  /** Temporary locals in use. */
+  protected get temporaries(): number {
+    return this.#temporaries.length;
+  }
+  /** Frees the temporary locals from number `first` to `end`, which nothing looks at any more. */
+  protected releaseTemporaries(first: number, end: number = this.#temporaries.length): void {
+    for (const local of this.#temporaries.splice(first, end - first)) this.free(local);
+  }
+  /** Frees a local that was taken by `newLocal`. */
+  protected free(local: number): void {
+    const type = this.locals[local - this.#firstLocal];
+    const free = this.#free.get(type);
+    if (free === undefined) this.#free.set(type, [local]);
+    else free.push(local);
+  }
+  /** A local until it is freed. */
+  protected takeLocal(type: Type): number {
+    return this.#free.get(type)?.pop() ?? this.newLocal(type);
+  }
+
   protected op(...bytes: readonly number[]): void {
     this.code.raw(bytes);
   }

@@ -121,7 +121,7 @@ export class Lowering extends CodeWriter {
   /** Makes sure that a value can be pushed again later: it gets a local unless it is cheap. */
   protected keep(value: Value): void {
     if (this.#local.has(value) || value.by.op === 'const') return;
-    const local = this.newLocal(value.type);
+    const local = this.temporary(value.type);
     this.value(value);
     this.set(local);
     this.#local.set(value, local);
@@ -138,7 +138,7 @@ export class Lowering extends CodeWriter {
       this.op(W.drop);
       return;
     }
-    const local = this.newLocal(value.by.op === 'rmw.begin' ? this.pointerType : value.type);
+    const local = this.temporary(value.by.op === 'rmw.begin' ? this.pointerType : value.type);
     this.#local.set(value, local);
     this.set(local);
   }
@@ -222,7 +222,7 @@ export class Lowering extends CodeWriter {
         for (const arg of statement.args) this.argument(arg);
         this.call(statement.name);
         if (statement.leaves) {
-          const code = this.newLocal('i32');
+          const code = this.temporary('i32');
           this.tee(code);
           this.hint(false);
           this.open(W.if);
@@ -331,7 +331,7 @@ export class Lowering extends CodeWriter {
   protected argument(value: Value): void {
     this.value(value);
     if (value.type !== 'i64') return;
-    const local = this.newLocal('i64');
+    const local = this.temporary('i64');
     this.tee(local);
     this.op(W.wrap);
     this.get(local);
@@ -342,7 +342,7 @@ export class Lowering extends CodeWriter {
   #variable(variable: Variable): number {
     let local = this.#variables.get(variable);
     if (local === undefined) {
-      local = this.newLocal(variable.type);
+      local = this.temporary(variable.type);
       this.#variables.set(variable, local);
     }
     return local;
@@ -384,7 +384,7 @@ export class Lowering extends CodeWriter {
   }
   /** A local with the address of the TLB entry for a linear address. */
   protected tlbEntry(la: number): number {
-    const entry = this.newLocal('i32');
+    const entry = this.temporary('i32');
     this.get(la);
     this.op(W.wrap);
     this.i32(12 - Math.log2(S.TLB_ENTRY_BYTES));
@@ -399,7 +399,7 @@ export class Lowering extends CodeWriter {
 
   /** Calls a slow-path helper; leaves the host address on the stack, or leaves translated code on a fault. */
   protected slow(helper: string, la: number, bytes: number): void {
-    const pointer = this.newLocal('i32');
+    const pointer = this.temporary('i32');
     this.storeState(S.SLOW_POINTER, 64, () => this.get(la));
     this.record();
     this.i32(bytes);
@@ -418,7 +418,7 @@ export class Lowering extends CodeWriter {
   #address(value: Value): number {
     const known = this.#local.get(value);
     if (known !== undefined) return known;
-    const local = this.newLocal('i64');
+    const local = this.temporary('i64');
     this.value(value);
     this.set(local);
     return local;
@@ -460,7 +460,7 @@ export class Lowering extends CodeWriter {
 
   protected guestLoad(statement: Extract<Access, { op: 'load' }>): void {
     const { value, bits, signed } = statement;
-    const out = this.newLocal(value.type);
+    const out = this.temporary(value.type);
     const load = (offset: number): void => {
       this.load(value.type, bits, signed, offset);
       this.set(out);
@@ -488,7 +488,7 @@ export class Lowering extends CodeWriter {
   }
 
   protected rmwBegin(statement: Extract<Access, { op: 'rmw.begin' }>): void {
-    const out = this.newLocal(this.pointerType);
+    const out = this.temporary(this.pointerType);
     const take = (offset: number): void => {
       if (offset !== 0) this.pointer(offset);
       if (offset !== 0) this.op(this.target.memory64 ? W.i64Add : W.i32Add);
@@ -517,7 +517,7 @@ export class Lowering extends CodeWriter {
 
   /** Counts an entry in a word of the record; at the entry `hot` it leaves to say so. */
   protected countEntry(field: number, hot: number): void {
-    const entered = this.newLocal('i32');
+    const entered = this.temporary('i32');
     this.loadAt(REC, 'i32', 32, field);
     this.i32(1);
     this.op(W.i32Add);
@@ -632,7 +632,7 @@ export class Lowering extends CodeWriter {
     this.fault();
   }
   protected next(): void {
-    const next = this.newLocal('i32');
+    const next = this.temporary('i32');
     this.get(CPU);
     this.get(REC);
     this.i32(S.RECORD_BYTES);
@@ -661,8 +661,8 @@ export class Lowering extends CodeWriter {
   }
   /** Goes on at the RIP in `rip` where the jump cache knows it and nothing is pending. */
   protected jumpCached(rip: number): void {
-    const entry = this.newLocal('i32');
-    const record = this.newLocal('i32');
+    const entry = this.temporary('i32');
+    const record = this.temporary('i32');
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);
     this.hint(false);
@@ -727,7 +727,7 @@ export class Lowering extends CodeWriter {
     this.end();
   }
   protected jump(target: Value): void {
-    const rip = this.newLocal('i64');
+    const rip = this.temporary('i64');
     this.value(target);
     this.set(rip);
     this.#retire(S.RECORD.link);
@@ -738,8 +738,8 @@ export class Lowering extends CodeWriter {
     this.code.u32(this.target.helper('$jump'));
   }
   protected branch(bits: 16 | 32 | 64): void {
-    const link = this.newLocal('i32');
-    const rip = this.newLocal('i64');
+    const link = this.temporary('i32');
+    const rip = this.temporary('i64');
     this.#retire(S.RECORD.disp);
     this.open(W.block);
     this.loadAt(CPU, 'i32', 32, S.PENDING);

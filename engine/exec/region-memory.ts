@@ -25,6 +25,8 @@ export class MemoryLowering extends RegisterLowering {
   protected readonly places: ReadonlyMap<Access, Place>;
   /** Locals of the windows that were made on the way here: host addresses, or 0. */
   protected windows = new Map<Window, number>();
+  /** Those that were made in the current block. */
+  protected blockWindows: number[] = [];
 
   /** `everywhere`: accesses share windows outside of loops too. */
   constructor(target: LoweringTarget, blocks: readonly RegionBlock[], entries: readonly number[], everywhere: boolean) {
@@ -39,7 +41,8 @@ export class MemoryLowering extends RegisterLowering {
     const { window, at } = place;
     let local = this.windows.get(window);
     if (local === undefined) {
-      local = this.newLocal(this.pointerType);
+      local = this.takeLocal(this.pointerType);
+      this.blockWindows.push(local);
       this.windows = new Map(this.windows).set(window, local);
       this.#openWindow(window, la, at, local);
     }
@@ -62,7 +65,7 @@ export class MemoryLowering extends RegisterLowering {
     this.hint(true);
     this.brIf(0);
     const entry = this.tlbEntry(la);
-    const page = this.newLocal('i64');
+    const page = this.temporary('i64');
     this.pageOf(la, bytes, false);
     this.set(page);
     this.get(page);
@@ -109,7 +112,7 @@ export class MemoryLowering extends RegisterLowering {
   #openWindow(window: Window, la: number, at: number, local: number): void {
     let start = la;
     if (at !== window.low) {
-      start = this.newLocal('i64');
+      start = this.temporary('i64');
       this.get(la);
       this.i64(BigInt(window.low - at));
       this.op(W.i64Add);

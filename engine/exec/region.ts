@@ -506,7 +506,7 @@ export class RegionLowering extends MemoryLowering {
 
   /** Goes on at a record of the same page, which lives as long as this region; or leaves for what is pending. */
   #chain(): void {
-    const record = this.newLocal('i32');
+    const record = this.temporary('i32');
     this.storeState(S.STOPPED_AT, 32, () => this.i32(0));
     this.get(this.#exit);
     this.op(W.wrap);
@@ -542,7 +542,7 @@ export class RegionLowering extends MemoryLowering {
   }
 
   protected override jump(target: Value): void {
-    const rip = this.newLocal('i64');
+    const rip = this.temporary('i64');
     this.value(target);
     this.set(rip);
     const block = this.from?.block;
@@ -556,7 +556,7 @@ export class RegionLowering extends MemoryLowering {
 
   /** A return goes to a call of this region, as a rule. */
   #returnTo(rip: number, sites: readonly number[]): void {
-    const distance = this.newLocal('i64');
+    const distance = this.temporary('i64');
     this.get(rip);
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.op(0x7d); // i64.sub
@@ -580,8 +580,8 @@ export class RegionLowering extends MemoryLowering {
   /** Goes over into another page, if it is mapped as it was when the region was made; else leaves for `offset`. */
   #enterPage(offset: number, bits: 16 | 32 | 64): void {
     const page = pageOfOffset(offset);
-    const base = this.newLocal('i64');
-    const entry = this.newLocal('i32');
+    const base = this.temporary('i64');
+    const entry = this.temporary('i32');
     this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
     this.i64(BigInt((page - this.#page) * 4096));
     this.op(W.i64Add);
@@ -740,7 +740,13 @@ export class RegionLowering extends MemoryLowering {
     if (!isAlone(node)) this.windows = new Map();
     this.tame.enter(this.#facts.get(node) ?? new Map());
     this.#retired = 0;
+    const first = this.temporaries;
+    // Flags that are pending look at values of the instruction that set them.
+    let held = first;
+    const windows = this.blockWindows;
+    this.blockWindows = [];
     for (const instruction of block.instructions) {
+      const before = this.#pending;
       this.#instruction = instruction;
       this.#retired++;
       this.#called = false;
@@ -764,9 +770,20 @@ export class RegionLowering extends MemoryLowering {
         this.end();
         this.#pending = pending;
       }
+      const now = this.#pending as Flags;
+      if (now === before) this.releaseTemporaries(held);
+      else {
+        // INC and DEC keep what was pending for the carry.
+        const keeps = typeof now === 'object' && now.before !== undefined;
+        if (typeof now !== 'object') this.releaseTemporaries(first);
+        else if (!keeps) this.releaseTemporaries(first, held);
+        held = this.temporaries;
+      }
     }
     const last = block.instructions[block.instructions.length - 1];
-    if (last !== undefined && endsFlow(last.body)) return;
-    this.#goto(block.falls, this.#bits, block.ends);
+    if (last === undefined || !endsFlow(last.body)) this.#goto(block.falls, this.#bits, block.ends);
+    this.releaseTemporaries(first);
+    for (const local of this.blockWindows) this.free(local);
+    this.blockWindows = windows;
   }
 }

@@ -120,6 +120,8 @@ export class ModuleBuilder {
   readonly #globals: ImportedGlobal[] = [];
   readonly #functions: { type: number; body: Uint8Array; hints: readonly BranchHint[] }[] = [];
   readonly #exports: { name: string; index: number }[] = [];
+  /** What debuggers and profilers call the module. */
+  name = '';
   memory: MemoryImport | undefined;
   table: TableImport | undefined;
   /** Functions (by index) to put into the table from `elementBase` when the module is instantiated. */
@@ -278,6 +280,16 @@ export class ModuleBuilder {
         bytes.raw(each.body);
       }
     });
+    // The name section, subsection 0 (core specification, 7.4.1).
+    if (this.name !== '')
+      section(0, (bytes) => {
+        const name = new Bytes();
+        name.text(this.name);
+        bytes.text('name');
+        bytes.u8(0);
+        bytes.u32(name.length);
+        bytes.raw(name.view());
+      });
     return out.view();
   }
 }

@@ -8,6 +8,7 @@ import { BlockError } from '../block/errors.ts';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import { runClock, runIo, runTranslator, runVcpu, type ThreadData } from '../machine/threads.ts';
 import { openDrive } from './machine-drive.ts';
+import { TierProfiler } from './tier-profiler.ts';
 
 const data = workerData as ThreadData & { readonly ports: readonly MessagePort[] };
 
@@ -32,6 +33,7 @@ const host = {
     randomFillSync(target);
   },
   threadId,
+  profiler: new TierProfiler(),
   log,
   readText: (path: string): string => readFileSync(path, 'utf8'),
   writer: (path: string): ((text: string) => void) => {
@@ -45,6 +47,9 @@ const host = {
   translator: {
     request: (job: RegionJob): void => data.ports[0].postMessage(job),
     take: (): RegionReply | undefined => receiveMessageOnPort(data.ports[0])?.message,
+  },
+  after: (milliseconds: number, call: () => void): void => {
+    setTimeout(call, milliseconds);
   },
   serveVcpus: (answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void => {
     for (const [vcpu, port] of data.ports.entries())

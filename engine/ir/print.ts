@@ -8,18 +8,36 @@
  *       raise 13, 0
  *     }
  */
+import { stateName } from '../memory/state-names.ts';
 import type { Body, Statement, Value } from './builder.ts';
 
+export interface PrintOptions {
+  /** What is known of a statement besides; it goes to the end of its line. */
+  note?(statement: Statement): string | undefined;
+  /** Constants stand where they are used, and not for themselves. */
+  readonly inline?: boolean;
+}
+
 /** The body's text, one statement a line. Never fails: a value without a definition is shown as `%?`. */
-export function printBody(body: Body): string {
-  const printer = new Printer();
+export function printBody(body: Body, options: PrintOptions = {}): string {
+  const printer = new Printer(options);
   printer.body(body, '');
   return printer.lines.join('\n');
+}
+
+function constantText(bits: bigint): string {
+  const magnitude = bits < 0n ? -bits : bits;
+  return `${bits < 0n ? '-' : ''}${magnitude < 10n ? magnitude : `0x${magnitude.toString(16)}`}`;
 }
 
 class Printer {
   readonly lines: string[] = [];
   readonly #numbers = new Map<Value, number>();
+  readonly #options: PrintOptions;
+
+  constructor(options: PrintOptions) {
+    this.#options = options;
+  }
 
   body(body: Body, indent: string): void {
     for (const statement of body) this.#statement(statement, indent);
@@ -27,6 +45,7 @@ class Printer {
 
   #name(value: Value | undefined): string {
     if (value === undefined) return '%?';
+    if (this.#options.inline === true && value.by.op === 'const') return constantText(value.by.bits);
     const number = this.#numbers.get(value);
     return number === undefined ? `%?(${value.by?.op})` : `%${number}`;
   }
@@ -36,6 +55,7 @@ class Printer {
   }
 
   #statement(statement: Statement, indent: string): void {
+    if (this.#options.inline === true && statement.op === 'const') return;
     const { text, defines } = this.#text(statement);
     let line = text;
     if (defines !== undefined) {
@@ -43,7 +63,8 @@ class Printer {
       this.#numbers.set(defines, number);
       line = `%${number}: ${defines.type} = ${text}`;
     }
-    this.lines.push(indent + line);
+    const note = this.#options.note?.(statement);
+    this.lines.push(indent + line + (note === undefined ? '' : ` ; ${note}`));
     const inner = `${indent}  `;
     if (statement.op === 'if') {
       this.body(statement.then, inner);
@@ -60,7 +81,10 @@ class Printer {
 
   #slot(statement: { slot: Value; offset: number }): string {
     const { by } = statement.slot;
-    if (by.op === 'const') return `[0x${(Number(BigInt.asIntN(32, by.bits)) + statement.offset).toString(16)}]`;
+    if (by.op === 'const') {
+      const offset = Number(BigInt.asIntN(32, by.bits)) + statement.offset;
+      return `[${stateName(offset) ?? `0x${offset.toString(16)}`}]`;
+    }
     return statement.offset === 0
       ? `[${this.#name(statement.slot)}]`
       : `[${this.#name(statement.slot)} + 0x${statement.offset.toString(16)}]`;
@@ -72,12 +96,8 @@ class Printer {
         const lanes = statement.lanes.length > 0 ? ` {${statement.lanes.join(' ')}}` : '';
         return { text: `${statement.pure.name}${lanes} ${this.#names(statement.args)}`, defines: statement.value };
       }
-      case 'const': {
-        const negative = statement.bits < 0n;
-        const magnitude = negative ? -statement.bits : statement.bits;
-        const digits = magnitude < 10n ? `${magnitude}` : `0x${magnitude.toString(16)}`;
-        return { text: `${negative ? '-' : ''}${digits}`, defines: statement.value };
-      }
+      case 'const':
+        return { text: constantText(statement.bits), defines: statement.value };
       case 'field':
         return { text: `field ${statement.field}`, defines: statement.value };
       case 'get':

@@ -256,7 +256,7 @@ test('text of a body', () => {
       '} else {',
       '  %3: i64 = i64.extend_i32_s %1',
       '  %4: i32 = 0',
-      '  put.64 [0x8], %3',
+      '  put.64 [rcx], %3',
       '}',
       'loop {',
       '  %5: i32 = flags.test Z',

@@ -31,6 +31,8 @@ export const machineState = struct(
     debugExit: u32,
     /** Trace events that are on, see trace.ts. */
     trace: u32,
+    /** Number of the turn of the profiler that is wanted; 0: none. */
+    profile: u32,
     /** Per vCPU: thread id of its host thread. */
     threadIds: u32s(MAX_CPUS),
     /** Per vCPU: nonzero while it waits for SIPI; the vector it got. */

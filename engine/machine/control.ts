@@ -45,6 +45,7 @@ import { MachineSnapshots } from './snapshots.ts';
 import { Sampler } from './statistics.ts';
 import { makeSystem } from './threads.ts';
 import { listTraces, matchingTraces, traceMask } from './trace.ts';
+import { translatorText } from './translator-text.ts';
 import type { VcpuBus } from './vcpu-bus.ts';
 
 export interface ControllerParts {
@@ -499,35 +500,22 @@ export class MachineController implements MachineControl {
     const machine = this.#machine;
     if (name === 'pic') return machine.shared.lock.hold(() => machine.pic.describe());
     if (name === 'jit') {
+      if (this.#status === 'running') this.#sampler.profile();
       const of = this.#systems[cpu]?.cpu;
       if (of === undefined) return undefined;
-      const counts = of.f64;
-      const at = S.EXIT_COUNTS >> 3;
-      const names = [
-        'lookups',
-        'faults',
-        'pending',
-        'halts',
-        'resyncs',
-        'decoded runs',
-        'interrupts',
-        'flushes',
-        'invalidations',
-      ];
-      const exits = names.map((label, n) => `${label}: ${counts[at + n]}`);
-      return [`instructions: ${of.getNumber(S.INSTRUCTIONS)}`, ...exits].join('\n');
+      return translatorText(of, this.#sampler.translator([of]));
     }
     return undefined;
   }
   descriptions(): readonly { readonly name: string; readonly help: string }[] {
     return [
       { name: 'pic', help: 'the interrupt controllers 8259' },
-      { name: 'jit', help: "a vCPU's translator: why it was left, and how often" },
+      { name: 'jit', help: "a vCPU's translator: regions, code cache, where the time goes, why translated code was left" },
     ];
   }
 
-  statistics(): MachineStats {
-    return this.#sampler.sample(this.#status === 'running');
+  statistics(profile = false): MachineStats {
+    return this.#sampler.sample(this.#status === 'running', profile);
   }
 
   traceEvents(pattern: string): readonly TraceEvent[] {

@@ -1,7 +1,8 @@
 /** What the worker threads of a VM process do. */
 import { RegionCompiler, type RegionReply } from '../accel/jit/region-compiler.ts';
 import type { RegionJob } from '../accel/jit/region-job.ts';
-import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
+import { TranslationLog } from '../accel/jit/translation-log.ts';
+import { ExitCause, JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';
@@ -29,6 +30,12 @@ export interface ThreadData {
   readonly baseline: LinkedBaseline | undefined;
 }
 
+export interface ThreadProfiler {
+  /** Begins a new profile, and gives the samples since the last call, if there are any. */
+  turn(): { readonly baseline: number; readonly regions: number; readonly other: number } | undefined;
+  stop(): void;
+}
+
 /** The two ends between a vCPU's thread and the one that makes its regions. */
 export interface TranslatorLink {
   request(job: RegionJob): void;
@@ -40,8 +47,11 @@ export interface ThreadHost extends MachineHost, DriveThreadHost {
   /** For vCPUs that have regions made. */
   readonly translator: TranslatorLink;
   /** For the translator: calls for each request of a vCPU, from the event loop; what is given back is the reply. */
+  after(milliseconds: number, call: () => void): void;
   serveVcpus(answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void;
   threadId(): number;
+  /** Samples where the time of this thread goes. */
+  readonly profiler: ThreadProfiler;
   /** Writes a line to the log, at once. */
   log(line: string): void;
   /** The text of a file. */
@@ -110,14 +120,42 @@ export function runIo(data: ThreadData, host: ThreadHost): void {
   }
 }
 
+/**
+ * Milliseconds after a region was made at which its vCPU is to leave and enter again: code that V8 has optimized meanwhile is
+ * entered by calls only, and a loop may go on for long.
+ */
+const ENTER_AGAIN = [30, 100, 300, 1000];
+
 /** Makes the regions that the vCPUs ask for. Goes on from the event loop until the thread is ended. */
 export function runTranslator({ baseline, layout, memory }: ThreadData, host: ThreadHost): void {
   if (baseline === undefined) throw new Error('the translator needs the baseline module');
   const compiler = new RegionCompiler(baseline, layout.cpus > 1);
   const state = new Int32Array(memory.buffer, layout.vcpus, (layout.cpus * S.VCPU_BYTES) / 4);
+  const tell = (vcpu: number, request: number): void => {
+    Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, request);
+  };
+  /** By vCPU: how often it was told to enter again since its last region. */
+  const told = new Map<number, number>();
+  const enterAgain = (vcpu: number): void => {
+    const times = told.get(vcpu) ?? 0;
+    if (times === ENTER_AGAIN.length) {
+      told.delete(vcpu);
+      return;
+    }
+    host.after(ENTER_AGAIN[times], () => {
+      tell(vcpu, S.Pending.PROTECT);
+      enterAgain(vcpu);
+    });
+    told.set(vcpu, times + 1);
+  };
   host.serveVcpus(
     (_vcpu, job) => compiler.compile(job),
-    (vcpu) => Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, S.Pending.REGIONS),
+    (vcpu) => {
+      tell(vcpu, S.Pending.REGIONS);
+      const waits = told.has(vcpu);
+      told.set(vcpu, 0);
+      if (!waits) enterAgain(vcpu);
+    },
   );
 }
 
@@ -129,6 +167,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const system = makeSystem(machine, bus);
   const { cpu } = system;
   const state = cpu.i32;
+  const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
   bus.trace = host.log;
   const rip = (value: number): string => BigInt.asUintN(64, BigInt(value)).toString(16);
   system.interrupts.delivered = (source, vector, code, at) => {
@@ -146,7 +185,29 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   const sleep = (): void => {
     if (clock.isCounting && Atomics.load(state, S.PENDING >> 2) === 0 && clock.skip()) return;
     const seen = Atomics.load(state, S.WAKE >> 2);
-    if (Atomics.load(state, S.PENDING >> 2) === 0 && !ending()) Atomics.wait(state, S.WAKE >> 2, seen, 1000);
+    if (Atomics.load(state, S.PENDING >> 2) !== 0 || ending()) return;
+    const since = performance.now();
+    counts[ExitCause.IDLE_SINCE] = performance.timeOrigin + since;
+    Atomics.wait(state, S.WAKE >> 2, seen, 1000);
+    counts[ExitCause.IDLE_SINCE] = 0;
+    counts[ExitCause.IDLE_US] += (performance.now() - since) * 1000;
+  };
+  const { profiler } = host;
+  let profileTurn = 0;
+  /** Goes on with the profiler, where somebody looks at where the time goes. */
+  const profile = (): void => {
+    const turn = control.profile;
+    if (turn === profileTurn) return;
+    profileTurn = turn;
+    if (turn === 0) {
+      profiler.stop();
+      return;
+    }
+    const samples = profiler.turn();
+    if (samples === undefined) return;
+    counts[ExitCause.SAMPLES_BASELINE] += samples.baseline;
+    counts[ExitCause.SAMPLES_REGIONS] += samples.regions;
+    counts[ExitCause.SAMPLES_OTHER] += samples.other;
   };
   let debugSeen = 0;
   system.debug.stopped = (why) => stopForDebugger(machine, machine.debug, index, why);
@@ -201,7 +262,10 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
             return Atomics.load(control.waitsForSipi, index) === 0;
           }
         }
-        if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) remap();
+        if ((pending & S.Pending.CALL) !== 0 && take(S.Pending.CALL)) {
+          profile();
+          remap();
+        }
         if ((pending & S.Pending.COUNT) !== 0 && take(S.Pending.COUNT)) clock.runDue();
         if ((pending & S.Pending.INIT) !== 0 && take(S.Pending.INIT)) {
           if ((control.trace & Trace.vcpu_reset) !== 0)
@@ -224,12 +288,18 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     },
     machine.allTlbs,
   );
-  vcpu.decoded = (text) => {
-    if ((control.trace & Trace.in_asm) !== 0) host.log(`in_asm cpu ${index} ${text()}`);
-  };
+  const { baseline } = data;
+  if (baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
+  vcpu.listener = new TranslationLog({
+    system,
+    regions: baseline,
+    name: `cpu ${index}`,
+    wants: (item) => (control.trace & Trace[item]) !== 0,
+    write: host.log,
+    ranges: data.config.debug.ranges?.map(({ first, last }) => ({ first: BigInt(first), last: BigInt(last) })),
+  });
   machine.dropOwnCode = (page) => vcpu.invalidate(page);
-  if (data.baseline === undefined) throw new Error('a vCPU thread needs the baseline module');
-  vcpu.link(data.baseline, data.memory);
+  vcpu.link(baseline, data.memory);
   clock.countBy(() => vcpu.retired);
   if (clock.isCounting) {
     const replay = data.config.machine.icount?.replay;
@@ -268,6 +338,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
       remap();
       system.registers.startup(control.sipiVector[index] & 0xff);
     }
-    take(S.Pending.INTR | S.Pending.NMI | S.Pending.FLUSH | S.Pending.CALL | S.Pending.SMI);
+    // Nothing else is for a vCPU in this state; what stayed would keep it from sleeping.
+    take(~(S.Pending.INVALIDATE | S.Pending.STOP | S.Pending.INIT | S.Pending.SIPI));
   }
 }

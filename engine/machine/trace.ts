@@ -14,6 +14,9 @@ export const Trace = {
   vcpu_exception: 32,
   vcpu_reset: 64,
   in_asm: 128,
+  ir: 256,
+  op_opt: 512,
+  wasm: 1024,
 } as const;
 
 export type TraceName = keyof typeof Trace;
@@ -22,6 +25,9 @@ export type TraceName = keyof typeof Trace;
 const LOG_ITEMS: Readonly<Record<string, readonly TraceName[]>> = {
   int: ['vcpu_interrupt', 'vcpu_exception'],
   in_asm: ['in_asm'],
+  ir: ['ir'],
+  op_opt: ['op_opt'],
+  wasm: ['wasm'],
   cpu_reset: ['vcpu_reset'],
 };
 

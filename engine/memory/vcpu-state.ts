@@ -204,7 +204,7 @@ export const Pending = {
   SMI: 16,
   /** Drop all of the TLBs. */
   FLUSH: 32,
-  /** Write permissions were taken out of the TLB: leave translated code, that is all. */
+  /** Leave translated code, that is all: write permissions were taken out of the TLB, or better code may be there. */
   PROTECT: 64,
   /** Code was written: drop what was translated from the pages listed. */
   INVALIDATE: 128,

@@ -208,7 +208,8 @@ export interface MachineControl {
   inputEvents(events: readonly InputEvent[]): void;
   /** The screen as an image file. */
   screendump(format: 'png' | 'ppm'): Promise<Uint8Array>;
-  statistics(): MachineStats;
+  /** `profile`: from now on, for some seconds, it is sampled where the vCPUs' time goes. */
+  statistics(profile?: boolean): MachineStats;
 
   traceEvents(pattern: string): readonly TraceEvent[];
   /** Turns the events that match the glob on or off; returns how many matched. */

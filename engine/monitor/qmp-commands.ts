@@ -238,7 +238,7 @@ function registerQueries(server: QmpServer, { machine, chardevs }: MonitorEnviro
     },
     'any',
   );
-  server.register('x-query-stats', {}, () => machine.statistics(), 'any');
+  server.register('x-query-stats', { '*profile': 'bool' }, ({ profile }) => machine.statistics(profile === true), 'any');
   const state = { enum: ['unavailable', 'disabled', 'enabled'] } as const;
   server.register(
     'trace-event-get-state',

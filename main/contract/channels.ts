@@ -177,6 +177,8 @@ export const requests = {
 
   /** Which VMs the asking window shows: only they get thumbnails. */
   'vm.watch': request<null>()(z.strictObject({ ids: z.array(vmIdSchema).max(1000) })),
+  /** Has it sampled, for five seconds, where the time of the vCPUs goes: see `TranslatorPoint`. */
+  'vm.profile': request<null>()(z.strictObject({ id: vmIdSchema })),
   /** Forgets a definition that was set aside, leaving the file where it is. */
   'vm.dismissBroken': request<null>()(z.strictObject({ file: path })),
 
@@ -216,7 +218,10 @@ export const requests = {
 
   /** Opens a window on a VM (Electron); error `unsupported` where pages open their own. */
   'window.open': request<null>()(
-    z.strictObject({ id: vmIdSchema, view: z.enum(['console', 'details', 'serial', 'graphs', 'snapshots']).optional() }),
+    z.strictObject({
+      id: vmIdSchema,
+      view: z.enum(['console', 'details', 'serial', 'graphs', 'translator', 'snapshots']).optional(),
+    }),
   ),
   'window.setFullScreen': request<null>()(z.strictObject({ on: z.boolean() })),
 } as const;

@@ -1,5 +1,5 @@
 /** What the services tell: plain JSON values. Times are milliseconds since the Unix epoch, sizes bytes unless named otherwise. */
-import type { ExitCause } from '../../engine/contract/index.ts';
+import type { ExitCause, TranslatorStats } from '../../engine/contract/index.ts';
 import type { VmDefinition } from './definition.ts';
 import type { ErrorEnvelope } from './errors.ts';
 
@@ -72,6 +72,26 @@ export interface StatsPoint {
   readonly mips: number;
   /** Exits a second, by cause. */
   readonly exits: Readonly<Partial<Record<ExitCause, number>>>;
+  /** Of samples as they come, not of those in the history; missing where nothing is translated. */
+  readonly translator?: TranslatorPoint;
+}
+
+/** Where the time of the vCPUs goes, in the order it is shown. */
+export const timeShares = ['regions', 'baseline', 'making', 'helpers', 'idle'] as const;
+export type TimeShare = (typeof timeShares)[number];
+
+export interface TranslatorPoint {
+  /** Parts of the vCPUs' time, 1 in sum; null where nobody has asked for them (`vm.profile`), and in the first seconds. */
+  readonly shares: Readonly<Record<TimeShare, number>> | null;
+  /** Milliseconds a second that making regions takes, and decoding. */
+  readonly compile: number;
+  readonly decode: number;
+  /** Since the start: regions made, far ones of them, runs declined, times that a vCPU dropped its code. */
+  readonly regions: number;
+  readonly farRegions: number;
+  readonly declined: number;
+  readonly drops: number;
+  readonly code: TranslatorStats['code'];
 }
 
 export interface StatsHistory {

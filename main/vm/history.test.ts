@@ -78,3 +78,40 @@ test('rates between counters: percent of a CPU, a second, never negative', () =>
   assert.deepEqual(ratesBetween(sample(3000, 1e9, 4e6, 100), sample(2000, 2e9, 5e6, 200)).cpu, [0], 'the clock was set back');
   assert.deepEqual(ratesBetween(sample(1000, 5e9, 9e6, 9), sample(2000, 1e9, 1e6, 1)).mips, 0, 'the counters began anew');
 });
+
+test('where the time of the vCPUs goes: samples for the tiers, what was measured for the rest', () => {
+  const sample = (
+    seconds: number,
+    samples: { baseline: number; regions: number; other: number },
+    idle: number,
+    decode: number,
+  ) => ({
+    timestamp: 1e12 + seconds * 1000,
+    machineNs: 0,
+    vcpus: [0, 1].map((index) => ({ index, state: 'running' as const, hostCpuNs: 0, instructions: 0, exits: {} })),
+    memory: { totalBytes: 1, usedBytes: null, residentBytes: 1 },
+    mips: 0,
+    translator: {
+      ...{ regions: 100 * seconds, farRegions: 10, declined: 1, drops: 0 },
+      ...{ idleNs: idle * 1e9, decodeNs: decode * 1e9, compileNs: seconds * 5e7 },
+      code: { regions: 90, maxRegions: 100, recordBytes: 1, maxRecordBytes: 2, moduleBytes: 3 },
+      samples,
+    },
+  });
+  const none = { baseline: 0, regions: 0, other: 0 };
+  const of = (samples: typeof none, idle: number, decode: number) =>
+    ratesBetween(sample(0, none, 0, 0), sample(1, samples, idle, decode)).translator;
+  // Of two seconds, for there are two vCPUs: 40 % elsewhere, of them half a second asleep.
+  const point = of({ baseline: 100, regions: 500, other: 400 }, 0.5, 0.1);
+  assert.deepEqual([point?.compile, point?.decode, point?.regions, point?.code.regions], [50, 100, 100, 90]);
+  const rounded = (shares: object | null | undefined) =>
+    Object.fromEntries(Object.entries(shares ?? {}).map(([name, part]) => [name, Math.round(part * 1000) / 1000]));
+  assert.deepEqual(rounded(point?.shares), { regions: 0.5, baseline: 0.1, making: 0.05, helpers: 0.1, idle: 0.25 });
+  // More sleep than samples elsewhere leave room for: the parts still are one whole.
+  const full = rounded(of({ baseline: 500, regions: 400, other: 100 }, 1.5, 1)?.shares);
+  assert.deepEqual(full, { regions: 0.4, baseline: 0.5, making: 0, helpers: 0, idle: 0.1 });
+  assert.equal(of({ baseline: 1, regions: 2, other: 3 }, 0, 0)?.shares, null, 'too few samples');
+  assert.equal(ratesBetween(undefined, sample(1, none, 0, 0)).translator?.shares, null);
+  const [anew] = [ratesBetween(sample(1, { baseline: 500, regions: 1, other: 1 }, 9, 9), sample(2, none, 0, 0)).translator];
+  assert.deepEqual([anew?.shares, anew?.decode], [null, 0], 'the counters began anew');
+});

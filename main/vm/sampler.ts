@@ -18,6 +18,8 @@ export interface SamplerOptions {
   readonly sampleMs: number;
   readonly pictureMs: number;
   wantsPictures(): boolean;
+  /** Somebody looks at where the vCPUs' time goes. */
+  wantsProfile(): boolean;
   point(point: StatsPoint): void;
   /** The screen differs from the picture before. */
   picture(png: Buffer): void;
@@ -80,7 +82,7 @@ export class Sampler {
     if (this.#sampling) return;
     this.#sampling = true;
     try {
-      const sample = await this.#options.run.statistics();
+      const sample = await this.#options.run.statistics(this.#options.wantsProfile());
       if (this.#closed) return;
       const first = this.#last === undefined;
       const point = ratesBetween(this.#last, sample);

@@ -291,8 +291,9 @@ export class VmRun {
     this.#config = { ...this.#config, drives: this.#config.drives.filter((drive) => drive.id !== id) };
   }
 
-  statistics(): Promise<MachineStats> {
-    return this.#qmp.execute('x-query-stats', {}, 5000);
+  /** `profile`: samples of where the vCPUs' time goes are wanted too. */
+  statistics(profile: boolean): Promise<MachineStats> {
+    return this.#qmp.execute('x-query-stats', profile ? { profile } : {}, 5000);
   }
 
   /** Writes the screen to a PNG file. */

@@ -88,11 +88,16 @@ export function newMac(): string {
   return `52:54:00:${[a, b, c].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
 }
 
+/** Who looks at a profile asks again before this has passed. */
+const profileMs = 5000;
+
 export class VmService {
   readonly #options: VmServiceOptions;
   readonly #library: Library;
   readonly #entries = new Map<string, Entry>();
   readonly #watched = new Map<object, ReadonlySet<string>>();
+  /** Until when it is sampled where the time of a VM's vCPUs goes. */
+  readonly #profiled = new Map<string, number>();
   readonly #purgeTimer: NodeJS.Timeout;
   #closing = false;
 
@@ -502,6 +507,12 @@ export class VmService {
     else this.#watched.set(watcher, new Set(ids));
   }
 
+  /** Has it sampled, for some seconds, where the time of the vCPUs goes. */
+  profile(id: string): void {
+    this.#entry(id);
+    this.#profiled.set(id, Date.now() + profileMs);
+  }
+
   /** Rejects when the files of a definition, or the host's memory, do not allow a start. */
   async checkStartable(definition: VmDefinition): Promise<void> {
     this.checkMemory(definition.memoryMiB);
@@ -579,6 +590,7 @@ export class VmService {
       sampleMs: this.#options.sampleMs ?? 1000,
       pictureMs: this.#options.pictureMs ?? 3000,
       wantsPictures: () => config.display.adapter !== 'none' && this.#options.settings().thumbnails && this.#isWatched(id),
+      wantsProfile: () => Date.now() < (this.#profiled.get(id) ?? 0),
       point: (point) => this.#options.bus.emit('vm.stats', { id, point }),
       picture: (png) => void this.#newPicture(entry, png),
     });

@@ -21,6 +21,7 @@ const send = (message: ProcessMessage): void => {
 };
 let config: MachineConfig;
 let status: 'running' | 'paused' = 'running';
+let profiled = 0;
 let samples = 0;
 let jobs: { id: string; status: string; 'current-progress': number; 'total-progress': number; error?: string }[] = [];
 let migration: Record<string, unknown> = {};
@@ -150,7 +151,25 @@ function answer({ execute, arguments: args = {} }: QmpRequest): unknown {
         exits,
       }));
       const memory = { totalBytes: config.memoryMiB * 2 ** 20, usedBytes: null, residentBytes: 2 ** 24 };
-      return { timestamp: Date.now(), machineNs: samples * 1e9, vcpus, memory, mips: 1 };
+      if (args.profile === true) profiled++;
+      const translator = {
+        regions: 1200 + samples * 3,
+        farRegions: 40 + samples,
+        declined: 2,
+        decodeNs: samples * 2.5e7 * config.cpus.count,
+        compileNs: samples * 1.2e8,
+        idleNs: samples * 2e8 * config.cpus.count,
+        drops: 1,
+        code: {
+          regions: 1200 + samples * 3,
+          maxRegions: 16384,
+          recordBytes: 9 << 20,
+          maxRecordBytes: 24 << 20,
+          moduleBytes: 7 << 20,
+        },
+        samples: { baseline: profiled * 60, regions: profiled * 300, other: profiled * 140 },
+      };
+      return { timestamp: Date.now(), machineNs: samples * 1e9, vcpus, memory, mips: 1, translator };
     }
     default:
       return {};

@@ -70,6 +70,9 @@ test('every screen passes axe in light and dark', { skip, timeout: 240_000 }, as
       .first()
       .click();
   await app.checkAccessibility('graphs as tables');
+  await app.tab('Translator');
+  await page.locator('.shares', { hasText: /Regions\s+60 %.*Helpers and devices/s }).waitFor();
+  await app.checkAccessibility('translator');
   await app.tab('Serial');
   await page.locator('.xterm-rows', { hasText: 'serial0' }).waitFor();
   await app.checkAccessibility('serial, connected');

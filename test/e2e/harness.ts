@@ -188,7 +188,7 @@ export class TestApp {
     await page.getByRole('heading', { level: 1, name: vm.name }).waitFor();
   }
 
-  tab(name: 'Console' | 'Serial' | 'Details' | 'Graphs' | 'Snapshots'): Promise<void> {
+  tab(name: 'Console' | 'Serial' | 'Details' | 'Graphs' | 'Translator' | 'Snapshots'): Promise<void> {
     return this.page.getByRole('tab', { name }).click();
   }
 

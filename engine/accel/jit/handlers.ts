@@ -85,7 +85,7 @@ export const codeHash = (page: number, offset: number): number =>
   (Math.imul(page, PAGE_FACTOR) + Math.imul(offset, OFFSET_FACTOR)) >>> (32 - Math.log2(S.CODE_ENTRIES));
 
 /** Entries after which a run is worth a region. */
-export const HOT_ENTRIES = 1500;
+export const HOT_ENTRIES = 4000;
 
 export const mnemonics: ReadonlySet<string> = new Set(rows.map((row) => row.mnemonic));
 
@@ -154,6 +154,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
   for (const body of bodies) collectHelpers(body, signatures);
 
   const module = new ModuleBuilder();
+  module.name = 'baseline';
   module.memory = {
     module: 'e',
     name: 'memory',

@@ -19,6 +19,8 @@ export interface RegionReply {
 
 export interface CompiledRegion {
   readonly module: WebAssembly.Module;
+  /** Bytes of the module. */
+  readonly size: number;
   /** Offsets of the runs whose addresses the module imports, by number. */
   readonly bases: readonly number[];
   /** Numbers of the job's runs that the code was made from: they must still be what they were. */
@@ -30,6 +32,7 @@ export interface CompiledRegion {
 /** A region, and what it was made from. */
 interface Kept {
   readonly module: WebAssembly.Module;
+  readonly size: number;
   readonly bases: readonly number[];
   readonly entries: readonly number[];
   /** By offset: page and contents of the runs used. */
@@ -56,7 +59,11 @@ export class RegionCompiler {
     const kept = this.#kept.get(key);
     const used = kept === undefined ? undefined : usedOf(kept, job);
     if (kept !== undefined && used !== undefined)
-      return { id, region: { module: kept.module, bases: kept.bases, used, entries: kept.entries }, microseconds: 0 };
+      return {
+        id,
+        region: { module: kept.module, size: kept.size, bases: kept.bases, used, entries: kept.entries },
+        microseconds: 0,
+      };
     const started = performance.now();
     const microseconds = (): number => (performance.now() - started) * 1000;
     try {
@@ -66,8 +73,9 @@ export class RegionCompiler {
       const offsets = offsetsOf(job);
       const bases = encoded.bases.map((run) => offsets[run] ?? job.others[run - offsets.length]);
       const module = new WebAssembly.Module(encoded.bytes);
-      if (this.#shares) this.#keep(key, { module, bases, entries, runs: runsOf(job, encoded.used) });
-      return { id, region: { module, bases, used: encoded.used, entries }, microseconds: microseconds() };
+      const size = encoded.bytes.length;
+      if (this.#shares) this.#keep(key, { module, size, bases, entries, runs: runsOf(job, encoded.used) });
+      return { id, region: { module, size, bases, used: encoded.used, entries }, microseconds: microseconds() };
     } catch (error) {
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       return { id, region: undefined, microseconds: microseconds(), error: text };

@@ -34,6 +34,10 @@ export class RegionTable {
     this.#first = first;
   }
 
+  /** How many there are. */
+  get count(): number {
+    return this.#taken;
+  }
   get isFull(): boolean {
     return this.#taken === MAX_REGIONS;
   }
@@ -78,19 +82,19 @@ export class RegionTable {
     return counts;
   }
 
-  /** Puts a region that was made into the table, if all that it was made from is as it was. Gives whether it did. */
-  install({ id, region }: RegionReply): boolean {
+  /** Puts a region that was made into the table, if all that it was made from is as it was. Gives its job if it did. */
+  install({ id, region }: RegionReply): RegionJob | undefined {
     const known = this.#jobs.get(id);
-    if (known === undefined) return false;
+    if (known === undefined) return undefined;
     const { job, counts } = known;
     this.#jobs.delete(id);
     for (const [address, count] of counts) {
       const at = this.#cache.wordOf(address);
       if (this.#cache.words[at] === Handler.COUNT) this.#cache.words[at + COUNT] = count;
     }
-    if (region === undefined || this.isFull) return false;
+    if (region === undefined || this.isFull) return undefined;
     const addresses = this.#check(job, region);
-    if (addresses === undefined) return false;
+    if (addresses === undefined) return undefined;
     const { memory, table, jump, helpers } = this.#imports;
     const bases: Record<string, number> = {};
     for (const [n, offset] of region.bases.entries()) bases[n] = addresses.get(offset) as number;
@@ -98,7 +102,7 @@ export class RegionTable {
     const index = this.#first + this.#taken++;
     table.set(index, instance.exports.region);
     this.#enter(job, region, index);
-    return true;
+    return job;
   }
 
   /** The addresses of the job's runs by offset; undefined where one that the region needs is gone or another. */

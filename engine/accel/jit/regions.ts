@@ -23,7 +23,7 @@ const FAR_ENTRIES = 250_000;
 const MAX_RETURNS = 6;
 
 /** The runs of a job. A *place* of a record is its byte in the copies; those of runs that are not in it come behind. */
-class JobRuns implements RegionPlace {
+export class JobRuns implements RegionPlace {
   readonly data: DataView;
   readonly bits: 16 | 32 | 64;
   readonly far: boolean;
@@ -108,7 +108,7 @@ function fieldOf(data: DataView, record: number): (field: FieldName) => bigint {
 }
 
 /** The instructions from a record to the end of its run, at most `limit`. */
-function readRun(source: JobRuns, start: number, first: number, limit: number): Piece {
+export function readRun(source: Pick<JobRuns, 'data'>, start: number, first: number, limit: number): Piece {
   const { data } = source;
   const instructions: RegionInstruction[] = [];
   const page = start & ~0xfff;
@@ -288,12 +288,20 @@ export interface EncodedRegion {
   readonly entries: readonly number[];
 }
 
-/** Makes a job's region; undefined where there is nothing worth translating. */
-export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedRegion | undefined {
+/** The blocks that a job's region is made of; undefined where there is nothing worth translating. */
+export function blocksOf(
+  job: RegionJob,
+): { source: JobRuns; blocks: readonly RegionBlock[]; entries: readonly number[] } | undefined {
   const source = new JobRuns(job);
   const collected = collectBlocks(source, job.entry);
-  if (collected === undefined) return undefined;
-  const { blocks, entries } = collected;
+  return collected === undefined ? undefined : { source, ...collected };
+}
+
+/** Makes a job's region; undefined where there is nothing worth translating. */
+export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedRegion | undefined {
+  const found = blocksOf(job);
+  if (found === undefined) return undefined;
+  const { source, blocks, entries } = found;
   const names = new Set<string>(Object.keys(MEMORY_HELPERS));
   const collect = (body: Body): void => {
     for (const statement of body) {
@@ -306,6 +314,7 @@ export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedReg
   };
   for (const block of blocks) for (const instruction of block.instructions) collect(instruction.body);
   const module = new ModuleBuilder();
+  module.name = 'region';
   const { memory64, pages, counting } = options;
   module.memory = { module: 'e', name: 'memory', initialPages: pages, maximumPages: pages, memory64 };
   module.table = { module: 'e', name: 'table', minimum: 1 };

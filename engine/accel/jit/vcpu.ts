@@ -21,6 +21,7 @@ import type { RegionReply } from './region-compiler.ts';
 import type { RegionJob } from './region-job.ts';
 import { MAX_REGIONS, RegionTable } from './region-table.ts';
 import type { RegionOptions } from './regions.ts';
+import type { TranslationListener } from './translation-log.ts';
 
 /** Records in one run at most, with preludes. */
 const RUN_RECORDS = 256;
@@ -61,6 +62,23 @@ export const ExitCause = {
   COMPILE_US: 13,
   /** Runs that could not be made into a region. */
   DECLINED: 14,
+  /** Of the regions made, those that go into other pages. */
+  FAR_REGIONS: 15,
+  /** Microseconds that this thread spent decoding, gathering what regions are made of, and putting them in place. */
+  MAKING_US: 16,
+  /** Times that all code was dropped for want of room. */
+  DROPS: 17,
+  /** What there is now: bytes of records, regions, and bytes of their modules. */
+  CODE_BYTES: 18,
+  LIVE_REGIONS: 19,
+  REGION_BYTES: 20,
+  /** Microseconds asleep, and since when it is (ms since the epoch; 0: it is not). Kept by the thread. */
+  IDLE_US: 21,
+  IDLE_SINCE: 22,
+  /** Samples of the profiler. Kept by the thread. */
+  SAMPLES_BASELINE: 23,
+  SAMPLES_REGIONS: 24,
+  SAMPLES_OTHER: 25,
 } as const;
 
 /** The baseline module as a vCPU thread gets it, and how regions are made to go with it. */
@@ -84,6 +102,8 @@ export class JitVcpu {
   /** The code table, and the jump cache. */
   readonly #table: Int32Array;
   readonly #jumps: Int32Array;
+  /** The counters, by `ExitCause`. */
+  readonly #counts: Float64Array;
   readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   /** Undefined: hot code stays on the baseline. */
@@ -93,8 +113,8 @@ export class JitVcpu {
   readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
-  /** Told of each run that was decoded: for traces. */
-  decoded: (text: () => string) => void = () => {};
+  /** Told of what is decoded and translated, for logs. */
+  listener: TranslationListener | undefined;
 
   constructor(system: System, arena: VcpuArena, host: VcpuHost, allTlbs: readonly VcpuTlbs[]) {
     this.system = system;
@@ -108,6 +128,7 @@ export class JitVcpu {
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
+    this.#counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
     this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4);
   }
 
@@ -150,6 +171,7 @@ export class JitVcpu {
   /** Has what the hot run at `record` reaches made into a region; the guest goes on meanwhile. */
   #translate(record: number): void {
     const page = this.cache.pageOf(record);
+    const started = performance.now();
     const regions = this.#regions;
     if (page === undefined || regions === undefined || regions.isFull) return;
     const { cpu } = this;
@@ -157,18 +179,26 @@ export class JitVcpu {
     const offset = this.#data.getUint16(record + S.RECORD.offset, true);
     const far = this.#data.getInt32(record, true) !== Handler.COUNT;
     const job = regions.gather(page, offset, cpu.i32[S.MODE >> 2], far, (n) => this.system.paging.fetched(base + n * 4096));
+    this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+    this.listener?.translating(job);
     this.#host.requestRegion(job);
     this.#takeRegions();
   }
 
   #takeRegions(): void {
-    const counts = this.cpu.f64;
+    const counts = this.#counts;
+    const regions = this.#regions;
     for (let reply = this.#host.takeRegion(); reply !== undefined; reply = this.#host.takeRegion()) {
+      const started = performance.now();
       // The baseline goes on with a run that no region was made of; a defect there must not end the machine. The count shows in `info jit`.
       if (this.#strict && reply.error !== undefined) throw new Error(reply.error);
-      const made = this.#regions?.install(reply) === true;
-      counts[(S.EXIT_COUNTS >> 3) + (made ? ExitCause.REGIONS : ExitCause.DECLINED)]++;
-      counts[(S.EXIT_COUNTS >> 3) + ExitCause.COMPILE_US] += reply.microseconds;
+      const made = regions?.install(reply);
+      counts[made === undefined ? ExitCause.DECLINED : ExitCause.REGIONS]++;
+      if (made?.far === true) counts[ExitCause.FAR_REGIONS]++;
+      if (made !== undefined) counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
+      counts[ExitCause.LIVE_REGIONS] = regions?.count ?? 0;
+      counts[ExitCause.COMPILE_US] += reply.microseconds;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
     }
   }
 
@@ -176,7 +206,7 @@ export class JitVcpu {
   run(): void {
     const { cpu } = this;
     const state = cpu.i32;
-    const counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, (S.EXIT_COUNTS >> 3) + 16);
+    const counts = this.#counts;
     const { pmu } = this.system;
     this.#leaving = false;
     while (!this.#leaving) {
@@ -309,7 +339,7 @@ export class JitVcpu {
       else {
         const vector = cpu.bus.acknowledge();
         if (vector >= 0) {
-          cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INTERRUPT]++;
+          this.#counts[ExitCause.INTERRUPT]++;
           this.system.interrupts.interrupt(vector, 'external', cpu.getNumber(S.NEXT_RIP));
           state[S.HALTED >> 2] = 0;
         }
@@ -542,6 +572,11 @@ export class JitVcpu {
     this.cache.clear();
     this.#pageOfRecord.clear();
     this.#regions?.clear();
+    const counts = this.#counts;
+    counts[ExitCause.DROPS]++;
+    counts[ExitCause.CODE_BYTES] = 0;
+    counts[ExitCause.LIVE_REGIONS] = 0;
+    counts[ExitCause.REGION_BYTES] = 0;
     this.#table.fill(-1);
     this.system.paging.newStamps();
   }
@@ -554,7 +589,7 @@ export class JitVcpu {
 
   /** Code in a page of the backing was written: by this vCPU, another or a device. */
   invalidate(page: number): void {
-    this.cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.INVALIDATE]++;
+    this.#counts[ExitCause.INVALIDATE]++;
     this.cpu.i32[S.CODE_HIT >> 2] = 1;
     this.cache.invalidate(page);
   }
@@ -563,7 +598,9 @@ export class JitVcpu {
 
   #decode(page: number, host: number, offset: number, mode: number, address: number): number {
     const { cpu, cache } = this;
-    cpu.f64[(S.EXIT_COUNTS >> 3) + ExitCause.DECODE]++;
+    const started = performance.now();
+    const counts = this.#counts;
+    counts[ExitCause.DECODE]++;
     const memory = cpu.memory;
     // From now on writes to the page are looked at. The mark comes before the bytes are read.
     if (Atomics.load(memory.code, page) === 0) {
@@ -590,9 +627,7 @@ export class JitVcpu {
       data.setUint16(at + S.RECORD.a, 0, true);
       data.setInt32(at + S.RECORD.link, value, true);
     };
-    const mnemonics: string[] = [];
     const finish = (handler: number): number => {
-      this.decoded(() => `at ${BigInt.asUintN(64, BigInt(address)).toString(16)}: ${mnemonics.join('; ')}`);
       write(handler, 0);
       data.setInt32(at + S.RECORD.disp, instructions, true);
       number(handler === Handler.FALL || handler === Handler.STEP ? instructions + 1 : instructions);
@@ -600,6 +635,9 @@ export class JitVcpu {
       const count = (at - first) / S.RECORD_BYTES;
       cache.add(page, offset, mode, count, granules, true);
       cache.commit(count);
+      counts[ExitCause.CODE_BYTES] = cache.used;
+      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
+      this.listener?.decoded({ address, mode, first, end: at, host, straddle: this.#straddle });
       return first;
     };
     if (!step) {
@@ -614,13 +652,11 @@ export class JitVcpu {
       const available = 4096 - position;
       let result = decoder.decode(this.#u8, pageHost + position, pageHost + 4096, mode);
       let secondPage = -1;
-      let secondFrame = 0;
       if (result === Decoded.SHORT) {
         // The instruction goes on in the next page. It starts a run of its own.
         if (instructions > 0) return finish(Handler.FALL);
         const nextAddress = cpu.wrap(address - (offset - position) + available);
         const nextHost = this.system.paging.frame(nextAddress, Access.EXECUTE, cpu.cpl === 3);
-        secondFrame = Math.floor(cpu.physical / 4096);
         if (nextHost < 0) throw this.#fault(13, 0);
         secondPage = memory.pageOf(nextHost);
         if (Atomics.load(memory.code, secondPage) === 0) {
@@ -638,7 +674,7 @@ export class JitVcpu {
       if (secondPage >= 0) {
         write(Handler.PAGE2, 0);
         number(instructions + 1);
-        data.setInt32(at + S.RECORD.disp, secondFrame | 0, true);
+        data.setInt32(at + S.RECORD.disp, secondPage, true);
         at += S.RECORD_BYTES;
       }
       instructions++;
@@ -648,7 +684,6 @@ export class JitVcpu {
         return finish(handler);
       }
       const { row } = decoder;
-      mnemonics.push(row.mnemonic);
       const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
       if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
@@ -730,7 +765,8 @@ export class JitVcpu {
     const linearRip = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const next = cpu.wrap(linearRip - (lowOf(linearRip) & 0xfff) + 4096);
     try {
-      this.system.paging.frame(next, Access.EXECUTE, cpu.cpl === 3);
+      const host = this.system.paging.fetch(next);
+      if (host >= 0 && cpu.memory.pageOf(host) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
       cpu.i32[S.EXCEPTION >> 2] = problem.vector;
@@ -738,7 +774,6 @@ export class JitVcpu {
       cpu.i32[S.STOPPED_AT >> 2] = record;
       return Exit.FAULT;
     }
-    if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
     this.#data.setInt32(record, Handler.RESYNC, true);
     cpu.i32[S.STOPPED_AT >> 2] = record;

@@ -312,7 +312,10 @@ export function unavailableKind(name: string): string | undefined {
 
 /** `-d` items and what they log. */
 export const logItems: Readonly<Record<string, string>> = {
-  in_asm: 'guest instructions as they are first decoded',
+  in_asm: 'guest instructions of each run as it is decoded',
+  ir: 'the intermediate representation of each instruction as it is decoded',
+  op_opt: "the intermediate representation of a region's blocks, after the passes",
+  wasm: 'the WebAssembly code of each region',
   int: 'interrupts and exceptions in short form',
   cpu_reset: 'resets of a CPU by INIT',
 };

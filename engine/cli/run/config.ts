@@ -210,7 +210,19 @@ export async function toMachineConfig(options: RunOptions, host: HostInfo): Prom
       onReboot: options.onReboot === 'shutdown' ? 'exit' : 'reset',
       onPoweroff: options.onShutdown === 'pause' ? 'pause' : 'exit',
     },
-    debug: { trace: options.trace, items: options.logItems, logFile: options.logFile },
+    debug: {
+      trace: options.trace,
+      items: options.logItems,
+      ...(options.logRanges.length === 0
+        ? {}
+        : {
+            ranges: options.logRanges.map(({ first, last }) => ({
+              first: `0x${first.toString(16)}`,
+              last: `0x${last.toString(16)}`,
+            })),
+          }),
+      logFile: options.logFile,
+    },
   };
   return { config, notes };
 }

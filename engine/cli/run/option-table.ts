@@ -283,8 +283,27 @@ function setLog(draft: Draft, value: string): void {
   for (const item of value.split(',')) {
     if (item.startsWith('trace:')) draft.trace.push(item.slice(6));
     else if (!Object.hasOwn(logItems, item))
-      throw new OptionError(`-d ${value}: log item '${item}' is not in this version; -d help lists those there are`);
+      throw new OptionError(
+        `-d ${value}: log item '${item}' is not in this version; there are ${Object.keys(logItems).join(', ')} and trace:PATTERN (-d help says what they are)`,
+      );
     else if (!draft.logItems.includes(item)) draft.logItems.push(item);
+  }
+}
+
+/** `-dfilter`: ranges of addresses, `start..end`, `start+length` or `start-length` (the last bytes up to start). */
+function setFilter(draft: Draft, value: string): void {
+  const limit = 1n << 64n;
+  for (const range of value.split(',')) {
+    const match = /^(0x[0-9a-f]+|\d+)(\+|-|\.\.)(0x[0-9a-f]+|\d+)$/i.exec(range);
+    if (match === null)
+      throw new OptionError(`-dfilter ${value}: '${range}' is no range; start..end, start+length or start-length expected`);
+    // As in C a leading zero means octal.
+    const number = (text: string): bigint => BigInt(/^0[0-7]+$/.test(text) ? `0o${text.slice(1)}` : text);
+    const [start, other] = [number(match[1]), number(match[3])];
+    const first = match[2] === '-' ? start - other + 1n : start;
+    const last = match[2] === '+' ? start + other - 1n : match[2] === '-' ? start : other;
+    if (first < 0n || last >= limit || first > last) throw new OptionError(`-dfilter ${value}: '${range}' has no addresses`);
+    draft.logRanges.push({ first, last });
   }
 }
 
@@ -547,6 +566,7 @@ export const offered: readonly OptionRow[] = [
     draft.pidfile = value;
   }),
   row(debug, 'd', 'item1,...', 'logs items (-d help lists them)', setLog),
+  row(debug, 'dfilter', 'range,...', 'logs of -d that are about code are about that at these addresses only', setFilter),
   row(debug, 'D', 'file', 'the log goes to a file instead of standard error', (draft, value) => {
     draft.logFile = value;
   }),
@@ -575,7 +595,7 @@ const missing: Readonly<Record<string, string>> = {
   'a TPM': 'tpmdev=',
   'NUMA and memory back ends': 'numa= mem-path= mem-prealloc overcommit=',
   'added ACPI and SMBIOS tables': 'acpitable= smbios= no-acpi',
-  'plugins and what debugs a translator': 'plugin= singlestep dfilter= seed= perfmap jitdump enable-sync-profile',
+  'plugins and what debugs a translator': 'plugin= singlestep seed= perfmap jitdump enable-sync-profile',
   'option files': 'readconfig= writeconfig= set= compat=',
   'running in the background and as another user': 'daemonize chroot= runas= run-with= sandbox= add-fd= async-teardown',
   this: 'fw_cfg= option-rom= dtb= watchdog= watchdog-action= msg= preconfig semihosting semihosting-config= prom-env= virtioconsole= tb-size= balloon= bt= show-cursor no-kvm no-kvm-irqchip nouserconfig shim= device-class=',

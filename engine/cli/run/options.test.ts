@@ -278,6 +278,18 @@ describe('vivarium run', () => {
     assert.deepEqual([options.escape, options.pidfile], [2, '/p']);
   });
 
+  it('takes ranges of addresses for the log as QEMU does', async () => {
+    const options = parse('-d in_asm,wasm -dfilter 0x8000..0x8fff,0xffffffc000080000+0x200 -dfilter 0x2000-0x1000,010+1');
+    const { config } = await toMachineConfig(options, host);
+    assert.deepEqual(config.debug.items, ['in_asm', 'wasm']);
+    assert.deepEqual(config.debug.ranges, [
+      { first: '0x8000', last: '0x8fff' },
+      { first: '0xffffffc000080000', last: '0xffffffc0000801ff' },
+      { first: '0x1001', last: '0x2000' },
+      { first: '0x8', last: '0x8' },
+    ]);
+  });
+
   it('names what is wrong or not there', () => {
     fails('-foo', /^-foo: invalid option/);
     fails('-m', /^-m: requires an argument/);
@@ -290,7 +302,13 @@ describe('vivarium run', () => {
     fails('-daemonize', /^-daemonize: not in this version/);
     fails('-display gtk', /-display gtk/);
     fails('-vga qxl', /-vga qxl/);
-    fails('-d foo', /log item 'foo'/);
+    fails(
+      '-d foo',
+      /log item 'foo' is not in this version; there are in_asm, ir, op_opt, wasm, int, cpu_reset and trace:PATTERN/,
+    );
+    fails('-d exec,in_asm', /log item 'exec'/);
+    for (const range of ['7', '0x10..0xf', '5+0', '5-0', '5-7', '0xffffffffffffffff+2', '1..2x', ''])
+      fails(`-dfilter ${range === '' ? '1..2,' : range}`, /^-dfilter .*(is no range|has no addresses)/);
     fails('-rtc base=foo', /invalid datetime format/);
     fails('-boot order=z', /Invalid boot device 'z'/);
     fails('-uuid 1', /UUID/);

@@ -52,6 +52,7 @@ function emptyDraft(): Draft {
     restore: undefined,
     pidfile: undefined,
     logItems: [],
+    logRanges: [],
     logFile: undefined,
     trace: [],
     escape: 1,

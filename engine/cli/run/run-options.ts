@@ -81,6 +81,8 @@ export interface RunOptions {
   restore: { kind: 'file'; path: string } | { kind: 'snapshot'; name: string } | undefined;
   pidfile: string | undefined;
   logItems: string[];
+  /** Linear addresses, both ends included; empty: all. */
+  logRanges: { first: bigint; last: bigint }[];
   logFile: string | undefined;
   trace: string[];
   /** The escape character of multiplexers, as its code. */

@@ -45,11 +45,17 @@ export async function runMain(args: readonly string[], environment: RunEnvironme
 function openLog(options: RunOptions, environment: RunEnvironment): { line(text: string): void; close(): Promise<void> } {
   const { logFile } = options;
   if (logFile === undefined) return { line: (text) => environment.complain(`${text}\n`), close: async () => {} };
+  try {
+    writeFileSync(logFile, '');
+  } catch (cause) {
+    throw new OptionError(`-D: cannot open the log file '${logFile}': ${(cause as Error).message}`);
+  }
   let stream: WriteStream | undefined;
   return {
     line(text) {
       if (stream === undefined) {
-        stream = createWriteStream(logFile);
+        // The vCPUs' threads write to it too.
+        stream = createWriteStream(logFile, { flags: 'a' });
         stream.on('error', (error) => environment.complain(`vivarium: -D ${logFile}: ${error.message}\n`));
       }
       stream.write(`${text}\n`);
@@ -68,6 +74,8 @@ function writePidfile(path: string): () => void {
 }
 
 async function run(options: RunOptions, environment: RunEnvironment): Promise<number> {
+  // One process can be told from another.
+  options.logFile = options.logFile?.replace('%d', String(process.pid));
   const { config, notes } = await toMachineConfig(options, environment.host);
   const chardevs = new ChardevSet();
   const log = openLog(options, environment);

@@ -1,5 +1,5 @@
 /** Which screen this page shows, kept in the address so that a window, a tab and the back button agree. */
-export const vmViews = ['console', 'serial', 'details', 'graphs', 'snapshots'] as const;
+export const vmViews = ['console', 'serial', 'details', 'graphs', 'translator', 'snapshots'] as const;
 export type VmView = (typeof vmViews)[number];
 
 export type Route = { readonly screen: 'list' } | { readonly screen: 'vm'; readonly id: string; readonly view: VmView };
