@@ -101,22 +101,20 @@ async function compare(comparison: Comparison, { rounds, save }: BenchOptions): 
   const peers = peer === undefined ? [us] : [us, peer];
   const archive = await programArchive(architecture);
   const folder = mkdtempSync(join(tmpdir(), 'bench-'));
+  // A signal ends the process without a way through here.
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   const runs = new Map<string, Run[]>(peers.map(({ name }) => [name, []]));
   const runsOf = ({ name }: Peer): Run[] => runs.get(name) ?? [];
-  try {
-    const initrd = buildInitrd(folder, comparison, archive.path);
-    for (let n = 0; n < rounds; n++)
-      for (const each of n % 2 === 0 ? peers : peers.toReversed()) {
-        const run = await runGuest(each, comparison, initrd);
-        runsOf(each).push(run);
-        const figures = names.map((name) => `${name} ${run.timings.get(name)?.milliseconds}`);
-        console.log(`round ${n + 1}  ${each.name.padEnd(9)} ${figures.join(', ')} (ms)`);
-        if (Math.abs(run.clock - 1) > 0.05)
-          console.log(`${each.name}: the guest's clock went ${run.clock} times as fast as the host's`);
-      }
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const initrd = buildInitrd(folder, comparison, archive.path);
+  for (let n = 0; n < rounds; n++)
+    for (const each of n % 2 === 0 ? peers : peers.toReversed()) {
+      const run = await runGuest(each, comparison, initrd);
+      runsOf(each).push(run);
+      const figures = names.map((name) => `${name} ${run.timings.get(name)?.milliseconds}`);
+      console.log(`round ${n + 1}  ${each.name.padEnd(9)} ${figures.join(', ')} (ms)`);
+      if (Math.abs(run.clock - 1) > 0.05)
+        console.log(`${each.name}: the guest's clock went ${run.clock} times as fast as the host's`);
+    }
 
   const all = [...runs.values()].flat();
   const resultsOf = (name: string): string[] => [...new Set(all.map(({ timings }) => timings.get(name)?.result ?? ''))];
