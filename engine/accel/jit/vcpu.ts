@@ -652,13 +652,11 @@ export class JitVcpu {
       const available = 4096 - position;
       let result = decoder.decode(this.#u8, pageHost + position, pageHost + 4096, mode);
       let secondPage = -1;
-      let secondFrame = 0;
       if (result === Decoded.SHORT) {
         // The instruction goes on in the next page. It starts a run of its own.
         if (instructions > 0) return finish(Handler.FALL);
         const nextAddress = cpu.wrap(address - (offset - position) + available);
         const nextHost = this.system.paging.frame(nextAddress, Access.EXECUTE, cpu.cpl === 3);
-        secondFrame = Math.floor(cpu.physical / 4096);
         if (nextHost < 0) throw this.#fault(13, 0);
         secondPage = memory.pageOf(nextHost);
         if (Atomics.load(memory.code, secondPage) === 0) {
@@ -676,7 +674,7 @@ export class JitVcpu {
       if (secondPage >= 0) {
         write(Handler.PAGE2, 0);
         number(instructions + 1);
-        data.setInt32(at + S.RECORD.disp, secondFrame | 0, true);
+        data.setInt32(at + S.RECORD.disp, secondPage, true);
         at += S.RECORD_BYTES;
       }
       instructions++;
@@ -767,7 +765,8 @@ export class JitVcpu {
     const linearRip = cpu.is64 ? rip : (cpu.segmentBase(S.CS) + rip) >>> 0;
     const next = cpu.wrap(linearRip - (lowOf(linearRip) & 0xfff) + 4096);
     try {
-      this.system.paging.frame(next, Access.EXECUTE, cpu.cpl === 3);
+      const host = this.system.paging.fetch(next);
+      if (host >= 0 && cpu.memory.pageOf(host) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     } catch (problem) {
       if (!(problem instanceof GuestFault)) throw problem;
       cpu.i32[S.EXCEPTION >> 2] = problem.vector;
@@ -775,7 +774,6 @@ export class JitVcpu {
       cpu.i32[S.STOPPED_AT >> 2] = record;
       return Exit.FAULT;
     }
-    if (Math.floor(cpu.physical / 4096) === this.#data.getInt32(record + S.RECORD.disp, true)) return 0;
     // Mapped elsewhere now: these records serve no longer.
     this.#data.setInt32(record, Handler.RESYNC, true);
     cpu.i32[S.STOPPED_AT >> 2] = record;

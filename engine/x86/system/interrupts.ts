@@ -61,6 +61,13 @@ class Frame {
     if (this.bytes === 4) this.cpu.write32(at, value | 0, this.user);
     else this.cpu.write16(at, value & 0xffff, this.user);
   }
+  /** RSP in 64-bit mode: programs may have anything in it, and a number holds 53 bits. */
+  pushRsp(): void {
+    const { cpu } = this;
+    this.push(0);
+    cpu.write32(this.pointer, cpu.i32[RSP >> 2], this.user);
+    cpu.write32(this.pointer + 4, cpu.i32[(RSP >> 2) + 1], this.user);
+  }
 }
 
 export class Interrupts {
@@ -118,7 +125,7 @@ export class Interrupts {
   deliver(vector: number, code: number, source: Source, rip: number): void {
     const cpu = this.#cpu;
     this.delivered(source, vector, code, rip);
-    const before = cpu.getNumber(RSP);
+    const before = cpu.u64[RSP >> 3];
     // Watchpoints are for what instructions access.
     const { watching } = cpu;
     cpu.watching = false;
@@ -127,7 +134,7 @@ export class Interrupts {
       else if (cpu.isLongActive) this.#long(vector, code, source, rip);
       else this.#protected(vector, code, source, rip);
     } catch (problem) {
-      cpu.setNumber(RSP, before);
+      cpu.u64[RSP >> 3] = before;
       throw problem;
     } finally {
       cpu.watching = watching;
@@ -207,7 +214,7 @@ export class Interrupts {
     const frame = new Frame(cpu, FLAT, pointer, newCpl === 3, 8);
     const flags = cpu.eflags;
     frame.push(cpu.selector(S.SS));
-    frame.push(cpu.getNumber(RSP));
+    frame.pushRsp();
     // RF in the image: set for faults, so that an instruction breakpoint does not hit again.
     frame.push(source === 'exception' && vector !== 1 ? flags | FLAG.RF : flags);
     frame.push(cpu.selector(S.CS));

@@ -37,13 +37,19 @@ export class Transfers {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
     let at: number;
-    if (cpu.is64) at = cpu.getNumber(RSP) + skip;
+    if (cpu.is64) at = this.#canonical(cpu.getNumber(RSP) + skip);
     else {
       const offset = ((cpu.i32[RSP >> 2] + skip) & this.#stackMask()) >>> 0;
       at = cpu.stackAddress(offset, bytes);
     }
     if (bytes === 8) return cpu.read64(at, user);
     return bytes === 4 ? cpu.read32(at, user) >>> 0 : cpu.read16(at, user);
+  }
+  /** The low 32 bits of what `#peek` reads: a selector or flags, whatever lies above them; numbers do not hold all 64 bits. */
+  #peekLow(skip: number, bytes: number): number {
+    const low = this.#peek(skip, Math.min(bytes, 4)) | 0;
+    if (bytes === 8) this.#peek(skip + 4, 4);
+    return low;
   }
   /** #SS(0) for a stack address that is not canonical. */
   #canonical(address: number): number {
@@ -86,12 +92,12 @@ export class Transfers {
       const target = size === 16 ? offset & 0xffff : offset;
       if (target > 0xffff && cpu.segmentLimit(S.CS) <= 0xffff) raise(13, 0);
       if (call) {
-        const before = cpu.getNumber(RSP);
+        const before = cpu.u64[RSP >> 3];
         try {
           this.#push(cpu.selector(S.CS), bytes);
           this.#push(next, bytes);
         } catch (problem) {
-          cpu.setNumber(RSP, before);
+          cpu.u64[RSP >> 3] = before;
           throw problem;
         }
       }
@@ -131,12 +137,12 @@ export class Transfers {
 
   #pushReturn(bytes: number, next: number): void {
     const cpu = this.#cpu;
-    const before = cpu.getNumber(RSP);
+    const before = cpu.u64[RSP >> 3];
     try {
       this.#push(cpu.selector(S.CS), bytes);
       this.#push(next, bytes);
     } catch (problem) {
-      cpu.setNumber(RSP, before);
+      cpu.u64[RSP >> 3] = before;
       throw problem;
     }
   }
@@ -189,6 +195,9 @@ export class Transfers {
           pointer -= 8;
           cpu.write64(pointer, value, level === 3);
         }
+        // Exact, whatever the program had in it.
+        cpu.write32(pointer + 16, cpu.i32[RSP >> 2], level === 3);
+        cpu.write32(pointer + 20, cpu.i32[(RSP >> 2) + 1], level === 3);
         cpu.i32[S.CPL >> 2] = level;
         this.#segments.setNull(S.SS, level);
         cpu.setNumber(RSP, pointer);
@@ -232,7 +241,7 @@ export class Transfers {
     const cpu = this.#cpu;
     const bytes = size / 8;
     const rip = this.#peek(0, bytes);
-    const selector = this.#peek(bytes, bytes) & 0xffff;
+    const selector = this.#peekLow(bytes, bytes) & 0xffff;
     if (!cpu.isProtected || cpu.isVirtual8086) {
       this.#release(2 * bytes + extra);
       this.#segments.setReal(S.CS, selector);
@@ -248,10 +257,11 @@ export class Transfers {
       this.#release(2 * bytes + extra);
       this.#segments.setCode(selector, descriptor, cpl);
     } else {
-      const rsp = this.#peek(2 * bytes + extra, bytes);
-      const ss = this.#peek(3 * bytes + extra, bytes) & 0xffff;
+      const rsp = this.#peekLow(2 * bytes + extra, bytes);
+      const upper = bytes === 8 ? this.#peekLow(2 * bytes + extra + 4, 4) : 0;
+      const ss = this.#peekLow(3 * bytes + extra, bytes) & 0xffff;
       this.#outerStack(ss, selector, descriptor);
-      this.#setReturnedStack(rsp, bytes);
+      this.#setReturnedStack(rsp, upper);
       this.#release(extra);
       this.#dropInner();
     }
@@ -300,10 +310,13 @@ export class Transfers {
     this.#segments.updateMode();
   }
 
-  #setReturnedStack(rsp: number, bytes: number): void {
+  #setReturnedStack(rsp: number, upper: number): void {
     const cpu = this.#cpu;
-    if (bytes === 8 || cpu.is64) cpu.setNumber(RSP, rsp);
-    else if ((cpu.segmentAttr(S.SS) & ATTR.DB) !== 0) cpu.setNumber(RSP, rsp >>> 0);
+    // A 16-bit stack takes 16 bits, also from a 64-bit frame (what Linux has its "espfix" for).
+    if (cpu.is64) {
+      cpu.i32[RSP >> 2] = rsp;
+      cpu.i32[(RSP >> 2) + 1] = upper;
+    } else if ((cpu.segmentAttr(S.SS) & ATTR.DB) !== 0) cpu.setNumber(RSP, rsp >>> 0);
     else cpu.u16[RSP >> 1] = rsp;
   }
 
@@ -333,8 +346,8 @@ export class Transfers {
     }
     if (cpu.isVirtual8086) this.#virtual.check(size);
     const rip = this.#peek(0, bytes);
-    const selector = this.#peek(bytes, bytes) & 0xffff;
-    const image = this.#peek(2 * bytes, bytes) | 0;
+    const selector = this.#peekLow(bytes, bytes) & 0xffff;
+    const image = this.#peekLow(2 * bytes, bytes);
     if (!cpu.isProtected || cpu.isVirtual8086) {
       if (cpu.isVirtual8086) this.#virtual.checkImage(image, size);
       this.#release(3 * bytes);
@@ -377,10 +390,11 @@ export class Transfers {
       cpu.eflags = flags;
       this.#segments.setCode(selector, descriptor, cpl);
     } else {
-      const rsp = this.#peek(3 * bytes, bytes);
-      const ss = this.#peek(4 * bytes, bytes) & 0xffff;
+      const rsp = this.#peekLow(3 * bytes, bytes);
+      const upper = bytes === 8 ? this.#peekLow(3 * bytes + 4, 4) : 0;
+      const ss = this.#peekLow(4 * bytes, bytes) & 0xffff;
       this.#outerStack(ss, selector, descriptor);
-      this.#setReturnedStack(rsp, bytes);
+      this.#setReturnedStack(rsp, upper);
       cpu.eflags = flags;
       if (rpl !== cpl) this.#dropInner();
       // EFLAGS.AC chooses the TLB.

@@ -17,14 +17,21 @@ import {
   DATA_BYTES,
   FLAGS,
   FS_BASE,
+  GLOBAL,
+  GLOBAL_BYTES,
   GS_BASE,
   KIND,
   kindOf,
   LENGTH,
+  LOCAL,
+  local,
   MM,
   type Mode,
   MXCSR,
   SLOT_CODE,
+  USER_DATA,
+  USER32,
+  USER64,
   XMM,
 } from './layout.ts';
 import { Random } from './random.ts';
@@ -44,6 +51,8 @@ const FLAG_CHOICES = 0xcd5;
 const MASKED = 0x1f80;
 /** Where code always finds breakpoints: before the first case. */
 const LANDING = CODE + 8;
+/** What takes a selector from a register or from memory. */
+const SELECTORS_IN = /^(MOV_TO_SEG|LAR|LSL|VERR|VERW)$/;
 /** Registers that ModRM.rm names with 16-bit addresses; -1: none (SDM 2, table 2-1). */
 const ADDRESSES16 = [
   [RBX, RSI],
@@ -292,6 +301,16 @@ export class Generator {
     const size = long ? (wide || has('f64') ? 64 : narrow ? 16 : has('d64') ? 64 : 32) : narrow === (this.#mode === 32) ? 16 : 32;
     const addressSize = long ? (addressPrefix ? 32 : 64) : addressPrefix === (this.#mode === 32) ? 16 : 32;
 
+    const top = this.#mode === 16 ? this.#low(RSP) & 0xffff : this.#low(RSP);
+    if (row.mnemonic === 'POP_SEG') this.#put(top, 2, this.#selector());
+    else if (row.mnemonic === 'RET_FAR') this.#putFar(top, size / 8, size / 8);
+    else if (row.mnemonic === 'IRET') {
+      this.#putFar(top, size / 8, size / 8);
+      this.#put(top + size / 4, size / 8, (random.word() & FLAG_CHOICES) | 0x202 | (random.chance(0.1) ? 0x240000 : 0));
+      this.#put(top + (3 * size) / 8, size / 8, DATA + random.below(DATA_BYTES));
+      this.#put(top + size / 2, size / 8, random.chance(0.6) ? USER_DATA : this.#selector());
+    }
+
     // ModRM, SIB and displacement.
     const tail: number[] = [];
     let target = -1;
@@ -312,6 +331,7 @@ export class Generator {
         const rm = random.below(8);
         tail.push(0xc0 | (reg << 3) | rm);
         const register = rm | ((rex & 1) << 3);
+        if (SELECTORS_IN.test(row.mnemonic)) this.#set(register, this.#selector() | (random.word() << 16), random.word());
         if (row.mnemonic === 'CMPXCHG' && random.chance(0.4)) this.#set(register, this.#low(RAX), this.#high(RAX));
         if (has('end') && /_E$/.test(row.mnemonic) && random.chance(0.6)) this.#set(register, this.#landing);
       } else {
@@ -320,6 +340,9 @@ export class Generator {
         this.#matchAccumulator(row, target);
         if (row.mnemonic === 'XRSTOR') this.#image(target);
         if (/^(JMP|CALL)_E$/.test(row.mnemonic)) this.#land(target);
+        if (SELECTORS_IN.test(row.mnemonic)) this.#put(target, 2, this.#selector());
+        else if (row.mnemonic === 'LOAD_FAR') this.#put(target + size / 8, 2, this.#selector());
+        else if (/^(JMP|CALL)_FAR_M$/.test(row.mnemonic)) this.#putFar(target, size / 8, 2);
       }
     }
     if (rex !== 0) code.push(rex);
@@ -516,11 +539,34 @@ export class Generator {
     this.#set(base, (value & 0xffff) | (random.chance(0.5) ? random.word() << 16 : 0));
   }
 
+  /** Writes into the operands' pages; `target` is an offset in the data segment. */
+  #put(target: number, bytes: number, value: number): void {
+    const offset = target + (this.#mode === 16 ? BASE16 : 0) - DATA;
+    if (offset < 0 || offset + bytes > AREA_BYTES) return;
+    for (let k = 0; k < bytes; k++) this.#memory[offset + k] = k < 4 ? value >> (8 * k) : 0;
+  }
   /** Puts the address of breakpoints where a jump of 16-bit code takes it from: half of all words are addresses of cases. */
   #land(target: number): void {
-    const offset = target + BASE16 - DATA;
-    if (this.#mode !== 16 || offset < 0 || offset + 4 > AREA_BYTES) return;
-    new DataView(this.#memory.buffer).setUint32(offset, this.#landing, true);
+    if (this.#mode === 16) this.#put(target, 4, this.#landing);
+  }
+  /** A far pointer to breakpoints, mostly: an offset of `bytes`, a selector of `wide` bytes. */
+  #putFar(target: number, bytes: number, wide: number): void {
+    const selector = this.#codeSelector();
+    this.#put(target, bytes, landingOf(selector));
+    this.#put(target + bytes, wide, selector);
+  }
+  /** A selector of any kind: of the local table, of Linux's, null, outside of the tables. */
+  #selector(): number {
+    const random = this.#random;
+    if (random.chance(0.7)) return local(random.below(LOCAL.length), random.chance(0.8) ? 3 : random.below(4));
+    if (random.chance(0.6)) return Number(random.pick(Object.keys(GLOBAL))) + (random.chance(0.8) ? 3 : random.below(4));
+    return random.pick([0, 1, 2, 3, local(LOCAL.length), GLOBAL_BYTES, 0xfffb, 0xffff]);
+  }
+  #codeSelector(): number {
+    const random = this.#random;
+    const selector = random.chance(0.4) ? this.#selector() : random.pick([local(0), local(0), local(5), USER32, USER64]);
+    // On a 16-bit stack Linux leaves bits of its own in the upper half of RSP, which 64-bit code would use.
+    return this.#mode === 16 && (selector & ~3) === (USER64 & ~3) ? local(0) : selector;
   }
 
   /** Makes compare-and-exchange succeed half of the time. */
@@ -592,12 +638,19 @@ export class Generator {
         if (to < CODE - 64 || to >= CODE + CODE_BYTES) disp = far;
       }
       push(bytes, disp);
+    } else if (operand.kind === 'A') {
+      const selector = this.#codeSelector();
+      push(size / 8, landingOf(selector));
+      push(2, selector);
     } else if (operand.kind === 'O') {
       const address = this.#target(1);
       push(addressSize / 8, address, addressSize === 64 && random.chance(0.03) ? random.word() : 0);
     }
   }
 }
+
+/** Where code of a selector finds breakpoints. */
+const landingOf = (selector: number): number => ((selector & ~3) === local(0, 0) ? LANDING - CODE : LANDING);
 
 /** What a memory operand is mostly aligned to. */
 function alignmentOf(row: Row): number {

@@ -20,18 +20,26 @@ import {
   FIRST,
   FLAGS,
   FS_BASE,
+  GLOBAL,
+  GLOBAL_BYTES,
   GPR,
   GS_BASE,
   HASH,
   HUNG,
   LENGTH,
+  LOCAL,
+  local,
   MM,
+  type Mode,
   MXCSR,
   OUTCOME_BYTES,
   OUTCOME_YMM,
   RIP,
-  SEGMENTS16,
+  SELECTORS,
   TRAP,
+  USER_DATA,
+  USER32,
+  USER64,
   XMM,
 } from './layout.ts';
 
@@ -40,17 +48,18 @@ const WRITABLE = 2;
 const USER = 4;
 /** Page tables: PML4, PDPT, page directory, one table for code and one for data. */
 const TABLES = 0x1000;
-/** Selectors as Linux has them, so that what reads them sees the same. */
-const USER64 = 0x33;
-const USER32 = 0x23;
-const USER_DATA = 0x2b;
-/** Segments of 16-bit code and their access rights. */
-const SIXTEEN = [
-  [S.CS, SEGMENTS16.cs, 0xfb],
-  [S.DS, SEGMENTS16.ds, 0xf3],
-  [S.ES, SEGMENTS16.es, 0xf3],
-  [S.SS, SEGMENTS16.ss, 0xf7],
-] as const;
+/** Tables of descriptors lie where user code reaches nothing, in the upper half. */
+const DESCRIPTORS = 0x7000;
+const DESCRIPTORS_HIGH = 0xffff8000;
+const LOCAL_TABLE = 0x100;
+/** Segment registers in the order of outcomes. */
+const ORDER = [S.ES, S.CS, S.SS, S.DS, S.FS, S.GS];
+/** Selectors that cases begin with, in that order. */
+const INITIAL: Readonly<Record<Mode, readonly number[]>> = {
+  64: [USER_DATA, USER64, USER_DATA, USER_DATA, 0, 0],
+  32: [USER_DATA, USER32, USER_DATA, USER_DATA, 0, 0],
+  16: [local(2), local(0), local(3), local(1), 0, 0],
+};
 const VECTOR_WORDS = S.VECTOR >> 2;
 const VECTOR_STRIDE_WORDS = S.VECTOR_STRIDE >> 2;
 const FPU_WORDS = S.FPU >> 2;
@@ -74,7 +83,7 @@ export class Guest {
       ram.write32(at + index * 8, low);
       ram.write32(at + index * 8 + 4, high);
     };
-    for (let at = TABLES; at < TABLES + 0x5000; at += 4) ram.write32(at, 0);
+    for (let at = TABLES; at < TABLES + 0xa000; at += 4) ram.write32(at, 0);
     table(0x1000, 0, 0x2000 | PRESENT | WRITABLE | USER);
     table(0x2000, 0, 0x3000 | PRESENT | WRITABLE | USER);
     table(0x3000, CODE >> 21, 0x4000 | PRESENT | WRITABLE | USER);
@@ -83,6 +92,20 @@ export class Guest {
       table(at, (address >> 12) & 511, address | PRESENT | USER | (writable ? WRITABLE : 0), execute ? 0 : 0x80000000);
     for (let at = CODE; at < CODE + CODE_BYTES; at += 4096) page(0x4000, at, true, true);
     for (let at = DATA; at < DATA + AREA_BYTES; at += 4096) page(0x5000, at, at < DATA + DATA_BYTES, false);
+    table(0x1000, 256, 0x8000 | PRESENT | WRITABLE);
+    table(0x8000, 0, 0x9000 | PRESENT | WRITABLE);
+    table(0x9000, 0, 0xa000 | PRESENT | WRITABLE);
+    table(0xa000, 0, DESCRIPTORS | PRESENT | WRITABLE);
+    const describe = (at: number, base: number, limit: number, attr: number): void => {
+      const units = (attr & 0x8000) !== 0 ? limit >>> 12 : limit;
+      const low = ((base & 0xffff) << 16) | (units & 0xffff);
+      table(DESCRIPTORS, at >> 3, low, (base & 0xff000000) | ((base >>> 16) & 0xff) | (attr << 8) | (units & 0xf0000));
+    };
+    for (const [selector, attr] of Object.entries(GLOBAL)) describe(Number(selector), 0, 0xffffffff, attr);
+    for (const [n, { base, limit, attr }] of LOCAL.entries()) describe(LOCAL_TABLE + n * 8, base, limit, attr);
+    const high = DESCRIPTORS_HIGH * 4294967296 - 2 ** 64;
+    system.segments.set(S.GDTR, 0, high, GLOBAL_BYTES - 1, 0);
+    system.segments.set(S.LDTR, 0x50, high + LOCAL_TABLE, LOCAL.length * 8 - 1, 0x82);
     cpu.set32(S.CR0, cpu.get32(S.CR0) | CR0.MP | CR0.AM);
     cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP | CR4.OSXSAVE);
     cpu.set32(S.XCR0, 7);
@@ -106,11 +129,11 @@ export class Guest {
   run(batch: Batch): Uint8Array {
     const { machine } = this;
     const { cpu, system, ram, vcpu } = machine;
-    const { segments } = system;
     const { count, cases, memory, mode } = batch;
     const outcomes = new Uint8Array(count * OUTCOME_BYTES);
     const in32 = new Uint32Array(cases.buffer, cases.byteOffset, cases.length / 4);
     const out32 = new Uint32Array(outcomes.buffer);
+    const out16 = new Uint16Array(outcomes.buffer);
     const out64 = new BigUint64Array(outcomes.buffer);
     const code = this.#code.fill(0xcc);
     for (let n = 0; n < count; n++) {
@@ -121,15 +144,7 @@ export class Guest {
     ram.write(CODE, code);
     vcpu.dropAll();
     this.#data.set(memory);
-    if (mode === 16) {
-      for (const [index, { base, limit, selector }, access] of SIXTEEN) segments.set(index, selector, base, limit, access);
-    } else {
-      segments.set(S.CS, mode === 32 ? USER32 : USER64, 0, 0xffffffff, mode === 32 ? 0xc0fb : 0xa0fb);
-      for (const index of [S.ES, S.SS, S.DS]) segments.set(index, USER_DATA, 0, 0xffffffff, 0xc0f3);
-    }
-    segments.set(S.FS, 0, 0, 0, 0);
-    segments.set(S.GS, 0, 0, 0, 0);
-    segments.updateMode();
+    this.#loadSegments(mode);
     const state = cpu.u8;
     const words = cpu.u32;
     const original = Buffer.from(memory.buffer, memory.byteOffset, DATA_BYTES);
@@ -140,6 +155,7 @@ export class Guest {
     for (let n = 0; n < count; n++) {
       const at = n * CASE_BYTES;
       const at32 = at >> 2;
+      if (ORDER.some((index, k) => cpu.selector(index) !== INITIAL[mode][k])) this.#loadSegments(mode);
       state.set(cases.subarray(at + GPR, at + GPR + 128), S.GPR);
       for (let k = 0; k < 64; k++) {
         const register = VECTOR_WORDS + (k >> 2) * VECTOR_STRIDE_WORDS + (k & 3);
@@ -183,6 +199,7 @@ export class Guest {
       out32[o32 + (FS_BASE >> 2) + 1] = cpu.u32[fs + 1];
       out32[o32 + (GS_BASE >> 2)] = cpu.u32[gs];
       out32[o32 + (GS_BASE >> 2) + 1] = cpu.u32[gs + 1];
+      for (const [k, index] of ORDER.entries()) out16[((out + SELECTORS) >> 1) + k] = cpu.selector(index);
       out64[(out + RIP) >> 3] = BigInt.asUintN(64, BigInt(this.#rip));
       if (this.#vector === 14) {
         out32[o32 + (CR2 >> 2)] = cpu.u32[S.CR2 >> 2];
@@ -191,6 +208,19 @@ export class Guest {
       if (Buffer.compare(now, original) !== 0) this.#changes(now, original, outcomes, out32, out);
     }
     return outcomes;
+  }
+
+  #loadSegments(mode: Mode): void {
+    const { segments } = this.machine.system;
+    const [, cs, , ds] = INITIAL[mode];
+    for (const [k, index] of ORDER.entries()) {
+      const selector = INITIAL[mode][k];
+      const described = LOCAL[selector >> 3];
+      if (selector === 0) segments.set(index, 0, 0, 0, 0);
+      else if (mode === 16) segments.set(index, selector, described.base, described.limit, described.attr);
+      else segments.set(index, selector, 0, 0xffffffff, GLOBAL[(index === S.CS ? cs : ds) & ~3]);
+    }
+    segments.updateMode();
   }
 
   #one(address: number): void {

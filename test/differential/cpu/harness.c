@@ -4,7 +4,7 @@
  * The signal handler is the whole loop: it notes the state that a case ended with, puts the next case's state into the
  * signal frame, and returns into that case's code. Around the code is INT3, so that a case always ends with a signal:
  * the instruction's own fault, or a breakpoint where it went. Code of 32-bit cases runs in the kernel's compatibility segment,
- * that of 16-bit cases in segments of a local descriptor table (SEGMENTS16 in layout.ts).
+ * that of 16-bit cases in segments of a local descriptor table (LOCAL in layout.ts).
  */
 #define _GNU_SOURCE
 #include <asm/ldt.h>
@@ -50,6 +50,7 @@ struct outcome {
   uint8_t xmm[256];
   uint8_t bytes[64];
   uint8_t ymm[256];
+  uint16_t selectors[8];
 };
 
 static struct test_case *cases;
@@ -118,6 +119,10 @@ void handle(int number, siginfo_t *info, void *at) {
     memcpy(main_fx, fx, has_avx(fx) ? 832 : 512);
   } else {
     struct outcome *o = &outcomes[current++];
+    __asm__ volatile("mov %%es,%0\n mov %%ds,%1\n mov %%fs,%2\n mov %%gs,%3"
+                     : "=m"(o->selectors[0]), "=m"(o->selectors[3]), "=m"(o->selectors[4]), "=m"(o->selectors[5]));
+    o->selectors[1] = r[REG_CSGSFS];
+    o->selectors[2] = (uint64_t)r[REG_CSGSFS] >> 48;
     prctl_raw(GET_FS, (unsigned long)&o->fs);
     prctl_raw(GET_GS, (unsigned long)&o->gs);
     prctl_raw(SET_FS, main_fs);
@@ -163,10 +168,17 @@ static void get(void *to, size_t bytes) {
   if (fread(to, 1, bytes, stdin) != bytes) exit(3);
 }
 
-/* One of the segments of 16-bit code. `contents`: 0 data, 1 data that expands down, 2 code. */
-static void describe(unsigned number, unsigned long base, unsigned limit, unsigned contents) {
-  struct user_desc d = {.entry_number = number, .base_addr = base, .limit = limit, .contents = contents, .useable = 1};
-  if (syscall(SYS_modify_ldt, 1, &d, sizeof d) != 0) exit(7);
+/* A descriptor of the local table. `contents`: 0 data, 1 data that expands down, 2 code, 3 conforming code. */
+static void describe(unsigned number, unsigned long base, unsigned limit, unsigned contents, int wide, int less, int missing) {
+  struct user_desc d = {.entry_number = number,
+                        .base_addr = base,
+                        .limit = limit,
+                        .contents = contents,
+                        .seg_32bit = wide,
+                        .limit_in_pages = wide,
+                        .read_exec_only = less,
+                        .seg_not_present = missing};
+  if (syscall(SYS_modify_ldt, 0x11, &d, sizeof d) != 0) exit(7);
 }
 
 static void map(unsigned long at, size_t bytes, int protection) {
@@ -187,10 +199,15 @@ int main(void) {
   prctl_raw(GET_FS, (unsigned long)&main_fs);
   prctl_raw(GET_GS, (unsigned long)&main_gs);
 
-  describe(0, CODE, 0xffff, 2);
-  describe(1, DATA - 0x8000, 0xffff, 0);
-  describe(2, DATA - 0x8000, 0xa7ff, 0);
-  describe(3, DATA - 0x8000, 0x7fff, 1);
+  describe(0, CODE, 0xffff, 2, 0, 0, 0);
+  describe(1, DATA - 0x8000, 0xffff, 0, 0, 0, 0);
+  describe(2, DATA - 0x8000, 0xa7ff, 0, 0, 0, 0);
+  describe(3, DATA - 0x8000, 0x7fff, 1, 0, 0, 0);
+  describe(4, 0, 0xfffff, 0, 1, 1, 0);
+  describe(5, 0, 0xfffff, 2, 1, 1, 0);
+  describe(6, 0, 0x5ff, 1, 1, 0, 0);
+  describe(7, 0, 0xfffff, 0, 1, 0, 1);
+  describe(8, 0, 0xfffff, 3, 1, 0, 1);
 
   uint32_t header[2];
   get(header, sizeof header);

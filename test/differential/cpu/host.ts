@@ -40,7 +40,12 @@ export class Host {
     const { count } = batch;
     const header = new Uint32Array([count, 0]);
     const input = Buffer.concat([new Uint8Array(header.buffer), batch.memory, batch.cases.subarray(0, count * CASE_BYTES)]);
-    const { status, stdout, signal } = spawnSync(this.#program, { input, maxBuffer: count * OUTCOME_BYTES + 4096 });
+    const { status, stdout, signal } = spawnSync(this.#program, {
+      input,
+      maxBuffer: count * OUTCOME_BYTES + 4096,
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    });
     if (status !== 0 || stdout.length !== count * OUTCOME_BYTES)
       throw new Error(`host program: status ${status}, signal ${signal}, ${stdout?.length} bytes`);
     // A copy, so that typed arrays over it are aligned.

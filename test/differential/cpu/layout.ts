@@ -29,7 +29,9 @@ export const KIND = 136;
 export const LENGTH = 140;
 export const CODE_AT = 224;
 
-export const OUTCOME_BYTES = 832;
+export const OUTCOME_BYTES = 848;
+/** Selectors: ES, CS, SS, DS, FS, GS, 16 bits each. */
+export const SELECTORS = 832;
 export const OUTCOME_YMM = 576;
 export const TRAP = 136;
 export const ERROR = 140;
@@ -50,17 +52,40 @@ export const DONE = 3;
 export type Mode = 64 | 32 | 16;
 export const kindOf = (mode: Mode): number => (mode === 64 ? 0 : mode === 32 ? 1 : 2);
 
-/**
- * Segments of 16-bit code, from a local descriptor table: where they begin, the highest offset (for the stack, which
- * expands down, the highest that is outside), the selector. Offsets of memory operands are those of flat code less `BASE16`.
- */
+/** Where segments of 16-bit data begin: offsets of memory operands are those of flat code less this. */
 export const BASE16 = DATA - 0x8000;
-export const SEGMENTS16 = {
-  cs: { base: CODE, limit: 0xffff, selector: 0x07 },
-  ds: { base: BASE16, limit: 0xffff, selector: 0x0f },
-  es: { base: BASE16, limit: 0xa7ff, selector: 0x17 },
-  ss: { base: BASE16, limit: 0x7fff, selector: 0x1f },
-} as const;
+/** Descriptors of the local table, by number: `harness.c` has the same. Attributes as the hidden part of a register has them. */
+export const LOCAL: readonly { readonly base: number; readonly limit: number; readonly attr: number }[] = [
+  // 16-bit code, data, data that ends within the operands' pages, data that expands down to their start.
+  { base: CODE, limit: 0xffff, attr: 0x00fb },
+  { base: BASE16, limit: 0xffff, attr: 0x00f3 },
+  { base: BASE16, limit: 0xa7ff, attr: 0x00f3 },
+  { base: BASE16, limit: 0x7fff, attr: 0x00f7 },
+  // 32-bit data that is read only, code that is executed only, data that expands down to the operands' pages.
+  { base: 0, limit: 0xffffffff, attr: 0xc0f1 },
+  { base: 0, limit: 0xffffffff, attr: 0xc0f9 },
+  { base: 0, limit: 0x5fffff, attr: 0xc0f7 },
+  // Not present: data, conforming code.
+  { base: 0, limit: 0xffffffff, attr: 0xc073 },
+  { base: 0, limit: 0xffffffff, attr: 0xc07f },
+];
+/** A selector of the local table. */
+export const local = (number: number, privilege = 3): number => number * 8 + 4 + privilege;
+/** Descriptors of Linux's own table by selector, those that programs see (arch/x86/include/asm/segment.h). */
+export const GLOBAL: Readonly<Record<number, number>> = {
+  0x08: 0xc09b,
+  0x10: 0xa09b,
+  0x18: 0xc093,
+  0x20: 0xc0fb,
+  0x28: 0xc0f3,
+  0x30: 0xa0fb,
+};
+export const GLOBAL_BYTES = 0x80;
+/** What code begins with: CS and DS as Linux has them, or the first of the local table. */
+export const USER64 = 0x33;
+export const USER32 = 0x23;
+export const USER_DATA = 0x2b;
+
 /** As many slots of 16-bit code lie below its operands. */
 export const BATCH16 = 448;
 

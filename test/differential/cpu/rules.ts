@@ -24,19 +24,6 @@ export const EXCLUDED: Readonly<Record<string, string>> = {
   SYSCALL: 'would call the host kernel',
   SYSENTER: 'would call the host kernel',
   INT: "the host kernel's IDT decides; vector 80 hex would call it",
-  IRET: "needs the host kernel's descriptors; system tests cover it",
-  RET_FAR: "needs the host kernel's descriptors",
-  CALL_FAR: "needs the host kernel's descriptors",
-  CALL_FAR_M: "needs the host kernel's descriptors",
-  JMP_FAR: "needs the host kernel's descriptors",
-  JMP_FAR_M: "needs the host kernel's descriptors",
-  LOAD_FAR: "needs the host kernel's descriptors",
-  MOV_TO_SEG: "needs the host kernel's descriptors",
-  POP_SEG: "needs the host kernel's descriptors",
-  LAR: "reads the host kernel's descriptors",
-  LSL: "reads the host kernel's descriptors",
-  VERR: "reads the host kernel's descriptors",
-  VERW: "reads the host kernel's descriptors",
   SGDT: 'the host kernel imitates it under UMIP',
   SIDT: 'the host kernel imitates it under UMIP',
   SMSW: 'the host kernel imitates it under UMIP',
@@ -169,14 +156,18 @@ export function differsByVendor(row: Row, code: Uint8Array, mode: Mode): string 
   let operand = false;
   let repeat = false;
   let lock = false;
+  let wide = false;
   for (const byte of code) {
     if (byte === 0x66) operand = true;
     else if (byte === 0xf3 || byte === 0xf2) repeat = true;
     else if (byte === 0xf0) lock = true;
+    else if (mode === 64 && (byte & 0xf8) === 0x48) wide = true;
     else if (![0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0x67].includes(byte) && (mode !== 64 || (byte & 0xf0) !== 0x40)) break;
   }
   if (operand && mode === 64 && row.attributes.has('f64') && row.mnemonic !== 'MOV_FROM_CR')
     return 'near branches with an operand-size prefix in 64-bit mode: AMD heeds it, Intel does not (SDM 2, Jcc)';
+  if (mode === 64 && wide && /^(LOAD_FAR|CALL_FAR_M|JMP_FAR_M)$/.test(row.mnemonic))
+    return 'far pointers with offsets of 64 bits: Intel has them, AMD takes 32 (AMD APM 3, JMP far)';
   if ((row.mnemonic === 'BSF' || row.mnemonic === 'BSR') && repeat)
     return 'F3 makes BSF and BSR TZCNT and LZCNT where BMI is there';
   if (/^LOOPN?E$/.test(row.mnemonic) && repeat) return 'LOOPE and LOOPNE with a repeat prefix: reserved (SDM 2, 2.1.1)';
@@ -189,6 +180,7 @@ export function differsByVendor(row: Row, code: Uint8Array, mode: Mode): string 
     return '0F 0D with a register is #UD on AMD, a NOP on Intel';
   if (row.mnemonic === 'ARPL' && mode !== 64 && code.indexOf(0x2e) < code.indexOf(row.opcode) && code.includes(0x2e))
     return 'ARPL through a code segment: AMD reads before it looks whether it may write';
+  if (lock && /^VER[RW]$/.test(row.mnemonic)) return 'LOCK VERR and LOCK VERW are #UD (SDM 2), AMD takes no notice of LOCK';
   if (lock && /^MOV_(TO|FROM)_CR$/.test(row.mnemonic)) return 'LOCK MOV CR0 is CR8 on AMD';
   return undefined;
 }
@@ -285,6 +277,8 @@ export function faultDiffers(
   const aligned = /^(FX|X)(SAVE|RSTOR)/.test(row?.mnemonic ?? '') || row?.operands.some(({ size }) => size === 'x');
   if (host === 13 && engine === 12 && (row?.attributes.has('cpl0') || aligned))
     return 'privileged or misaligned, and beyond the limit of the stack segment: both fault, in an order that SDM 3A, 6.9 leaves open';
+  if (/^(RET_FAR|IRET|CALL_FAR|CALL_FAR_M)$/.test(row?.mnemonic ?? '') && (host === 14 || host === 12) && engine >= 11)
+    return 'far calls and returns with a fault of the stack and one of the target: AMD has the whole frame first (SDM 3A, 6.9)';
   if (row?.mnemonic === 'POP_E' && (host === 14 || host === 12) && engine === 13)
     return 'POP to memory with a fault of the stack and one of the destination: their order is not told (SDM 3A, 6.9)';
   return undefined;
