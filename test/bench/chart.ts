@@ -1,4 +1,4 @@
-/** A chart as SVG, of one file without anything else: bars of speed with a line at 1. It follows the reader's light or dark. */
+/** A chart as SVG, of one file without anything else: bars of speed with a line at 1. It follows the reader's light or dark, on paper of its own. */
 
 export interface Bar {
   readonly name: string;
@@ -15,10 +15,10 @@ const BAR = 18;
 const STEP = 24;
 const HEAD = 28;
 
-const style = `text { font: 13px sans-serif; fill: #24292f } .title { font-weight: bold; font-size: 15px } .group { fill: #57606a }
+const style = `.paper { fill: #ffffff } text { font: 13px sans-serif; fill: #24292f } .title { font-weight: bold; font-size: 15px } .group { fill: #57606a }
 .grid { stroke: #d0d7de } .one { stroke: #24292f; stroke-width: 2 } .faster { fill: #2da44e } .slower { fill: #d4762c }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .group { fill: #9198a1 } .grid { stroke: #3d444d } .one { stroke: #e6edf3 } .faster { fill: #3fb950 } .slower { fill: #e8853a }
+text { fill: #e6edf3 } .paper { fill: #0d1117 } .group { fill: #9198a1 } .grid { stroke: #3d444d } .one { stroke: #e6edf3 } .faster { fill: #3fb950 } .slower { fill: #e8853a }
 }`;
 
 const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
@@ -63,6 +63,7 @@ export function speedChart(title: string, bars: readonly Bar[]): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">
 <title>${escaped(title)}</title>
 <style>${style}</style>
+<rect class="paper" width="${WIDTH}" height="${height}" rx="6"/>
 <text class="title" x="8" y="22">${escaped(title)}</text>
 ${[...grid, ...parts].join('\n')}
 </svg>
