@@ -166,7 +166,7 @@ export class Machine {
       const at = layout.vcpus + n * S.VCPU_BYTES;
       const state = new Int32Array(buffer, at, S.STATE_BYTES / 4);
       this.#vcpuStates.push(state);
-      this.#tlbs.push({ state, tlb: new Int32Array(buffer, at + S.SPACES_AT, (S.SPACES * S.SPACE_BYTES) / 4) });
+      this.#tlbs.push({ state, tlb: new Int32Array(buffer, at + S.SPACES_AT, S.TLBS_BYTES / 4) });
     }
 
     const { clock } = this;

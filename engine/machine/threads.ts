@@ -213,6 +213,9 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
   system.debug.stopped = (why) => stopForDebugger(machine, machine.debug, index, why);
   /** Stands still until the machine runs again. */
   const park = (): void => {
+    // Nobody would take its samples.
+    if (profileTurn !== 0) profiler.stop();
+    profileTurn = 0;
     system.pmu.halted(true);
     Atomics.add(control.parked, 0, 1);
     machine.ringControl();
@@ -324,6 +327,7 @@ export function runVcpu(data: ThreadData, host: ThreadHost): void {
     }
     // Wait-for-SIPI (SDM 3A, 8.4.3).
     sleep();
+    profile();
     const pending = Atomics.load(state, S.PENDING >> 2);
     if ((pending & S.Pending.INVALIDATE) !== 0) dropWritten();
     if ((pending & S.Pending.STOP) !== 0 && take(S.Pending.STOP) && Atomics.load(control.running, 0) === 0) {

@@ -165,11 +165,15 @@ export const ITLB_USER = ITLB_SUPERVISOR + ITLB_BYTES;
 export const SPACE_BYTES = ITLB_USER + ITLB_BYTES;
 /** Where the spaces begin, from the start of the state block. */
 export const SPACES_AT = STATE_BYTES;
+/** Behind the spaces: the instruction TLB of the supervisor's global pages, which all spaces have in common. */
+export const ITLB_GLOBAL = SPACES * SPACE_BYTES;
+/** All TLBs of a vCPU. */
+export const TLBS_BYTES = ITLB_GLOBAL + ITLB_BYTES;
 /**
  * Records by page, offset and mode: key (64 bits: page, offset << 32, mode << 44), record address (32 bits).
  * Two ways a set, found by `codeHash`.
  */
-export const CODE_TABLE_AT = SPACES_AT + SPACES * SPACE_BYTES;
+export const CODE_TABLE_AT = SPACES_AT + TLBS_BYTES;
 export const CODE_ENTRIES = 131072;
 export const CODE_ENTRY_BYTES = 16;
 export const CODE_TABLE_BYTES = CODE_ENTRIES * CODE_ENTRY_BYTES;

@@ -3,7 +3,8 @@
  * floating point, vectors; then each of its CPU, memory and vector methods by itself. No stressor may report a failure,
  * and the kernel must have nothing to complain of. VIVARIUM_STRESS_SECONDS is how long all of it takes (600),
  * VIVARIUM_STRESS_ONLY a regular expression over the names of the groups, VIVARIUM_STRESS_TIER=baseline has no regions
- * made, VIVARIUM_STRESS_CPUS is the number of vCPUs.
+ * made, VIVARIUM_STRESS_CPUS is the number of vCPUs. It wants the host for itself: to Linux, a vCPU that the host does
+ * not run for twenty seconds is one that hangs.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -18,7 +18,7 @@ import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatur
 import { MAX_BLOCKS, MAX_INSTRUCTIONS, type RegionJob, RUN } from './region-job.ts';
 
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
-const FAR_ENTRIES = 250_000;
+const FAR_ENTRIES = 60_000;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
 

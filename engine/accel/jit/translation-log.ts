@@ -93,11 +93,19 @@ export class TranslationLog implements TranslationListener {
     const base = (job.mode & Mode.CODE) === 2 ? 0 : cpu.segmentBase(S.CS);
     const entry = BigInt.asUintN(64, BigInt(cpu.getNumber(S.RIP_BASE) + base + job.entry));
     if (!isIn(ranges, entry)) return;
-    const encoded = encodeRegion(job, regions);
     const kind = job.far ? 'far region' : 'region';
-    const text = [`----------------\nOUT: ${name}, ${kind} ${hex(entry)}, ${encoded?.bytes.length ?? 0} bytes`];
-    if (blocks) text.push(blocksText(job));
-    if (wasm && encoded !== undefined) text.push(regionText(job, encoded));
+    const text: string[] = [];
+    let size = 0;
+    try {
+      const encoded = encodeRegion(job, regions);
+      size = encoded?.bytes.length ?? 0;
+      if (blocks) text.push(blocksText(job));
+      if (wasm && encoded !== undefined) text.push(regionText(job, encoded));
+    } catch (error) {
+      // What cannot be made is counted where it was asked for; a log ends no machine.
+      text.push(`cannot be shown: ${(error as Error).message}`);
+    }
+    text.unshift(`----------------\nOUT: ${name}, ${kind} ${hex(entry)}, ${size} bytes`);
     write(text.join('\n'));
   }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as S from '../../memory/vcpu-state.ts';
-import { FLAG } from '../../x86/system/cpu.ts';
+import { CR4, FLAG } from '../../x86/system/cpu.ts';
 import { BareMachine } from './testing.ts';
 
 test('an interrupt between a branch and its target leaves the branch as it is', () => {
@@ -81,4 +81,38 @@ test('a loop that goes down over the start of a page reads from both pages', () 
     return machine.register(0);
   });
   assert.equal(sums[1], sums[0]);
+});
+
+test('code in global pages stays through MOV CR3, that in others does not; INVLPG takes both', () => {
+  const reload = [0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8]; // MOV RAX, CR3; MOV CR3, RAX
+  const invalidate = [0x0f, 0x01, 0x39]; // INVLPG [RCX]
+  for (const [flags, flush, expected] of [
+    [0x007, reload, 0x11n],
+    [0x107, reload, 2n],
+    [0x007, invalidate, 0x11n],
+    [0x107, invalidate, 0x11n],
+  ] as const) {
+    const machine = new BareMachine();
+    machine.long();
+    const { cpu, ram, system } = machine;
+    cpu.set32(S.CR4, cpu.cr4 | CR4.PGE);
+    // Linear 400000h by a page of 4 KiB: first 200000h, then what is stored.
+    ram.write64(0x3010, 0x5007);
+    ram.write64(0x5000, 0x200000 | flags);
+    ram.write(0x200000, Uint8Array.of(0x48, 0x83, 0xc3, 0x01, 0xc3)); // ADD RBX, 1; RET
+    ram.write(0x201000, Uint8Array.of(0x48, 0x83, 0xc3, 0x10, 0xc3)); // ADD RBX, 10h; RET
+    system.paging.flush();
+    machine.setRegister(4, 0x80000n);
+    machine.setRegister(2, BigInt(0x201000 | flags));
+    machine.execute(
+      Uint8Array.of(
+        ...[0x48, 0xc7, 0xc1, 0, 0, 0x40, 0], // MOV RCX, 400000h
+        ...[0xff, 0xd1], // CALL RCX
+        ...[0x48, 0x89, 0x14, 0x25, 0, 0x50, 0, 0], // MOV [5000h], RDX
+        ...flush,
+        ...[0xff, 0xd1, 0xf4], // CALL RCX; HLT
+      ),
+    );
+    assert.equal(machine.register(3), expected, `flags ${flags.toString(16)}`);
+  }
 });

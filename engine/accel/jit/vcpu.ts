@@ -537,7 +537,8 @@ export class JitVcpu {
       table[at] = page;
       table[at + 1] = (mode << 12) | offset;
       table[at + 2] = record;
-      if (state[(S.CODE_KEY >> 2) + 1] >= 0) {
+      // What the instruction TLB did not take may be another page soon, and nobody would say so.
+      if (state[(S.CODE_KEY >> 2) + 1] >= 0 && this.system.paging.fetched(address) >= 0) {
         const stamp = state[S.JUMP_STAMP >> 2];
         const jump = jumpIndex(ripLow, ripHigh, stamp);
         this.#jumps[jump] = ripLow;

@@ -189,7 +189,7 @@ export class Cpu {
     this.f64 = new Float64Array(buffer, at, S.STATE_BYTES / 8);
     this.i64 = new BigInt64Array(buffer, at, S.STATE_BYTES / 8);
     this.u64 = new BigUint64Array(buffer, at, S.STATE_BYTES / 8);
-    this.tlb = new Int32Array(buffer, at + S.SPACES_AT, (S.SPACES * S.SPACE_BYTES) / 4);
+    this.tlb = new Int32Array(buffer, at + S.SPACES_AT, S.TLBS_BYTES / 4);
   }
 
   // --- plain state ------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ const FILL_LOG = 512;
 const STAMPS_OF_SPACE = 128;
 /** Buckets of pages that were fetched from, and the one of a page. */
 const FETCHED = 16384;
+/** Fetches by the supervisor from pages that are not global, after which its pages are looked up by space again. */
+const MAX_STRANGERS = 20_000;
 const fetchedAt = (low: number, high: number): number => ((low >>> 12) ^ Math.imul(high, 0x9e5)) & (FETCHED - 1);
 
 /** What others than its own thread need of a vCPU's TLBs: the words of its state block and of its spaces. */
@@ -44,6 +46,7 @@ export class Paging {
   #writable = false;
   #dirty = false;
   #pageBits = 12;
+  #pageGlobal = false;
   #physical = 0;
   #faultCode = 0;
   /** Upper entries of a walk that have no accessed bit yet. */
@@ -70,6 +73,7 @@ export class Paging {
       this.#writable = true;
       this.#dirty = true;
       this.#pageBits = 12;
+      this.#pageGlobal = false;
       return true;
     }
     const cr4 = cpu.cr4;
@@ -190,6 +194,7 @@ export class Paging {
     this.#writable = writable || (!user && (cr0 & CR0.WP) === 0);
     this.#dirty = write || (entryLow & PTE.D) !== 0;
     this.#pageBits = pageBits;
+    this.#pageGlobal = (entryLow & PTE.G) !== 0;
     if ((cr4 & CR4.PAE) === 0) {
       if (pageBits === 22) {
         // PSE-36: bits 20:13 are bits 39:32 of the address.
@@ -272,8 +277,16 @@ export class Paging {
 
   // --- the TLB ----------------------------------------------------------------------------------------------------
 
-  /** Word index of the current address space's TLBs. */
+  /** Word index of the current address space's TLBs, and of the instruction TLB in use. */
   #space = 0;
+  #itlb = 0;
+  /**
+   * Where global pages are on, those that the supervisor executes have an instruction TLB and stamps of their own, which a
+   * change of the address space leaves alone (SDM 3A, 4.10.2.4). Nothing else comes into them.
+   */
+  #isGlobal = false;
+  /** Pages that are not global the supervisor has fetched from meanwhile; with many it has none (page-table isolation). */
+  #strangers = 0;
   /** PCID of each space; -1: none. */
   readonly #pcids = new Int32Array(S.SPACES).fill(-1);
   /** Entries filled in each space since it was last flushed, for flushes one by one; the count may exceed the log. */
@@ -282,8 +295,8 @@ export class Paging {
 
   // --- stamps of the jump cache -----------------------------------------------------------------------------------
 
-  /** Stamps by space, privilege and mode; 0: none yet. What has another stamp no longer holds. */
-  readonly #stamps = new Int32Array(S.SPACES * STAMPS_OF_SPACE);
+  /** Stamps by space (the last: of global pages), privilege and mode; 0: none yet. What has another stamp no longer holds. */
+  readonly #stamps = new Int32Array((S.SPACES + 1) * STAMPS_OF_SPACE);
   #lastStamp = 0;
   /** Pages, by a hash, that an instruction TLB has had since all was flushed: INVLPG of others leaves the stamps alone. */
   readonly #fetched = new Uint8Array(FETCHED);
@@ -297,7 +310,7 @@ export class Paging {
   #stamp(): number {
     const cpu = this.#cpu;
     if (cpu.i32[(S.CODE_KEY >> 2) + 1] < 0) return -1;
-    const space = (this.#space * 4) / S.SPACE_BYTES;
+    const space = this.#isGlobal ? S.SPACES : (this.#space * 4) / S.SPACE_BYTES;
     const at = space * STAMPS_OF_SPACE + (cpu.cpl === 3 ? STAMPS_OF_SPACE / 2 : 0) + (cpu.i32[S.MODE >> 2] & 63);
     if (this.#stamps[at] === 0) {
       if (this.#lastStamp === 0x7fffffff) {
@@ -320,7 +333,14 @@ export class Paging {
       this.#flushSpace(space);
       this.#pcids[space] = -1;
     }
+    this.#flushGlobal();
     this.changeSpace(true);
+  }
+
+  #flushGlobal(): void {
+    this.#cpu.tlb.fill(-1, S.ITLB_GLOBAL / 4, S.TLBS_BYTES / 4);
+    this.#large[S.SPACES].clear();
+    this.#stamps.fill(0, S.SPACES * STAMPS_OF_SPACE);
   }
 
   #flushSpace(space: number): void {
@@ -347,12 +367,12 @@ export class Paging {
   }
 
   /**
-   * Large pages that entries were made from, by space: numbers of their pieces of 2 MiB, or -1 - n for the n-th piece of
+   * Large pages that entries were made from, by space (the last: global ones): numbers of their pieces of 2 MiB, or -1 - n for the n-th piece of
    * 1 GiB. An entry is of 4 KiB, so INVLPG must find the others of its page.
    */
-  readonly #large = Array.from({ length: S.SPACES }, () => new Set<number>());
-  #noteLarge(address: number): void {
-    const large = this.#large[(this.#space * 4) / S.SPACE_BYTES];
+  readonly #large = Array.from({ length: S.SPACES + 1 }, () => new Set<number>());
+  #noteLarge(address: number, space = (this.#space * 4) / S.SPACE_BYTES): void {
+    const large = this.#large[space];
     if (large.size > MAX_LARGE) return;
     const piece = Math.floor(address / 0x200000);
     if (this.#pageBits === 30) large.add(-1 - gigabyteOf(piece));
@@ -408,6 +428,8 @@ export class Paging {
       tlb[start + S.ITLB_SUPERVISOR / 4 + itlb] = -1;
       tlb[start + S.ITLB_USER / 4 + itlb] = -1;
     }
+    if (this.#inLarge(S.SPACES, address)) this.#flushGlobal();
+    else tlb[S.ITLB_GLOBAL / 4 + itlb] = -1;
     this.selectTlb();
   }
 
@@ -426,22 +448,28 @@ export class Paging {
     const space = cpu.at + S.SPACES_AT + this.#space * 4;
     cpu.aligning = user && access && (cpu.cr0 & CR0.AM) !== 0;
     cpu.i32[S.TLB >> 2] = cpu.aligning ? cpu.at + S.EMPTY_TLB_AT : space + at;
-    cpu.i32[S.ITLB >> 2] = space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR);
+    this.#isGlobal = !user && cpu.cr0 < 0 && (cpu.cr4 & CR4.PGE) !== 0 && this.#strangers < MAX_STRANGERS;
+    this.#itlb = this.#isGlobal ? S.ITLB_GLOBAL / 4 : this.#space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR) / 4;
+    cpu.i32[S.ITLB >> 2] = cpu.at + S.SPACES_AT + this.#itlb * 4;
     cpu.i32[S.JUMP_STAMP >> 2] = this.#stamp();
   }
 
-  #itlbEntry(low: number, user: boolean): number {
-    return this.#space + (user ? S.ITLB_USER : S.ITLB_SUPERVISOR) / 4 + ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
+  #itlbEntry(low: number): number {
+    return this.#itlb + ((low >>> 12) & (S.ITLB_ENTRIES - 1)) * ITLB_WORDS;
   }
 
   /** Host offset of an instruction at a linear address, by way of the instruction TLB; -1 in a device. Raises #PF. */
   fetch(address: number): number {
     const { tlb, cpl, memory } = this.#cpu;
     const low = lowOf(address);
-    const at = this.#itlbEntry(low, cpl === 3);
+    const at = this.#itlbEntry(low);
     if (tlb[at] === (low & ~0xfff) && tlb[at + 1] === highOf(address)) return memory.hostOf(tlb[at + 2]) + (low & 0xfff);
     const host = this.frame(address, Access.EXECUTE, cpl === 3);
     if (host < 0) return host;
+    if (this.#isGlobal && !this.#pageGlobal) {
+      if (++this.#strangers === MAX_STRANGERS) this.flush();
+      return host;
+    }
     const page = memory.pageOf(host);
     const fetched = fetchedAt(low, highOf(address));
     if (this.#fetched[fetched] === 0) {
@@ -449,8 +477,8 @@ export class Paging {
       if (++this.#fetchedCount > FETCHED / 4) this.flush();
       this.#fetched[fetched] = 1;
     }
-    this.#noteFill(~at);
-    if (this.#pageBits !== 12) this.#noteLarge(address);
+    if (!this.#isGlobal) this.#noteFill(~at);
+    if (this.#pageBits !== 12) this.#noteLarge(address, this.#isGlobal ? S.SPACES : undefined);
     tlb[at] = low & ~0xfff;
     tlb[at + 1] = highOf(address);
     tlb[at + 2] = page;
@@ -459,15 +487,15 @@ export class Paging {
 
   /** The page of the backing that the instruction TLB has for a linear address; -1: none. */
   fetched(address: number): number {
-    const { tlb, cpl } = this.#cpu;
+    const { tlb } = this.#cpu;
     const low = lowOf(address);
-    const at = this.#itlbEntry(low, cpl === 3);
+    const at = this.#itlbEntry(low);
     return tlb[at] === (low & ~0xfff) && tlb[at + 1] === highOf(address) ? tlb[at + 2] : -1;
   }
 
   /** Takes a page out of the instruction TLB: each entry into it must lead past the dispatcher. */
   forgetFetch(address: number): void {
-    this.#cpu.tlb[this.#itlbEntry(lowOf(address), this.#cpu.cpl === 3)] = -1;
+    this.#cpu.tlb[this.#itlbEntry(lowOf(address))] = -1;
   }
 
   /** Counts an entry of the current space: the index of its first word, inverted for instruction TLBs. */
