@@ -132,10 +132,12 @@ export function readRun(source: Pick<JobRuns, 'data'>, start: number, first: num
     const form = forms[handler - FIRST_FORM];
     falls = handler === Handler.FALL;
     if (form === undefined) break;
+    const direct = form.row.operands[0]?.kind === 'J';
+    // Its target is cut to less than the mode's width: not where the sum leads.
+    if (direct && form.size < source.bits) break;
     emitForm(builder, form);
     const offset = page + data.getUint16(record + S.RECORD.offset, true);
     const next = offset + data.getUint8(record + S.RECORD.length);
-    const direct = form.row.operands[0]?.kind === 'J';
     const target = direct ? next + data.getInt32(record + S.RECORD.imm, true) : undefined;
     const call = form.row.mnemonic.startsWith('CALL');
     const returns = form.row.mnemonic === 'RET';

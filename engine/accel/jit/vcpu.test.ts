@@ -116,3 +116,44 @@ test('code in global pages stays through MOV CR3, that in others does not; INVLP
     assert.equal(machine.register(3), expected, `flags ${flags.toString(16)}`);
   }
 });
+
+test('SHA256RNDS2 takes from XMM0 what the instruction before left there', () => {
+  // MOV RSI, 8000h; MOVDQU XMM1, [RSI]; MOVDQA XMM0, XMM1; PADDD XMM0, XMM1; SHA256RNDS2 XMM2, XMM1; MOVDQU [RSI], XMM2; HLT
+  const code = Uint8Array.of(
+    ...[0x48, 0xc7, 0xc6, 0, 0x80, 0, 0],
+    ...[0xf3, 0x0f, 0x6f, 0x0e, 0x66, 0x0f, 0x6f, 0xc1, 0x66, 0x0f, 0xfe, 0xc1],
+    ...[0x0f, 0x38, 0xcb, 0xd1, 0xf3, 0x0f, 0x7f, 0x16],
+    0xf4,
+  );
+  const results = (['baseline', 'region'] as const).map((tier) => {
+    const machine = new BareMachine(tier);
+    machine.long();
+    for (let n = 0; n < 16; n++) machine.ram.write8(0x8000 + n, n * 37 + 11);
+    machine.execute(code);
+    return [0, 4, 8, 12].map((n) => machine.ram.read32(0x8000 + n) >>> 0);
+  });
+  assert.deepEqual(results[1], results[0]);
+});
+
+test('a branch of 16 bits in 32-bit code cuts the instruction pointer, in a region too', () => {
+  for (const tier of ['baseline', 'region'] as const) {
+    const machine = new BareMachine(tier);
+    machine.flat32();
+    // XOR EAX, EAX; 66h JZ +3; HLT three times; MOV EBX, 2; HLT
+    const code = Uint8Array.of(0x31, 0xc0, 0x66, 0x74, 0x03, 0xf4, 0xf4, 0xf4, 0xbb, 2, 0, 0, 0, 0xf4);
+    // Where the target is by its lower half: MOV EBX, 1; HLT
+    machine.ram.write(0x2008, Uint8Array.of(0xbb, 1, 0, 0, 0, 0xf4));
+    machine.ram.write(0x212000, code);
+    const start = (address: number): void => {
+      const jump = new DataView(new ArrayBuffer(5));
+      jump.setUint8(0, 0xe9);
+      jump.setInt32(1, address - 0x300005, true);
+      machine.execute(new Uint8Array(jump.buffer), 0x300000);
+    };
+    // What lies at the whole sum was executed before, and is known.
+    for (let n = 0; n < 3; n++) start(0x212008);
+    assert.equal(machine.register(3), 2n);
+    for (let n = 0; n < 3; n++) start(0x212000);
+    assert.equal(machine.register(3), 1n, tier);
+  }
+});

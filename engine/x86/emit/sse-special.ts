@@ -1,6 +1,6 @@
 /** String compares, AES, carry-less multiplication and SHA: operands to the temporaries, a helper, and the result back. */
 import type { Value } from '../../ir/builder.ts';
-import { VECTOR, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
+import { VECTOR, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
 import { SseCrypto, type SseCryptoName } from '../fpu/sse-crypto.ts';
 import { type Emitter, type Instruction, RAX, RCX, RDX } from './context.ts';
 import { immediate, readVector, writeVector, zero } from './sse-context.ts';
@@ -38,6 +38,8 @@ const crypto =
     const y = readVector(i, 1);
     b.setState(VECTOR_X, 128, readVector(i, 0));
     b.setState(VECTOR_Y, 128, y);
+    // The implicit operand: helpers see no registers, for a region keeps them in locals.
+    if (name === 'SHA256RNDS2') b.setState(VECTOR_Z, 128, b.state(VECTOR, 128));
     b.call('sse_crypto', 'i32', b.i32(SseCrypto[name]), i.form.row.operands.length > 2 ? immediate(i) : b.i32(0));
     writeVector(i, 0, b.state(RESULT, 128));
   };

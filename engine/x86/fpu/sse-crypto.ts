@@ -1,8 +1,8 @@
 /**
  * AES-NI, PCLMULQDQ and the SHA extensions (SDM 1, 12.13; SDM 2 for each; FIPS 197, FIPS 180-4). Operands lie at VECTOR_X
- * and VECTOR_Y of the vCPU's state (and XMM0 where an instruction uses it); the result is put at VECTOR_RESULT.
+ * and VECTOR_Y of the vCPU's state (what an instruction takes from XMM0, at VECTOR_Z); the result is put at VECTOR_RESULT.
  */
-import { VECTOR, VECTOR_RESULT, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
+import { VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
 import type { SseState } from './sse-float.ts';
 
 export const SseCrypto = {
@@ -25,6 +25,7 @@ export type SseCryptoName = keyof typeof SseCrypto;
 
 const X = VECTOR_X / 4;
 const Y = VECTOR_Y / 4;
+const Z = VECTOR_Z / 4;
 const R = VECTOR_RESULT / 4;
 
 // --- AES --------------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ function sha256Rounds(u32: Uint32Array): void {
   let [h, g, d, c] = [u32[X], u32[X + 1], u32[X + 2], u32[X + 3]];
   let [f, e, b, a] = [u32[Y], u32[Y + 1], u32[Y + 2], u32[Y + 3]];
   for (let n = 0; n < 2; n++) {
-    const t = (choose(e, f, g) + bigSigma1(e) + u32[VECTOR / 4 + n] + h) | 0;
+    const t = (choose(e, f, g) + bigSigma1(e) + u32[Z + n] + h) | 0;
     const next = (t + majority(a, b, c) + bigSigma0(a)) | 0;
     [h, g, f, e, d, c, b, a] = [g, f, e, (t + d) | 0, c, b, a, next];
   }

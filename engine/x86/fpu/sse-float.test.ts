@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { MXCSR, STATE_BYTES, VECTOR, VECTOR_RESULT, VECTOR_X, VECTOR_Y } from '../../memory/vcpu-state.ts';
+import { MXCSR, STATE_BYTES, VECTOR_RESULT, VECTOR_X, VECTOR_Y, VECTOR_Z } from '../../memory/vcpu-state.ts';
 import { SseCrypto, sseCrypto } from './sse-crypto.ts';
 import { FloatStatus, type SseFloatName, sseFloat, sseOperation, sseState } from './sse-float.ts';
 import { F32, F64, FloatContext, type Format } from './sse-round.ts';
@@ -161,8 +161,8 @@ test('SHA-256 of a block, by the rounds of the SHA extensions', () => {
   let cdgh = [h[7], h[6], h[3], h[2]];
   const start = [abef, cdgh];
   for (let n = 0; n < 64; n += 2) {
-    u32[VECTOR / 4] = (w[n] + k[n]) >>> 0;
-    u32[VECTOR / 4 + 1] = (w[n + 1] + k[n + 1]) >>> 0;
+    u32[VECTOR_Z / 4] = (w[n] + k[n]) >>> 0;
+    u32[VECTOR_Z / 4 + 1] = (w[n + 1] + k[n + 1]) >>> 0;
     [abef, cdgh] = [call(SseCrypto.SHA256RNDS2, cdgh, abef), abef];
   }
   const sum = (x: readonly number[], y: readonly number[]): number[] => x.map((value, n) => (value + y[n]) >>> 0);
