@@ -108,7 +108,7 @@ function fieldOf(data: DataView, record: number): (field: FieldName) => bigint {
 }
 
 /** The instructions from a record to the end of its run, at most `limit`. */
-export function readRun(source: Pick<JobRuns, 'data'>, start: number, first: number, limit: number): Piece {
+export function readRun(source: Pick<JobRuns, 'data' | 'bits'>, start: number, first: number, limit: number): Piece {
   const { data } = source;
   const instructions: RegionInstruction[] = [];
   const page = start & ~0xfff;

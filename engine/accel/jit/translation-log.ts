@@ -144,7 +144,8 @@ export class TranslationLog implements TranslationListener {
     const special: readonly number[] = [Handler.COUNT, Handler.PAGE2];
     while (first < run.end && special.includes(data.getInt32(first, true))) first += S.RECORD_BYTES;
     const start = Number(address & 0xfffn);
-    const { instructions } = readRun({ data }, 0, first, lines.length);
+    // With the narrowest pointer no branch ends it: all of them are shown.
+    const { instructions } = readRun({ data, bits: 16 }, 0, first, lines.length);
     return instructions
       .map(({ offset, body }) => {
         const at = address + BigInt(offset - start);
