@@ -1,6 +1,7 @@
 /** One sample of a machine's counters. The vCPUs count in shared memory; nothing is asked of them. */
+
+import { ExitCause } from '../accel/jit/exit-causes.ts';
 import { MAX_REGIONS } from '../accel/jit/region-table.ts';
-import { ExitCause } from '../accel/jit/vcpu.ts';
 import type { MachineStats, TranslatorStats, VcpuStats } from '../contract/stats.ts';
 import { residentMeter, threadCpuNs } from '../host/platform.ts';
 import * as S from '../memory/vcpu-state.ts';

@@ -1,8 +1,10 @@
 /** What the worker threads of a VM process do. */
+
+import { ExitCause } from '../accel/jit/exit-causes.ts';
 import { RegionCompiler, type RegionReply } from '../accel/jit/region-compiler.ts';
 import type { RegionJob } from '../accel/jit/region-job.ts';
 import { TranslationLog } from '../accel/jit/translation-log.ts';
-import { ExitCause, JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
+import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import * as S from '../memory/vcpu-state.ts';
 import { Cpu } from '../x86/system/cpu.ts';

@@ -1,5 +1,5 @@
 /** `info jit`: the figures of a vCPU's translator as text. */
-import { ExitCause } from '../accel/jit/vcpu.ts';
+import { ExitCause } from '../accel/jit/exit-causes.ts';
 import type { TranslatorStats } from '../contract/stats.ts';
 import * as S from '../memory/vcpu-state.ts';
 import type { Cpu } from '../x86/system/cpu.ts';

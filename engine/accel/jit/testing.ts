@@ -4,10 +4,11 @@ import * as S from '../../memory/vcpu-state.ts';
 import { Cpu, type CpuBus, CR0, CR4, EFER } from '../../x86/system/cpu.ts';
 import { Cpuid, cpuFeatures } from '../../x86/system/cpuid.ts';
 import { System } from '../../x86/system/helpers.ts';
+import { ExitCause } from './exit-causes.ts';
 import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
 import { RegionCompiler, type RegionReply } from './region-compiler.ts';
 import type { RegionJob } from './region-job.ts';
-import { ExitCause, JitVcpu, type LinkedBaseline } from './vcpu.ts';
+import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
 const VCPU_AT = 0x10000;

@@ -7,26 +7,21 @@
  */
 import { Exit } from '../../ir/exit.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { Decoded, Decoder, Mode } from '../../x86/decode/decoder.ts';
-import { FORM_BITS } from '../../x86/decode/rows.ts';
-import { memoryAccess, placeDisplacement } from '../../x86/emit/access.ts';
+import { Mode } from '../../x86/decode/decoder.ts';
 import { sseHelpers } from '../../x86/fpu/sse-helpers.ts';
 import { type Cpu, FLAG, GuestFault, isCanonical, lowOf } from '../../x86/system/cpu.ts';
 import { RUN_ALONE } from '../../x86/system/debug.ts';
 import type { System } from '../../x86/system/helpers.ts';
-import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
+import type { VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
-import { codeHash, Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+import { ExitCause } from './exit-causes.ts';
+import { codeHash, Handler } from './handlers.ts';
 import type { RegionReply } from './region-compiler.ts';
 import type { RegionJob } from './region-job.ts';
 import { MAX_REGIONS, RegionTable } from './region-table.ts';
 import type { RegionOptions } from './regions.ts';
+import { RUN_RECORDS, RunDecoder } from './run-decoder.ts';
 import type { TranslationListener } from './translation-log.ts';
-
-/** Records in one run at most, with preludes. */
-const RUN_RECORDS = 256;
-/** Bytes that the longest instruction has. */
-const LONGEST = 15;
 
 export interface VcpuArena {
   /** Where records go, in the machine memory. */
@@ -46,41 +41,6 @@ export interface VcpuHost {
   takeRegion(): RegionReply | undefined;
 }
 
-/** Rows of the vCPU's counters. 10 and 11 are port and MMIO accesses, see machine/control-words. */
-export const ExitCause = {
-  JUMP: 0,
-  FAULT: 1,
-  PENDING: 2,
-  HALT: 3,
-  RESYNC: 4,
-  DECODE: 5,
-  INTERRUPT: 6,
-  FLUSH: 7,
-  INVALIDATE: 8,
-  REGIONS: 12,
-  /** Microseconds that another thread spent making regions for this one. */
-  COMPILE_US: 13,
-  /** Runs that could not be made into a region. */
-  DECLINED: 14,
-  /** Of the regions made, those that go into other pages. */
-  FAR_REGIONS: 15,
-  /** Microseconds that this thread spent decoding, gathering what regions are made of, and putting them in place. */
-  MAKING_US: 16,
-  /** Times that all code was dropped for want of room. */
-  DROPS: 17,
-  /** What there is now: bytes of records, regions, and bytes of their modules. */
-  CODE_BYTES: 18,
-  LIVE_REGIONS: 19,
-  REGION_BYTES: 20,
-  /** Microseconds asleep, and since when it is (ms since the epoch; 0: it is not). Kept by the thread. */
-  IDLE_US: 21,
-  IDLE_SINCE: 22,
-  /** Samples of the profiler. Kept by the thread. */
-  SAMPLES_BASELINE: 23,
-  SAMPLES_REGIONS: 24,
-  SAMPLES_OTHER: 25,
-} as const;
-
 /** The baseline module as a vCPU thread gets it, and how regions are made to go with it. */
 export interface LinkedBaseline extends RegionOptions {
   readonly module: WebAssembly.Module;
@@ -95,22 +55,18 @@ export class JitVcpu {
   readonly system: System;
   readonly cpu: Cpu;
   readonly cache: CodeCache;
-  readonly #decoder: Decoder;
+  readonly #decoder: RunDecoder;
   readonly #host: VcpuHost;
-  readonly #u8: Uint8Array;
   readonly #data: DataView;
   /** The code table, and the jump cache. */
   readonly #table: Int32Array;
   readonly #jumps: Int32Array;
   /** The counters, by `ExitCause`. */
   readonly #counts: Float64Array;
-  readonly #straddle = new Uint8Array(32);
   #run: (cpu: number, record: number) => number = () => Exit.RESYNC;
   /** Undefined: hot code stays on the baseline. */
   #regions: RegionTable | undefined;
   #strict = false;
-  /** TLBs of all vCPUs, for taking write permission away from a page that becomes code. */
-  readonly #allTlbs: readonly VcpuTlbs[];
   /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
   #leaving = false;
   /** Told of what is decoded and translated, for logs. */
@@ -120,16 +76,15 @@ export class JitVcpu {
     this.system = system;
     const { cpu } = system;
     this.cpu = cpu;
-    this.#decoder = new Decoder(rows, (feature) => system.cpuid.has(feature));
     this.#host = host;
-    this.#allTlbs = allTlbs;
-    this.#u8 = cpu.memory.bytes;
     this.#data = cpu.memory.data;
     this.cache = new CodeCache(cpu.buffer, arena.records, arena.recordBytes, cpu.memory);
     this.#table = new Int32Array(cpu.buffer, cpu.at + S.CODE_TABLE_AT, S.CODE_TABLE_BYTES / 4);
     this.#table.fill(-1);
     this.#counts = cpu.f64.subarray(S.EXIT_COUNTS >> 3, S.PMU >> 3);
     this.#jumps = new Int32Array(cpu.buffer, cpu.at + S.JUMPS_AT, (S.JUMPS * S.JUMP_BYTES) / 4);
+    this.#decoder = new RunDecoder(system, this.cache, allTlbs, this.#counts);
+    this.#decoder.decoded = (run) => this.listener?.decoded(run);
   }
 
   /** Makes the baseline module's instance. */
@@ -507,7 +462,7 @@ export class JitVcpu {
           this.#dropCode();
           state[S.STOPPED_AT >> 2] = 0;
         }
-        record = this.#decode(page, host, offset, mode, address);
+        record = this.#decoder.decode(page, host, offset, mode, address);
         this.cache.note(record, page);
       }
       if (this.#alone) {
@@ -557,10 +512,8 @@ export class JitVcpu {
 
   /** True where the branch record at `from` is live and belongs to a run of `page`. */
   #samePage(from: number, page: number): boolean {
-    return this.#data.getInt32(from, true) !== Handler.RESYNC && this.#pageOfRecord.get(from) === page;
+    return this.#data.getInt32(from, true) !== Handler.RESYNC && this.#decoder.branches.get(from) === page;
   }
-  /** Pages of branch records that are waiting to be linked; bounded by the arena. */
-  readonly #pageOfRecord = new Map<number, number>();
 
   readonly #thrown = new GuestFault();
   #fault(vector: number, code: number): GuestFault {
@@ -571,7 +524,7 @@ export class JitVcpu {
 
   #dropCode(): void {
     this.cache.clear();
-    this.#pageOfRecord.clear();
+    this.#decoder.branches.clear();
     this.#regions?.clear();
     const counts = this.#counts;
     counts[ExitCause.DROPS]++;
@@ -595,169 +548,7 @@ export class JitVcpu {
     this.cache.invalidate(page);
   }
 
-  // --- decoding ---------------------------------------------------------------------------------------------------
-
-  #decode(page: number, host: number, offset: number, mode: number, address: number): number {
-    const { cpu, cache } = this;
-    const started = performance.now();
-    const counts = this.#counts;
-    counts[ExitCause.DECODE]++;
-    const memory = cpu.memory;
-    // From now on writes to the page are looked at. The mark comes before the bytes are read.
-    if (Atomics.load(memory.code, page) === 0) {
-      Atomics.store(memory.code, page, 1);
-      for (const tlbs of this.#allTlbs) Paging.protect(tlbs, page);
-    }
-    const pageHost = host - offset;
-    const decoder = this.#decoder;
-    const first = cache.next;
-    let at = first;
-    let position = offset;
-    let instructions = 0;
-    let granules = 0;
-    let after = -1;
-    const step = (mode & Mode.STEP) !== 0;
-    const data = this.#data;
-    const write = (handler: number, length: number): void => {
-      data.setInt32(at, handler, true);
-      data.setUint16(at + S.RECORD.offset, position, true);
-      data.setUint8(at + S.RECORD.length, length);
-    };
-    /** Its instruction's number in the run. */
-    const number = (value: number): void => {
-      data.setUint16(at + S.RECORD.a, 0, true);
-      data.setInt32(at + S.RECORD.link, value, true);
-    };
-    const finish = (handler: number): number => {
-      write(handler, 0);
-      data.setInt32(at + S.RECORD.disp, instructions, true);
-      number(handler === Handler.FALL || handler === Handler.STEP ? instructions + 1 : instructions);
-      at += S.RECORD_BYTES;
-      const count = (at - first) / S.RECORD_BYTES;
-      cache.add(page, offset, mode, count, granules, true);
-      cache.commit(count);
-      counts[ExitCause.CODE_BYTES] = cache.used;
-      counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
-      this.listener?.decoded({ address, mode, first, end: at, host, straddle: this.#straddle });
-      return first;
-    };
-    if (!step) {
-      write(Handler.COUNT, 0);
-      number(1);
-      data.setInt32(at + S.RECORD.imm, 0, true);
-      data.setInt32(at + S.RECORD.disp, 0, true);
-      at += S.RECORD_BYTES;
-    }
-    for (;;) {
-      if (position >= 4096 || (at - first) / S.RECORD_BYTES > RUN_RECORDS - 8) return finish(Handler.FALL);
-      const available = 4096 - position;
-      let result = decoder.decode(this.#u8, pageHost + position, pageHost + 4096, mode);
-      let secondPage = -1;
-      if (result === Decoded.SHORT) {
-        // The instruction goes on in the next page. It starts a run of its own.
-        if (instructions > 0) return finish(Handler.FALL);
-        const nextAddress = cpu.wrap(address - (offset - position) + available);
-        const nextHost = this.system.paging.frame(nextAddress, Access.EXECUTE, cpu.cpl === 3);
-        if (nextHost < 0) throw this.#fault(13, 0);
-        secondPage = memory.pageOf(nextHost);
-        if (Atomics.load(memory.code, secondPage) === 0) {
-          Atomics.store(memory.code, secondPage, 1);
-          for (const tlbs of this.#allTlbs) Paging.protect(tlbs, secondPage);
-        }
-        const bytes = this.#straddle;
-        bytes.set(this.#u8.subarray(pageHost + position, pageHost + 4096));
-        bytes.set(this.#u8.subarray(nextHost, nextHost + LONGEST), available);
-        result = decoder.decode(bytes, 0, available + LONGEST, mode);
-      }
-      const length = decoder.length;
-      const last = Math.min(4095, position + Math.max(1, length) - 1);
-      for (let granule = position >> 7; granule <= last >> 7; granule++) granules |= 1 << granule;
-      if (secondPage >= 0) {
-        write(Handler.PAGE2, 0);
-        number(instructions + 1);
-        data.setInt32(at + S.RECORD.disp, secondPage, true);
-        at += S.RECORD_BYTES;
-      }
-      instructions++;
-      if (result !== Decoded.OK) {
-        const handler = result === Decoded.INVALID ? Handler.INVALID : Handler.TOO_LONG;
-        if (secondPage >= 0) cache.add(secondPage, 0, mode, (at - first) / S.RECORD_BYTES + 1, 1, false);
-        return finish(handler);
-      }
-      const { row } = decoder;
-      const handler = handlerOf[(row.index << FORM_BITS) | decoder.formBits];
-      if (handler === 0) throw new Error(`no handler for ${row.text} (form ${decoder.formBits})`);
-      // RIP_BASE is the page's start; the decoder has counted from the instruction's.
-      placeDisplacement(decoder, position);
-      if (decoder.memory && decoder.prelude !== 'NONE') {
-        number(instructions);
-        this.#writePrelude(at, position);
-        at += S.RECORD_BYTES;
-      }
-      write(handler, length);
-      data.setUint16(at + S.RECORD.a, decoder.a, true);
-      data.setUint16(at + S.RECORD.b, decoder.b, true);
-      data.setUint16(at + S.RECORD.c, decoder.c, true);
-      data.setUint16(at + S.RECORD.base, decoder.base, true);
-      data.setUint16(at + S.RECORD.index, decoder.index, true);
-      data.setUint16(at + S.RECORD.segment, decoder.segment, true);
-      data.setUint8(at + S.RECORD.scale, decoder.scale);
-      data.setInt32(at + S.RECORD.link, instructions, true);
-      if (decoder.isWide) {
-        data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
-        data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
-      } else {
-        data.setInt32(at + S.RECORD.disp, decoder.disp, true);
-        data.setInt32(at + S.RECORD.imm, decoder.imm, true);
-      }
-      const kinds = row.operands;
-      const direct = kinds.length > 0 && kinds[0].kind === 'J';
-      if (direct) {
-        data.setUint16(at + S.RECORD.a, S.DIRECT, true);
-        data.setInt32(at + S.RECORD.link, 0, true);
-        data.setInt32(at + S.RECORD.disp, instructions, true);
-        this.#pageOfRecord.set(at, page);
-      }
-      at += S.RECORD_BYTES;
-      if (secondPage >= 0) {
-        cache.add(secondPage, 0, mode, (at - first) / S.RECORD_BYTES + 1, 1, false);
-      }
-      position += length;
-      if (step) return finish(Handler.STEP);
-      if (row.attributes.has('end')) return finish(Handler.FALL);
-      const check = row.attributes.has('check') || after === 0;
-      if (check) {
-        write(Handler.CHECK, 0);
-        number(instructions + 1);
-        at += S.RECORD_BYTES;
-        after = -1;
-      } else if (row.attributes.has('shadow')) after = 1;
-      if (after === 1) after = 0;
-      if (secondPage >= 0) return finish(Handler.FALL);
-    }
-  }
-
-  #writePrelude(at: number, position: number): void {
-    const data = this.#data;
-    const decoder = this.#decoder;
-    const { bytes, write } = memoryAccess(decoder);
-    data.setInt32(at, preludeHandler[decoder.prelude], true);
-    data.setUint16(at + S.RECORD.offset, position, true);
-    data.setUint8(at + S.RECORD.length, 0);
-    data.setUint16(at + S.RECORD.base, decoder.base, true);
-    data.setUint16(at + S.RECORD.index, decoder.index, true);
-    data.setUint16(at + S.RECORD.segment, decoder.segment, true);
-    data.setUint8(at + S.RECORD.scale, decoder.scale);
-    if (decoder.prelude === 'MOFFS' || decoder.prelude === 'MOFFS64') {
-      data.setUint16(at + S.RECORD.a, bytes, true);
-      data.setUint16(at + S.RECORD.b, write, true);
-      data.setInt32(at + S.RECORD.wide, decoder.wideLow, true);
-      data.setInt32(at + S.RECORD.wide + 4, decoder.wideHigh, true);
-    } else {
-      data.setInt32(at + S.RECORD.disp, decoder.disp, true);
-      data.setInt32(at + S.RECORD.imm, (bytes << 1) | write, true);
-    }
-  }
+  // --- straddling instructions --------------------------------------------------------------------------------------
 
   /** Checks that the second page of a straddling instruction is the one it was decoded from. */
   #checkPage2(record: number): number {

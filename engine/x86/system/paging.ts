@@ -6,6 +6,7 @@ import * as S from '../../memory/vcpu-state.ts';
 import { type Cpu, CR0, CR4, EFER, FLAG, GuestFault, highOf, isCanonical, linear, lowOf, raise } from './cpu.ts';
 import { RUN_ALONE } from './debug.ts';
 import { MSR, readMsr64 } from './msr-numbers.ts';
+import { Scratch } from './scratch.ts';
 
 const PTE = { P: 1, W: 2, U: 4, A: 0x20, D: 0x40, PS: 0x80, G: 0x100 } as const;
 /** Error code bits of #PF. */
@@ -13,7 +14,6 @@ const PF = { P: 1, W: 2, U: 4, RSVD: 8, I: 16, PK: 32 } as const;
 
 export const Access = { READ: 0, WRITE: 1, EXECUTE: 2 } as const;
 
-const COPY = S.SCRATCH;
 const TLB_WORDS = S.TLB_ENTRY_BYTES / 4;
 const ITLB_WORDS = S.ITLB_ENTRY_BYTES / 4;
 /** Large pages remembered in a space; with more of them INVLPG drops it all. */
@@ -42,6 +42,7 @@ export interface VcpuTlbs {
 
 export class Paging {
   readonly #cpu: Cpu;
+  readonly #scratch: Scratch;
   /** What the last walk found: permissions that hold along the whole way. */
   #writable = false;
   #dirty = false;
@@ -56,6 +57,7 @@ export class Paging {
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu;
+    this.#scratch = new Scratch(cpu);
     cpu.flushAll = () => this.flush();
     new Int32Array(cpu.buffer, cpu.at + S.EMPTY_TLB_AT, S.TLB_BYTES / 4).fill(-1);
     cpu.translate = (address, write, user) => this.translate(address, write ? Access.WRITE : Access.READ, user);
@@ -650,57 +652,6 @@ export class Paging {
     }
   }
 
-  #answer(host: number): number {
-    this.#cpu.setNumber(S.SLOW_POINTER, host);
-    return host >= 0x80000000 ? (host >= 4294967296 ? 1 : host | 0) : host;
-  }
-
-  /** Address of the scratch; what lies in it is `bytes` of guest memory at one or two places. */
-  #scratch(bytes: number, first: number, second: number, split: number): number {
-    const cpu = this.#cpu;
-    cpu.i32[S.SCRATCH_SIZE >> 2] = bytes;
-    cpu.f64[S.SCRATCH_PA0 >> 3] = first;
-    cpu.f64[S.SCRATCH_PA1 >> 3] = second;
-    cpu.i32[S.SCRATCH_SPLIT >> 2] = split;
-    return cpu.at + COPY;
-  }
-
-  #copyIn(physical: number, bytes: number, into: number): void {
-    const cpu = this.#cpu;
-    const host = cpu.memory.host(physical);
-    if (host >= 0) {
-      cpu.u8.set(cpu.memory.bytes.subarray(host, host + bytes), COPY + into);
-      return;
-    }
-    for (let done = 0; done < bytes; ) {
-      const at = physical + done;
-      const size = bytes - done >= 4 && at % 4 === 0 ? 4 : bytes - done >= 2 && at % 2 === 0 ? 2 : 1;
-      const value = cpu.bus.readMmio(at, size);
-      for (let i = 0; i < size; i++) cpu.u8[COPY + into + done + i] = value >>> (8 * i);
-      done += size;
-    }
-  }
-
-  #copyOut(physical: number, bytes: number, from: number): void {
-    const cpu = this.#cpu;
-    const memory = cpu.memory;
-    const host = memory.host(physical);
-    if (host >= 0) {
-      if (memory.isReadOnly(physical)) return;
-      memory.bytes.set(cpu.u8.subarray(COPY + from, COPY + from + bytes), host);
-      memory.note(host, bytes);
-      return;
-    }
-    for (let done = 0; done < bytes; ) {
-      const at = physical + done;
-      const size = bytes - done >= 4 && at % 4 === 0 ? 4 : bytes - done >= 2 && at % 2 === 0 ? 2 : 1;
-      let value = 0;
-      for (let i = size - 1; i >= 0; i--) value = value * 256 + cpu.u8[COPY + from + done + i];
-      cpu.bus.writeMmio(at, size, value);
-      done += size;
-    }
-  }
-
   /**
    * Reads at the address in SLOW_POINTER across pages or from a device, or refills the TLB. Gives a host address, in
    * SLOW_POINTER too, or 0 with EXCEPTION set.
@@ -710,7 +661,7 @@ export class Paging {
     const high = this.#cpu.i32[(S.SLOW_POINTER >> 2) + 1];
     if ((low & 0xfff) + bytes <= 4096) {
       const host = this.#fromVictims(low, high, false);
-      if (host >= 0) return this.#answer(host);
+      if (host >= 0) return this.#scratch.answer(host);
     }
     const address = linear(low, high);
     if (!this.#resolve(address, low, high, false, bytes)) return 0;
@@ -719,15 +670,15 @@ export class Paging {
     const room = 4096 - (low & 0xfff);
     const host = this.#fill(address, false);
     if (bytes <= room) {
-      if (host >= 0) return this.#answer(host);
-      this.#copyIn(first, bytes, 0);
-      return this.#answer(this.#scratch(bytes, first, 0, bytes));
+      if (host >= 0) return this.#scratch.answer(host);
+      this.#scratch.copyIn(first, bytes, 0);
+      return this.#scratch.answer(this.#scratch.hold(bytes, first, 0, bytes));
     }
     const next = this.#cpu.wrap(address + room);
     if (!this.#resolve(next, lowOf(next), highOf(next), false)) return 0;
-    this.#copyIn(first, room, 0);
-    this.#copyIn(this.#physical, bytes - room, room);
-    return this.#answer(this.#scratch(bytes, first, this.#physical, room));
+    this.#scratch.copyIn(first, room, 0);
+    this.#scratch.copyIn(this.#physical, bytes - room, room);
+    return this.#scratch.answer(this.#scratch.hold(bytes, first, this.#physical, room));
   }
 
   /**
@@ -743,7 +694,7 @@ export class Paging {
       const host = this.#fromVictims(low, high, true);
       if (host >= 0) {
         cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
-        return this.#answer(host);
+        return this.#scratch.answer(host);
       }
     }
     const address = linear(low, high);
@@ -757,7 +708,7 @@ export class Paging {
       const inPlace = atomic || (load && (flags & S.SlowStore.ALONE) !== 0);
       if (cpu.memory.code[cpu.memory.pageOf(host)] === 0 || (inPlace && !cpu.memory.isCode(host, bytes))) {
         cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
-        return this.#answer(host);
+        return this.#scratch.answer(host);
       }
       // Code lies in this page: whether it was hit is found when the bytes are there.
     }
@@ -776,10 +727,10 @@ export class Paging {
       return 0;
     }
     if (load) {
-      this.#copyIn(first, split, 0);
-      if (bytes > split) this.#copyIn(second, bytes - split, split);
+      this.#scratch.copyIn(first, split, 0);
+      if (bytes > split) this.#scratch.copyIn(second, bytes - split, split);
     }
-    return this.#answer(this.#scratch(bytes, first, second, split));
+    return this.#scratch.answer(this.#scratch.hold(bytes, first, second, split));
   }
 
   /** Whether code was translated from the granules around some bytes of one page. */
@@ -795,8 +746,8 @@ export class Paging {
     if (bytes === 0) return;
     cpu.i32[S.SCRATCH_SIZE >> 2] = 0;
     const split = cpu.i32[S.SCRATCH_SPLIT >> 2];
-    this.#copyOut(cpu.f64[S.SCRATCH_PA0 >> 3], split, 0);
-    if (bytes > split) this.#copyOut(cpu.f64[S.SCRATCH_PA1 >> 3], bytes - split, split);
+    this.#scratch.copyOut(cpu.f64[S.SCRATCH_PA0 >> 3], split, 0);
+    if (bytes > split) this.#scratch.copyOut(cpu.f64[S.SCRATCH_PA1 >> 3], bytes - split, split);
   }
 
   #locked = false;
