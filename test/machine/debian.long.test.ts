@@ -49,10 +49,10 @@ for (const bus of chosen)
       return (await vm.waitFor('ready> ', PATIENCE)).replaceAll('\r', '');
     };
     assert.match(await command('uname -sr'), /Linux 6\.1/);
-    await command('mkdir /work; dd if=/dev/urandom of=/work/a bs=1M count=24 2>/dev/null; cp -r /usr/share/doc /work/; sync');
-    const sum = /^[0-9a-f]{32}/m.exec(await command('md5sum /work/a'))?.[0];
+    await command('mkdir /data; dd if=/dev/urandom of=/data/a bs=1M count=24 2>/dev/null; cp -r /usr/share/doc /data/; sync');
+    const sum = /^[0-9a-f]{32}/m.exec(await command('md5sum /data/a'))?.[0];
     await command('echo 3 > /proc/sys/vm/drop_caches');
-    assert.equal(/^[0-9a-f]{32}/m.exec(await command('md5sum /work/a'))?.[0], sum);
+    assert.equal(/^[0-9a-f]{32}/m.exec(await command('md5sum /data/a'))?.[0], sum);
     assert.doesNotMatch(await command('dmesg --level=err,crit,alert,emerg'), /I\/O error|EXT4-fs|exception Emask/);
     vm.type('systemctl poweroff\n');
     assert.equal(await vm.exit(PATIENCE), 0, vm.complaints);
