@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { campaign, describe, save, shrink, table } from './campaign.ts';
-import { differences, outcomesOf } from './compare.ts';
+import { type Difference, differences, outcomesOf } from './compare.ts';
 import { Guest } from './guest.ts';
 import { Host } from './host.ts';
 
@@ -37,12 +37,22 @@ if (typeof host === 'string') {
     },
   });
   for (const mismatch of report.mismatches) {
-    const small = shrink(host, guest, mismatch);
-    const left = differences(small, outcomesOf(host.run(small)), outcomesOf(guest.run(small)), 0);
-    const list = left.length > 0 ? left : mismatch.differences;
-    console.log(`${mismatch.text} (${mismatch.code})\n  ${describe(small)}`);
-    for (const { field, host: right, engine } of list) console.log(`  ${field}: host ${right}, engine ${engine}`);
-    if (values.save) console.log(`  saved as ${save(host, small, mismatch.text, list)}`);
+    const tell = (list: readonly Difference[]): void => {
+      for (const { field, host: right, engine } of list) console.log(`  ${field}: host ${right}, engine ${engine}`);
+    };
+    console.log(`${mismatch.text} (${mismatch.mode}: ${mismatch.code})`);
+    tell(mismatch.differences);
+    try {
+      const small = shrink(host, guest, mismatch);
+      const left = differences(small, outcomesOf(host.run(small)), outcomesOf(guest.run(small)), 0);
+      const list = left.length > 0 ? left : mismatch.differences;
+      console.log(`  shrunk: ${describe(small)}`);
+      tell(list);
+      if (values.save) console.log(`  saved as ${save(host, small, mismatch.text, list)}`);
+    } catch (error) {
+      // What is left out may make an endless loop of the case, which the host is stopped in.
+      console.log(`  not shrunk: ${(error as Error).message.split('\n')[0]}`);
+    }
   }
   console.log(table(report, host.features));
   process.exitCode = report.total === 0 ? 0 : 1;
