@@ -288,6 +288,15 @@ export function faultDiffers(
 export const faultsAtTarget = (mode: Mode, host: number, engine: number, engineRip: number): boolean =>
   mode === 16 && host === 13 && engine === 13 && engineRip > 0xffff;
 
+/** What the host is said to have trapped with where it ran on until its alarm. */
+const ALARM = 255;
+/**
+ * A far transfer to what lies in memory by chance may come into the host's own program, which the engine's memory has not:
+ * the one runs on until its alarm, the other faults on the fetch.
+ */
+export const runsAway = (row: Row | undefined, host: number, engine: number): boolean =>
+  host === ALARM && engine === 14 && /^(CALL_FAR|JMP_FAR|RET_FAR|IRET)/.test(row?.mnemonic ?? '');
+
 /** CL and code of case `n` of a batch's cases. */
 export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
 export const codeOf = (cases: Uint8Array, n: number): Uint8Array => {
