@@ -89,3 +89,12 @@ test('the log of what is translated', {
   assert.match(text, /^\(func \d+/m);
   assert.doesNotMatch(text, /^0x(?!000[ef])\w+: /m);
 });
+
+test('a vCPU that the guest does not start sleeps, whatever the others translate', { skip }, async (t) => {
+  const vm = new Vm({ cpus: 2, append: 'console=ttyS0 maxcpus=1' });
+  t.after(() => vm.close());
+  await vm.shell();
+  const { vcpus } = (await vm.qmp('x-query-stats')) as MachineStats;
+  // Its thread has loaded its sources, and no more.
+  assert.ok(vcpus[1].hostCpuNs * 3 < vcpus[0].hostCpuNs, `${vcpus[1].hostCpuNs} and ${vcpus[0].hostCpuNs} ns`);
+});
