@@ -15,6 +15,53 @@ import type { AccessSize, IoHandler } from '../bus/io.ts';
 import type { IrqLine } from '../bus/irq.ts';
 import { f64, struct, u32, u32s, type View } from '../memory/struct.ts';
 import { type ApicBus, Delivery } from './lapic-bus.ts';
+import {
+  ERROR_RECEIVE_VECTOR,
+  ERROR_REGISTER,
+  ERROR_SEND_VECTOR,
+  ICR_ASSERT,
+  ICR_LEVEL,
+  ICR_LOGICAL,
+  ICR_WRITABLE,
+  LVT_COUNT,
+  LVT_ERROR,
+  LVT_LEVEL,
+  LVT_LINT0,
+  LVT_LINT1,
+  LVT_MASKED,
+  LVT_PERFORMANCE,
+  LVT_REMOTE_IRR,
+  LVT_TIMER,
+  LVT_WRITABLE,
+  REG_APR,
+  REG_CURRENT,
+  REG_DFR,
+  REG_DIVIDE,
+  REG_EOI,
+  REG_ESR,
+  REG_ICR_HIGH,
+  REG_ICR_LOW,
+  REG_ID,
+  REG_INITIAL,
+  REG_IRR,
+  REG_ISR,
+  REG_LDR,
+  REG_LVT,
+  REG_LVT_LAST,
+  REG_PPR,
+  REG_SELF_IPI,
+  REG_SVR,
+  REG_TMR,
+  REG_TPR,
+  REG_VERSION,
+  SVR_ENABLE,
+  SVR_NO_EOI_BROADCAST,
+  SVR_WRITABLE,
+  TIMER_DEADLINE,
+  TIMER_MODE,
+  TIMER_PERIODIC,
+  VERSION,
+} from './lapic-registers.ts';
 
 /** Frequency of the clock that the APIC timer divides, in Hz. */
 export const APIC_BUS_HZ = 25_000_000;
@@ -32,60 +79,6 @@ export const MSR_X2APIC_LAST = 0x8ff;
 const BASE_BSP = 1 << 8;
 const BASE_EXTD = 1 << 10;
 const BASE_ENABLE = 1 << 11;
-
-// Register numbers: MMIO offset / 16, and MSR index - 0x800.
-const REG_ID = 0x02;
-const REG_VERSION = 0x03;
-const REG_TPR = 0x08;
-const REG_APR = 0x09;
-const REG_PPR = 0x0a;
-const REG_EOI = 0x0b;
-const REG_LDR = 0x0d;
-const REG_DFR = 0x0e;
-const REG_SVR = 0x0f;
-const REG_ISR = 0x10;
-const REG_TMR = 0x18;
-const REG_IRR = 0x20;
-const REG_ESR = 0x28;
-const REG_ICR_LOW = 0x30;
-const REG_ICR_HIGH = 0x31;
-const REG_LVT = 0x32;
-const REG_LVT_LAST = 0x37;
-const REG_INITIAL = 0x38;
-const REG_CURRENT = 0x39;
-const REG_DIVIDE = 0x3e;
-const REG_SELF_IPI = 0x3f;
-
-// Entries of the local vector table, in register order.
-const LVT_TIMER = 0;
-const LVT_PERFORMANCE = 2;
-const LVT_LINT0 = 3;
-const LVT_LINT1 = 4;
-const LVT_ERROR = 5;
-const LVT_COUNT = 6;
-const LVT_MASKED = 1 << 16;
-const LVT_LEVEL = 1 << 15;
-const LVT_REMOTE_IRR = 1 << 14;
-/** Writable bits of timer, thermal, performance, LINT0, LINT1, error. */
-const LVT_WRITABLE = [0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff];
-const TIMER_MODE = 3 << 17;
-const TIMER_PERIODIC = 1 << 17;
-const TIMER_DEADLINE = 2 << 17;
-
-/** Bit 24: EOI broadcasts can be suppressed. */
-const VERSION = 0x14 | ((LVT_COUNT - 1) << 16) | (1 << 24);
-const SVR_ENABLE = 1 << 8;
-const SVR_NO_EOI_BROADCAST = 1 << 12;
-const SVR_WRITABLE = 0x11ff;
-
-const ERROR_SEND_VECTOR = 1 << 5;
-const ERROR_RECEIVE_VECTOR = 1 << 6;
-const ERROR_REGISTER = 1 << 7;
-
-const ICR_LOGICAL = 1 << 11;
-const ICR_ASSERT = 1 << 14;
-const ICR_LEVEL = 1 << 15;
-const ICR_WRITABLE = 0xccfff;
 
 /** `countStart` of a count that stands at zero until the next initial count. */
 const RUN_OUT = -1;

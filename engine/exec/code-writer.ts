@@ -57,7 +57,7 @@ export class CodeWriter {
   protected releaseTemporaries(first: number, end: number = this.#temporaries.length): void {
     for (const local of this.#temporaries.splice(first, end - first)) this.free(local);
   }
-  /** Frees a local that was taken by `newLocal`. */
+  /** Frees a local that was taken by `takeLocal`. */
   protected free(local: number): void {
     const type = this.locals[local - this.#firstLocal];
     const free = this.#free.get(type);

@@ -397,6 +397,17 @@ export class Lowering extends CodeWriter {
     return entry;
   }
 
+  /** Puts the address of the instruction TLB's entry for the linear address in local `la` into local `entry`. */
+  protected itlbEntry(la: number, entry: number): void {
+    this.loadAt(CPU, 'i32', 32, S.ITLB);
+    this.get(la);
+    this.i64(BigInt(12 - Math.log2(S.ITLB_ENTRY_BYTES)));
+    this.op(W.i64Shr, W.wrap);
+    this.i32((S.ITLB_ENTRIES - 1) * S.ITLB_ENTRY_BYTES);
+    this.op(W.i32And, W.i32Add);
+    this.set(entry);
+  }
+
   /** Calls a slow-path helper; leaves the host address on the stack, or leaves translated code on a fault. */
   protected slow(helper: string, la: number, bytes: number): void {
     const pointer = this.temporary('i32');

@@ -586,13 +586,7 @@ export class RegionLowering extends MemoryLowering {
     this.i64(BigInt((page - this.#page) * 4096));
     this.op(W.i64Add);
     this.set(base);
-    this.loadAt(CPU, 'i32', 32, S.ITLB);
-    this.get(base);
-    this.i64(BigInt(12 - Math.log2(S.ITLB_ENTRY_BYTES)));
-    this.op(W.i64Shr, W.wrap);
-    this.i32((S.ITLB_ENTRIES - 1) * S.ITLB_ENTRY_BYTES);
-    this.op(W.i32And, W.i32Add);
-    this.set(entry);
+    this.itlbEntry(base, entry);
     this.open(W.block);
     this.open(W.block);
     this.loadAt(entry, 'i64', 64, 0);

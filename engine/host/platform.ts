@@ -42,8 +42,8 @@ export function useBranchHints(): void {
 }
 
 /**
- * Has V8 compile modules where they are made, on the translator's thread, and not when they are first called. To be called
- * after the baseline module was compiled, of which most is never called.
+ * Has V8 compile modules where they are made, on the translator's thread, and not when they are first called. It holds for
+ * the process from then on: to be called after its one machine's baseline module was compiled, of which most is never called.
  */
 export function compileEagerly(): void {
   setFlagsFromString('--no-wasm-lazy-compilation');

@@ -48,7 +48,6 @@ export class Sampler {
           hlt: counts[ExitCause.HALT],
           interrupt: counts[ExitCause.INTERRUPT],
           exception: counts[ExitCause.FAULT],
-          tlb: counts[ExitCause.FLUSH],
           translate: counts[ExitCause.DECODE],
           invalidate: counts[ExitCause.INVALIDATE],
           other: counts[ExitCause.JUMP] + counts[ExitCause.PENDING] + counts[ExitCause.RESYNC],

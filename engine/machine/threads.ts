@@ -38,7 +38,7 @@ export interface ThreadProfiler {
   stop(): void;
 }
 
-/** The two ends between a vCPU's thread and the one that makes its regions. */
+/** A vCPU's end of what is between it and the thread that makes its regions. */
 export interface TranslatorLink {
   request(job: RegionJob): void;
   /** The next reply, without waiting. */
@@ -48,8 +48,9 @@ export interface TranslatorLink {
 export interface ThreadHost extends MachineHost, DriveThreadHost {
   /** For vCPUs that have regions made. */
   readonly translator: TranslatorLink;
-  /** For the translator: calls for each request of a vCPU, from the event loop; what is given back is the reply. */
+  /** Calls later, from the event loop. */
   after(milliseconds: number, call: () => void): void;
+  /** For the translator: calls `answer` for each request of a vCPU, from the event loop, sends the reply, and calls `sent`. */
   serveVcpus(answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void;
   threadId(): number;
   /** Samples where the time of this thread goes. */

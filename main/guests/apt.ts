@@ -3,7 +3,7 @@
  * wanted out of a package.
  */
 import { execFile, spawn } from 'node:child_process';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { AppError } from '../contract/index.ts';
@@ -47,6 +47,35 @@ export async function aptOptions(cache: string, name: string, onLists: () => voi
 async function isKnown(options: readonly string[], name: string): Promise<boolean> {
   const { stdout } = await run('apt-cache', [...options, 'policy', name], { env: aptEnvironment }).catch(() => ({ stdout: '' }));
   return /^\s*Candidate: (?!\(none\))/m.test(stdout);
+}
+
+/** Packages and what apt would install with them on an empty system, as NAME:ARCHITECTURE=VERSION. `work`: a folder to write into. */
+export async function withDependencies(
+  options: readonly string[],
+  architecture: string,
+  packages: readonly string[],
+  work: string,
+): Promise<string[]> {
+  const status = join(work, 'status');
+  await writeFile(status, '');
+  const settings = [
+    `Dir::State::status=${status}`,
+    `APT::Architecture=${architecture}`,
+    'APT::Architectures::=',
+    `APT::Architectures=${architecture}`,
+    'APT::Install-Recommends=false',
+    'Debug::NoLocking=true',
+  ].flatMap((setting) => ['-o', setting]);
+  const { stdout } = await run('apt-get', [...options, ...settings, '-s', 'install', ...packages], {
+    env: aptEnvironment,
+    maxBuffer: 1 << 24,
+  });
+  // Inst libc6 (2.36-9 Debian:12.1/stable [amd64])
+  const names = [...stdout.matchAll(/^Inst (\S+) .*?\((\S+) [^)]*\[(\w+)\]\)/gm)].map(
+    ([, name, version, built]) => `${name}${built === 'all' ? '' : `:${built}`}=${version}`,
+  );
+  if (names.length < packages.length) throw new AppError('host', `apt does not say what ${packages.join(', ')} need`);
+  return names;
 }
 
 /** Downloads packages into a folder; resolves with the names of the files there. apt checks them against its signed lists. */

@@ -2,12 +2,10 @@
  * The guests' programs, from Debian: packages with all that they depend on, by the host's apt, without privileges. Kept
  * in `.cache/bench` as an archive that goes behind the sample guest's initial RAM disk.
  */
-import { execFile } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
-import { aptEnvironment, aptOptions, download, extract } from '../../main/guests/apt.ts';
+import { aptOptions, download, extract, withDependencies } from '../../main/guests/apt.ts';
 import { type CpioMember, cpioArchive } from '../../main/guests/cpio.ts';
 import type { GuestArchitecture } from '../../main/guests/debian.ts';
 import { root } from './machines.ts';
@@ -43,7 +41,7 @@ export async function programArchive(architecture: GuestArchitecture): Promise<P
     const options = await aptOptions(join(root, '.cache'), `${wanted[0]}:${architecture}`, () =>
       console.log("Reading Debian's lists of packages ..."),
     );
-    const names = await withDependencies(options, architecture, work);
+    const names = await withDependencies(options, architecture, wanted, work);
     const packages = await download(options, names, work);
     const tree = join(work, 'tree');
     await mkdir(tree);
@@ -56,30 +54,6 @@ export async function programArchive(architecture: GuestArchitecture): Promise<P
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-}
-
-/** What apt would install on an empty system, as NAME:ARCHITECTURE=VERSION. */
-async function withDependencies(options: readonly string[], architecture: GuestArchitecture, work: string): Promise<string[]> {
-  const status = join(work, 'status');
-  await writeFile(status, '');
-  const settings = [
-    `Dir::State::status=${status}`,
-    `APT::Architecture=${architecture}`,
-    'APT::Architectures::=',
-    `APT::Architectures=${architecture}`,
-    'APT::Install-Recommends=false',
-    'Debug::NoLocking=true',
-  ].flatMap((setting) => ['-o', setting]);
-  const { stdout } = await promisify(execFile)('apt-get', [...options, ...settings, '-s', 'install', ...wanted], {
-    env: aptEnvironment,
-    maxBuffer: 1 << 24,
-  });
-  // Inst libc6 (2.36-9 Debian:12.1/stable [amd64])
-  const names = [...stdout.matchAll(/^Inst (\S+) .*?\((\S+) [^)]*\[(\w+)\]\)/gm)].map(
-    ([, name, version, built]) => `${name}${built === 'all' ? '' : `:${built}`}=${version}`,
-  );
-  if (names.length < wanted.length) throw new Error(`apt does not say what ${wanted.join(', ')} need`);
-  return names;
 }
 
 function membersOf(tree: string): CpioMember[] {

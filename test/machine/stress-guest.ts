@@ -3,18 +3,9 @@
  * disk. The packages are fetched by apt once, into .cache/guests; nothing is installed on the host.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { aptOptions, download, extract, withDependencies } from '../../main/guests/apt.ts';
 import { type CpioMember, cpioArchive } from '../../main/guests/cpio.ts';
 import { guest, root } from './harness.ts';
 
@@ -23,28 +14,19 @@ const kept = join(cache, 'stress-ng');
 const PROGRAM = 'usr/bin/stress-ng';
 /** Where Debian has libraries; /lib is a link to /usr/lib there, but not in all packages. */
 const FOLDERS = ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu', 'lib64', 'usr/lib64'];
-const NOTHING_BUT_NEEDED = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map(
-  (kind) => `--no-${kind}`,
-);
-
 /** The opened packages, or why there are none. */
-function packages(): { readonly tree: string } | { readonly reason: string } {
+async function packages(): Promise<{ readonly tree: string } | { readonly reason: string }> {
   if (existsSync(kept)) return { tree: kept };
   for (const tool of ['apt-get', 'apt-cache', 'dpkg-deb', 'readelf'])
     if (spawnSync(tool, ['--version']).error !== undefined) return { reason: `${tool} is not here` };
   mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(join(cache, '.stress-ng-'));
   try {
-    const closure = execFileSync('apt-cache', ['depends', '--recurse', ...NOTHING_BUT_NEEDED, 'stress-ng'], {
-      encoding: 'utf8',
-      stdio: 'pipe',
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-    const names = closure.split('\n').filter((line) => /^\w/.test(line));
-    execFileSync('apt-get', ['-q', '-o', 'APT::Sandbox::User=root', 'download', ...names], { cwd: work, stdio: 'pipe' });
+    const options = await aptOptions(join(root, '.cache'), 'stress-ng:amd64', () => {});
+    const names = await download(options, await withDependencies(options, 'amd64', ['stress-ng'], work), work);
     const tree = join(work, 'tree');
-    for (const name of readdirSync(work))
-      if (name.endsWith('.deb')) execFileSync('dpkg-deb', ['-x', name, tree], { cwd: work, stdio: 'pipe' });
+    mkdirSync(tree);
+    for (const name of names) await extract(join(work, name), tree, ['./*']);
     renameSync(tree, kept);
     return { tree: kept };
   } catch (error) {
@@ -61,10 +43,10 @@ function needed(file: string): string[] {
 }
 
 /** Writes the initial RAM disk into `target`; gives its path, or the reason why there is none. */
-export function stressInitrd(target: string): { readonly initrd: string } | { readonly reason: string } {
+export async function stressInitrd(target: string): Promise<{ readonly initrd: string } | { readonly reason: string }> {
   const files = guest();
   if (files === undefined) return { reason: 'the amd64 guest is not in .cache/guests (npm test fetches it)' };
-  const found = packages();
+  const found = await packages();
   if ('reason' in found) return found;
   const { tree } = found;
   const libraries = new Map<string, string>();

@@ -55,7 +55,7 @@ const folder = mkdtempSync(join(tmpdir(), 'vivarium-stress-'));
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
 test(`stress-ng finds nothing wrong with ${CPUS} vCPUs`, { timeout: Number.POSITIVE_INFINITY }, async (context) => {
-  const made = stressInitrd(folder);
+  const made = await stressInitrd(folder);
   if ('reason' in made) return context.skip(made.reason);
   const { kernel } = guest() ?? { kernel: '' };
   const append = 'console=ttyS0';

@@ -8,7 +8,6 @@ export const ExitCause = {
   RESYNC: 4,
   DECODE: 5,
   INTERRUPT: 6,
-  FLUSH: 7,
   INVALIDATE: 8,
   REGIONS: 12,
   /** Microseconds that another thread spent making regions for this one. */

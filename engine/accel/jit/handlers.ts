@@ -299,15 +299,8 @@ class Special extends Lowering {
     this.loadAt(CPU, 'i32', 32, S.PENDING);
     this.hint(false);
     this.brIf(0);
-    this.loadAt(CPU, 'i32', 32, S.ITLB);
-    this.get(rip);
-    this.i64(BigInt(12 - Math.log2(S.ITLB_ENTRY_BYTES)));
-    this.op(W.i64Shr, W.wrap);
-    this.i32((S.ITLB_ENTRIES - 1) * S.ITLB_ENTRY_BYTES);
-    this.op(W.i32And, W.i32Add);
-    this.tee(entry);
-    this.toAddress();
-    this.load('i64', 64, false, 0);
+    this.itlbEntry(rip, entry);
+    this.loadAt(entry, 'i64', 64, 0);
     this.get(rip);
     this.i64(-4096n);
     this.op(W.i64And, W.i64Ne);

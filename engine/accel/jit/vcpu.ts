@@ -67,7 +67,7 @@ export class JitVcpu {
   /** Undefined: hot code stays on the baseline. */
   #regions: RegionTable | undefined;
   #strict = false;
-  /** Number of instructions after which `run` leaves, for tests: a limit on dispatches. */
+  /** `leave` was called: `run` returns. */
   #leaving = false;
   /** Told of what is decoded and translated, for logs. */
   listener: TranslationListener | undefined;
