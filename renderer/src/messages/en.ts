@@ -387,8 +387,6 @@ export const en = {
     spans: { m1: '1 minute', m5: '5 minutes', m15: '15 minutes', h1: '1 hour', h6: '6 hours', d1: '1 day', d7: '7 days' },
     cpu: 'Host CPU by vCPU',
     memory: 'Guest memory',
-    mips: 'Guest instructions',
-    exits: 'Exits by cause',
     vcpu: (index: number) => `vCPU ${index}`,
     memoryTotal: 'Given to the guest',
     memoryUsed: 'Used by the guest',
