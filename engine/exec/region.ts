@@ -38,7 +38,7 @@ export interface RegionPlace {
   find(offset: number): number;
   /** The global that has the address of the run that a record belongs to, and the record's distance from there. */
   base(place: number): { readonly global: number; readonly distance: number };
-  /** The page of the backing that page `n` from that of the entry is expected to be. */
+  /** The global that has the page of the backing that page `n` from that of the entry is expected to be. */
   frame(page: number): number;
   /** Width of the instruction pointer. */
   readonly bits: 16 | 32 | 64;
@@ -595,7 +595,8 @@ export class RegionLowering extends MemoryLowering {
     this.hint(false);
     this.brIf(0);
     this.loadAt(entry, 'i32', 32, 8);
-    this.i32(this.#source.frame(page));
+    this.code.u8(W.globalGet);
+    this.code.u32(this.#source.frame(page));
     this.op(W.i32Eq);
     this.hint(true);
     this.brIf(1);

@@ -21,6 +21,7 @@ declare namespace WebAssembly {
   class Module {
     constructor(bytes: BufferSource | Uint8Array);
     static customSections(module: Module, name: string): ArrayBuffer[];
+    static imports(module: Module): { module: string; name: string; kind: string }[];
   }
   class Instance {
     constructor(module: Module, imports?: Record<string, Record<string, unknown>>);

@@ -6,59 +6,14 @@
  * none. The folder is the user's alone; where that cannot be had there is no cache, and nothing else changes.
  */
 import { createHash } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { BaselineModule, BaselineOptions } from '../accel/jit/handlers.ts';
+import { cacheFolder, isOwn, sourcesKey } from './cache-folder.ts';
 
-/** Folders of the engine that the module comes from. */
-const SOURCES = ['accel/jit', 'exec', 'ir', 'memory', 'x86/decode', 'x86/emit', 'x86/fpu', 'x86/system'];
 /** Files kept: options differ in the size of memory. */
 const KEPT = 6;
 const HASH_BYTES = 32;
-
-/** Where caches go by the custom of the system; undefined where there is no home. */
-function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string | undefined {
-  const home = homedir();
-  if (process.platform === 'win32') return join(environment.LOCALAPPDATA ?? join(home, 'AppData', 'Local'), 'Vivarium', 'Cache');
-  if (process.platform === 'darwin') return join(home, 'Library', 'Caches', 'Vivarium');
-  const base = environment.XDG_CACHE_HOME;
-  if (base?.startsWith('/')) return join(base, 'vivarium');
-  return home.startsWith('/') ? join(home, '.cache', 'vivarium') : undefined;
-}
-
-/** Makes the folder; false unless it is a folder that only this user can write to. */
-function isOwn(folder: string): boolean {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const status = statSync(folder);
-  if (!status.isDirectory()) return false;
-  return process.getuid === undefined || (status.uid === process.getuid() && (status.mode & 0o022) === 0);
-}
-
-function keyOf(options: BaselineOptions): string {
-  const hash = createHash('sha256');
-  hash.update(`${process.version} ${process.arch} ${JSON.stringify(options)}\n`);
-  for (const folder of SOURCES) {
-    const path = fileURLToPath(new URL(`../${folder}/`, import.meta.url));
-    for (const name of readdirSync(path).sort()) {
-      if (!/\.[jt]s$/.test(name) || /\.test\.[jt]s$/.test(name)) continue;
-      hash.update(`${folder}/${name}\n`);
-      hash.update(readFileSync(join(path, name)));
-    }
-  }
-  return hash.digest('hex').slice(0, 32);
-}
 
 const digest = (data: Uint8Array): Buffer => createHash('sha256').update(data).digest();
 
@@ -98,7 +53,7 @@ export function cachedBaseline(
   let path: string | undefined;
   try {
     if (folder !== undefined && isOwn(folder)) {
-      path = join(folder, `baseline-${keyOf(options)}.bin`);
+      path = join(folder, `baseline-${sourcesKey(options)}.bin`);
       if (existsSync(path)) {
         const found = decode(readFileSync(path));
         if (found !== undefined) {

@@ -2,12 +2,14 @@
 import { randomFillSync } from 'node:crypto';
 import { openSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import type { RegionReply } from '../accel/jit/region-compiler.ts';
+import type { RegionReply, RegionShelf } from '../accel/jit/region-compiler.ts';
 import type { RegionJob } from '../accel/jit/region-job.ts';
 import { BlockError } from '../block/errors.ts';
 import type { FromDrive, ToDrive } from '../machine/drive-thread.ts';
 import { runClock, runIo, runTranslator, runVcpu, type ThreadData } from '../machine/threads.ts';
 import { openDrive } from './machine-drive.ts';
+import { nativeCode } from './native-code.ts';
+import { RegionFile, regionFile } from './region-file.ts';
 import { TierProfiler } from './tier-profiler.ts';
 
 const data = workerData as ThreadData & { readonly ports: readonly MessagePort[] };
@@ -31,6 +33,17 @@ function log(line: string): void {
 const host = {
   fillRandom: (target: Uint8Array): void => {
     randomFillSync(target);
+  },
+  regionShelf: (options: object): RegionShelf | undefined => {
+    const native = nativeCode(data.memory);
+    const path = regionFile(options);
+    if (native === undefined || path === undefined) return undefined;
+    try {
+      return { store: new RegionFile(path), native };
+    } catch {
+      // Nothing depends on it.
+      return undefined;
+    }
   },
   threadId,
   profiler: new TierProfiler(),

@@ -75,7 +75,7 @@ export function layoutFor(
   vramBytes: number,
   lowRamBytes = Math.min(ramBytes, LOW_RAM_LIMIT),
 ): MachineLayout {
-  const recordBytes = (cpus <= 4 ? 24 : 12) * MIB;
+  const recordBytes = (cpus <= 4 ? 48 : 16) * MIB;
   const backingBytes = ROM_BYTES + vramBytes + ramBytes;
   const backingPages = align(backingBytes, 4096) / 4096;
   let at = 64 * KIB;

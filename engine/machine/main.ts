@@ -1,5 +1,6 @@
 /** Makes a machine from its configuration and starts its threads. */
 import { buildBaseline } from '../accel/jit/handlers.ts';
+import { Marks } from '../accel/jit/region-job.ts';
 import type { LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
 import { extractFont8x16 } from '../devices/vga-font.ts';
@@ -193,9 +194,9 @@ export async function startMachine(config: MachineConfig, hooks: MachineHooks): 
     handlers: built.handlers,
     signatures: built.signatures,
     memory64: layout.memory64,
-    pages: layout.pages,
     regions: config.machine.options?.tier !== 'baseline',
     counting,
+    marks: new Marks().words,
   };
   const data = { config, layout, roms, memory };
   const startIo = (index: number): HostThread => startThread({ ...data, role: 'io', index, baseline: undefined });

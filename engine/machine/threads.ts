@@ -1,8 +1,8 @@
 /** What the worker threads of a VM process do. */
 
 import { ExitCause } from '../accel/jit/exit-causes.ts';
-import { RegionCompiler, type RegionReply } from '../accel/jit/region-compiler.ts';
-import type { RegionJob } from '../accel/jit/region-job.ts';
+import { RegionCompiler, type RegionReply, type RegionShelf } from '../accel/jit/region-compiler.ts';
+import { Marks, type RegionJob } from '../accel/jit/region-job.ts';
 import { TranslationLog } from '../accel/jit/translation-log.ts';
 import { JitVcpu, type LinkedBaseline } from '../accel/jit/vcpu.ts';
 import type { MachineConfig } from '../contract/machine-config.ts';
@@ -52,6 +52,8 @@ export interface ThreadHost extends MachineHost, DriveThreadHost {
   after(milliseconds: number, call: () => void): void;
   /** For the translator: calls `answer` for each request of a vCPU, from the event loop, sends the reply, and calls `sent`. */
   serveVcpus(answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void;
+  /** Where the translator keeps regions made with some options; undefined where nothing can be kept. */
+  regionShelf(options: object): RegionShelf | undefined;
   threadId(): number;
   /** Samples where the time of this thread goes. */
   readonly profiler: ThreadProfiler;
@@ -129,10 +131,16 @@ export function runIo(data: ThreadData, host: ThreadHost): void {
  */
 const ENTER_AGAIN = [30, 100, 300, 1000];
 
+/** Milliseconds between two looks at what V8 has optimized, and can be kept. */
+const STORE_MS = 1000;
+/** Milliseconds of such a time that may be used to optimize more of it. */
+const OPTIMIZE_MS = 250;
+
 /** Makes the regions that the vCPUs ask for. Goes on from the event loop until the thread is ended. */
 export function runTranslator({ baseline, layout, memory }: ThreadData, host: ThreadHost): void {
   if (baseline === undefined) throw new Error('the translator needs the baseline module');
-  const compiler = new RegionCompiler(baseline, layout.cpus > 1);
+  const { memory64, counting } = baseline;
+  const compiler = new RegionCompiler(baseline, new Marks(baseline.marks), host.regionShelf({ memory64, counting }));
   const state = new Int32Array(memory.buffer, layout.vcpus, (layout.cpus * S.VCPU_BYTES) / 4);
   const tell = (vcpu: number, request: number): void => {
     Atomics.or(state, (vcpu * S.VCPU_BYTES + S.PENDING) >> 2, request);
@@ -160,6 +168,11 @@ export function runTranslator({ baseline, layout, memory }: ThreadData, host: Th
       if (!waits) enterAgain(vcpu);
     },
   );
+  const store = (): void => {
+    compiler.store(OPTIMIZE_MS);
+    host.after(STORE_MS, store);
+  };
+  host.after(STORE_MS, store);
 }
 
 export function runVcpu(data: ThreadData, host: ThreadHost): void {

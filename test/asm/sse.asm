@@ -182,6 +182,12 @@ fault:
     not eax
     END
 
+;; MASKMOVDQU into a segment of code is a fault, also of nothing
+; { "mode": 32, "regs": { "rdi": "0x200000", "xmm0": "0x11223344556677889900aabbccddeeff" }, "expect": { "exception": "#GP", "at": "fault" } }
+fault:
+    cs maskmovdqu xmm0, xmm1
+    END
+
 ;; MASKMOVDQU writes only what the mask says
 ; { "mode": 64, "regs": { "rdi": "0x200000", "xmm0": "0x11223344556677889900aabbccddeeff", "xmm1": "0x80000000000000000000000000000080" }, "expect": { "q": { "0x200000": "0xff", "0x200008": "0x1100000000000000" } } }
     maskmovdqu xmm0, xmm1

@@ -86,6 +86,8 @@ export const codeHash = (page: number, offset: number): number =>
 
 /** Entries after which a run is worth a region. */
 export const HOT_ENTRIES = 4000;
+/** Entries after which a run asks for a region that is kept of it, where one may be. */
+export const KEPT_ENTRIES = 64;
 
 export const mnemonics: ReadonlySet<string> = new Set(rows.map((row) => row.mnemonic));
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RegionCompiler } from './region-compiler.ts';
+import { Marks } from './region-job.ts';
 import { BareMachine, bareBaseline } from './testing.ts';
 
 /** MOV ECX, rounds; 1: ADD RAX, step; DEC ECX; JNZ 1b; HLT */
@@ -15,7 +16,7 @@ function machine(compiler?: RegionCompiler): BareMachine {
 }
 
 test('what was made for one vCPU serves another, unless its code is different', () => {
-  const compiler = new RegionCompiler(bareBaseline(20), true);
+  const compiler = new RegionCompiler(bareBaseline(20), new Marks());
   const compile = compiler.compile.bind(compiler);
   const made: boolean[] = [];
   compiler.compile = (job) => {
@@ -41,7 +42,7 @@ test('the guest goes on while a region is made, and asks once', () => {
 });
 
 test('a region that comes late enters the code it was made of, and no other', () => {
-  const compiler = new RegionCompiler(bareBaseline(20), false);
+  const compiler = new RegionCompiler(bareBaseline(20), new Marks());
   for (const [step, regions] of [
     [3, 1],
     [7, 0],

@@ -6,7 +6,7 @@
  */
 import { pageOfOffset } from '../../exec/control-flow.ts';
 import * as S from '../../memory/vcpu-state.ts';
-import { FIRST_FORM, forms, Handler, HOT_ENTRIES } from './handlers.ts';
+import { FIRST_FORM, forms, Handler, HOT_ENTRIES, KEPT_ENTRIES } from './handlers.ts';
 
 export const MAX_BLOCKS = 48;
 export const MAX_INSTRUCTIONS = 400;
@@ -18,7 +18,15 @@ export const RUN = { offset: 0, page: 1, at: 2, records: 3, words: 4 } as const;
 /** Words of a record. */
 export const RECORD_WORDS = S.RECORD_BYTES / 4;
 
-export interface RegionJob {
+/** Copies of runs. */
+export interface RunCopies {
+  /** Runs, `RUN.words` words each: offset from the start of the entry's page, page of the backing, number of the first record in `records`, how many. The entry's is the first. */
+  readonly runs: Int32Array;
+  /** Their records, one run after the other, behind an empty one. What differs between vCPUs is left out: counts, links, entries of regions. */
+  readonly records: Int32Array;
+}
+
+export interface RegionJob extends RunCopies {
   /** The vCPU's number for it. */
   readonly id: number;
   /** Page of the backing, and offset there, that the region is entered at. */
@@ -27,10 +35,8 @@ export interface RegionJob {
   readonly mode: number;
   /** It goes over into other pages. */
   readonly far: boolean;
-  /** Runs, four words each: offset from the start of the entry's page, page of the backing, number of the first record in `records`, how many. The entry's is the first. */
-  readonly runs: Int32Array;
-  /** Their records, one run after the other, behind an empty one. What differs between vCPUs is left out: counts, links, entries of regions. */
-  readonly records: Int32Array;
+  /** It asks for a region that is kept, and has the run of its entry alone. */
+  readonly kept: boolean;
   /** Offsets of runs that are not in it but may be gone on at. */
   readonly others: Int32Array;
 }
@@ -83,9 +89,8 @@ function copyRun(words: Int32Array, start: number, length: number, into: Int32Ar
     if ((kinds[into[n]] & Kind.DIRECT) !== 0) into[n + S.RECORD.link / 4] = 0;
 }
 
-/** True where the run that starts at a word still is what was copied. */
-export function isSameRun(words: Int32Array, start: number, job: RegionJob, run: number): boolean {
-  const { records, runs } = job;
+/** True where the run that starts at a word is what was copied. `run`: its first word in `runs`. */
+export function isSameRun(words: Int32Array, start: number, { records, runs }: RunCopies, run: number): boolean {
   const from = runs[run + RUN.at] * RECORD_WORDS;
   const length = runs[run + RUN.records];
   for (let n = 1; n < length; n++) {
@@ -98,9 +103,19 @@ export function isSameRun(words: Int32Array, start: number, job: RegionJob, run:
   return true;
 }
 
+/** The words of a run's first record in which its entries are counted, and what is to be added to that: less than 0 while it will ask for what is kept. */
+export const COUNT = S.RECORD.imm / 4;
+export const COUNT_BIAS = S.RECORD.disp / 4;
+
+/** Lets the run that starts at a word become hot in as many entries as if nothing had been kept of it. */
+export function countOn(words: Int32Array, at: number): void {
+  words[at + COUNT] = KEPT_ENTRIES;
+  words[at + COUNT_BIAS] = 0;
+}
+
 /** How often a run was entered. */
 function heatOf(words: Int32Array, at: number): number {
-  if (words[at] === Handler.COUNT) return words[at + S.RECORD.imm / 4];
+  if (words[at] === Handler.COUNT) return words[at + COUNT] + words[at + COUNT_BIAS];
   return HOT_ENTRIES + words[at + S.RECORD.disp / 4];
 }
 
@@ -157,5 +172,69 @@ export function gatherRegion(source: RunSource, id: number, page: number, entry:
     run += RUN.words;
   }
   for (const offset of starts.keys()) others.delete(offset);
-  return { id, page, entry, mode, far, runs, records: copies, others: Int32Array.from(others) };
+  return { id, page, entry, mode, far, kept: false, runs, records: copies, others: Int32Array.from(others) };
+}
+
+/** A job that asks for what is kept of the run at a word. */
+export function askForKept(words: Int32Array, start: number, id: number, page: number, entry: number, mode: number): RegionJob {
+  const length = lengthOf(words, start);
+  const records = new Int32Array((1 + length) * RECORD_WORDS);
+  copyRun(words, start, length, records, RECORD_WORDS);
+  const runs = Int32Array.of(entry, page, 1, length);
+  return { id, page, entry, mode, far: false, kept: true, runs, records, others: new Int32Array(0) };
+}
+
+/** The copies of some runs of a job, by number, that of the entry first; without pages, for those may be others elsewhere. */
+export function copiesOf({ runs, records }: RunCopies, numbers: readonly number[]): RunCopies {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const count = sorted.reduce((sum, run) => sum + runs[run * RUN.words + RUN.records], 0);
+  const copies = { runs: new Int32Array(sorted.length * RUN.words), records: new Int32Array((1 + count) * RECORD_WORDS) };
+  let taken = 1;
+  for (const [n, run] of sorted.entries()) {
+    const from = run * RUN.words;
+    const at = runs[from + RUN.at];
+    const length = runs[from + RUN.records];
+    copies.runs.set([runs[from + RUN.offset], 0, taken, length], n * RUN.words);
+    copies.records.set(records.subarray(at * RECORD_WORDS, (at + length) * RECORD_WORDS), taken * RECORD_WORDS);
+    taken += length;
+  }
+  return copies;
+}
+
+/** True where two runs that were copied are the same; `a` and `b` are their first words in `runs`. */
+export function areSameRuns(one: RunCopies, a: number, other: RunCopies, b: number): boolean {
+  const length = one.runs[a + RUN.records];
+  if (other.runs[b + RUN.records] !== length) return false;
+  const from = one.runs[a + RUN.at] * RECORD_WORDS;
+  const to = other.runs[b + RUN.at] * RECORD_WORDS;
+  for (let n = 0; n < length * RECORD_WORDS; n++) if (one.records[from + n] !== other.records[to + n]) return false;
+  return true;
+}
+
+/** 32 bits of where a region is entered and of the run there: what regions are kept by. */
+export function markOf({ runs, records }: RunCopies, { entry, mode, far }: Pick<RegionJob, 'entry' | 'mode' | 'far'>): number {
+  let mark = Math.imul(0x811c9dc5 ^ entry, 0x01000193) ^ (mode << 1) ^ Number(far);
+  const start = runs[RUN.at] * RECORD_WORDS;
+  for (let n = start; n < start + runs[RUN.records] * RECORD_WORDS; n++) {
+    mark = Math.imul(mark ^ records[n], 0x01000193);
+    mark ^= mark >>> 15;
+  }
+  return mark;
+}
+
+const MARK_BITS = 1 << 19;
+
+/** A set of marks that threads share, in which some are that were not put there: one bit for each of `MARK_BITS` kinds. */
+export class Marks {
+  readonly words: Int32Array;
+
+  constructor(words: Int32Array = new Int32Array(new SharedArrayBuffer(MARK_BITS / 8))) {
+    this.words = words;
+  }
+  add(mark: number): void {
+    Atomics.or(this.words, (mark & (MARK_BITS - 1)) >> 5, 1 << (mark & 31));
+  }
+  has(mark: number): boolean {
+    return ((Atomics.load(this.words, (mark & (MARK_BITS - 1)) >> 5) >> (mark & 31)) & 1) !== 0;
+  }
 }

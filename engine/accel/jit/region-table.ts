@@ -1,16 +1,27 @@
 /** The regions of one vCPU: those that are being made elsewhere, and those in its table of functions. */
 import { pageOfOffset } from '../../exec/control-flow.ts';
-import * as S from '../../memory/vcpu-state.ts';
 import type { CodeCache } from './code-cache.ts';
 import { Handler, HOT_ENTRIES } from './handlers.ts';
 import type { CompiledRegion, RegionReply } from './region-compiler.ts';
-import { gatherRegion, isSameRun, type RegionJob, RUN } from './region-job.ts';
+import {
+  askForKept,
+  COUNT,
+  COUNT_BIAS,
+  countOn,
+  gatherRegion,
+  isSameRun,
+  type Marks,
+  markOf,
+  type RegionJob,
+  RUN,
+} from './region-job.ts';
+import { FAR_ENTRIES } from './regions.ts';
 
 /** Regions at one time; when they are used up, all code is dropped and translation starts anew. */
 export const MAX_REGIONS = 16384;
 
-/** The word of a run's first record in which its entries are counted. */
-const COUNT = S.RECORD.imm / 4;
+/** Entries left before a far region is asked for, where one is kept. */
+const FAR_KEPT_ENTRIES = 2000;
 
 export interface RegionImports {
   readonly memory: WebAssembly.Memory;
@@ -19,19 +30,33 @@ export interface RegionImports {
   readonly jump: unknown;
 }
 
+/** Makes the run at an offset of a page of the backing, which is fetched at a linear address; gives its record, or 0. */
+export type DecodeRun = (page: number, offset: number, mode: number, address: number) => number;
+
+interface Asked {
+  readonly job: RegionJob;
+  /** Linear address of the entry's page. */
+  readonly base: number;
+  /** Counts of its other runs before, by record. */
+  readonly counts: ReadonlyMap<number, number>;
+}
+
 export class RegionTable {
   readonly #cache: CodeCache;
   readonly #imports: RegionImports;
   /** The first entry of the table that is for regions, and how many are taken. */
   readonly #first: number;
   #taken = 0;
-  readonly #jobs = new Map<number, { readonly job: RegionJob; readonly counts: ReadonlyMap<number, number> }>();
+  readonly #jobs = new Map<number, Asked>();
   #last = 0;
+  /** Of the regions that are kept. */
+  readonly #marks: Marks | undefined;
 
-  constructor(cache: CodeCache, imports: RegionImports, first: number) {
+  constructor(cache: CodeCache, imports: RegionImports, first: number, marks: Marks | undefined) {
     this.#cache = cache;
     this.#imports = imports;
     this.#first = first;
+    this.#marks = marks;
   }
 
   /** How many there are. */
@@ -46,7 +71,7 @@ export class RegionTable {
    * What the hot run at `offset` of a page reaches, to be made into a region. `frame` gives the page of the backing that
    * page `n` from there is, or -1.
    */
-  gather(page: number, offset: number, mode: number, far: boolean, frame: (n: number) => number): RegionJob {
+  gather(page: number, offset: number, mode: number, far: boolean, base: number, frame: (n: number) => number): RegionJob {
     const cache = this.#cache;
     const frames = new Map([[0, page]]);
     const frameOf = (n: number): number => {
@@ -63,7 +88,20 @@ export class RegionTable {
     };
     const source = { words: cache.words, find, frame: frameOf };
     const job = gatherRegion(source, ++this.#last, page, offset, mode, far);
-    this.#jobs.set(job.id, { job, counts: this.#holdBack(job) });
+    this.#jobs.set(job.id, { job, base, counts: this.#holdBack(job) });
+    return job;
+  }
+
+  /** The job to ask for what is kept of the run at `record`; undefined where there is nothing, as a rule. */
+  kept(record: number, page: number, offset: number, mode: number, base: number): RegionJob | undefined {
+    const { words } = this.#cache;
+    const at = this.#cache.wordOf(record);
+    const job = askForKept(words, at, ++this.#last, page, offset, mode);
+    if (this.#marks?.has(markOf(job, job)) !== true) {
+      countOn(words, at);
+      return undefined;
+    }
+    this.#jobs.set(job.id, { job, base, counts: new Map() });
     return job;
   }
 
@@ -82,55 +120,79 @@ export class RegionTable {
     return counts;
   }
 
-  /** Puts a region that was made into the table, if all that it was made from is as it was. Gives its job if it did. */
-  install({ id, region }: RegionReply): RegionJob | undefined {
+  /**
+   * Puts a region that was made into the table, if all that it was made from is as it was. Gives its job, and whether it did.
+   */
+  install({ id, region }: RegionReply, decode: DecodeRun): { readonly job: RegionJob; readonly done: boolean } | undefined {
     const known = this.#jobs.get(id);
     if (known === undefined) return undefined;
-    const { job, counts } = known;
+    const { job, base, counts } = known;
     this.#jobs.delete(id);
     for (const [address, count] of counts) {
       const at = this.#cache.wordOf(address);
       if (this.#cache.words[at] === Handler.COUNT) this.#cache.words[at + COUNT] = count;
     }
-    if (region === undefined || this.isFull) return undefined;
-    const addresses = this.#check(job, region);
-    if (addresses === undefined) return undefined;
+    const done =
+      region !== undefined &&
+      !this.isFull &&
+      this.#put(job, region, (page, offset, mode) => decode(page, offset, mode, base + offset));
+    if (!done && job.kept) {
+      const at = this.#cache.wordOf(this.#cache.find(job.page, job.entry, job.mode));
+      if (at >= 0 && this.#cache.words[at] === Handler.COUNT) countOn(this.#cache.words, at);
+    }
+    return { job, done };
+  }
+
+  #put(job: RegionJob, region: CompiledRegion, decode: (...place: [number, number, number]) => number): boolean {
+    const addresses = this.#check(job, region, decode);
+    if (addresses === undefined) return false;
+    const pages = pagesOf(job);
     const { memory, table, jump, helpers } = this.#imports;
-    const bases: Record<string, number> = {};
-    for (const [n, offset] of region.bases.entries()) bases[n] = addresses.get(offset) as number;
-    const instance = new WebAssembly.Instance(region.module, { e: { memory, table, jump }, h: helpers, r: bases });
+    const bases = Object.fromEntries(region.bases.map((offset, n) => [n, addresses.get(offset) as number]));
+    const frames = Object.fromEntries(region.frames.map((page, n) => [n, pages.get(page) as number]));
+    const instance = new WebAssembly.Instance(region.module, { e: { memory, table, jump }, h: helpers, f: frames, r: bases });
     const index = this.#first + this.#taken++;
     table.set(index, instance.exports.region);
-    this.#enter(job, region, index);
-    return job;
+    this.#enter(job, region, pages, index);
+    return true;
   }
 
   /** The addresses of the job's runs by offset; undefined where one that the region needs is gone or another. */
-  #check(job: RegionJob, { used, bases }: CompiledRegion): ReadonlyMap<number, number> | undefined {
+  #check(
+    job: RegionJob,
+    { code, bases, frames }: CompiledRegion,
+    decode: (...place: [number, number, number]) => number,
+  ): ReadonlyMap<number, number> | undefined {
     const cache = this.#cache;
-    const { runs, mode } = job;
-    const pages = new Map<number, number>([[0, job.page]]);
-    for (let at = 0; at < runs.length; at += RUN.words) pages.set(pageOfOffset(runs[at]), runs[at + RUN.page]);
+    const { mode } = job;
+    const pages = pagesOf(job);
+    for (const frame of frames) if (!pages.has(frame)) return undefined;
     const addresses = new Map<number, number>();
     const addressOf = (offset: number): number => {
-      const known = addresses.get(offset) ?? cache.find(pages.get(pageOfOffset(offset)) ?? -1, offset & 0xfff, mode);
-      addresses.set(offset, known);
-      return known;
+      const known = addresses.get(offset);
+      if (known !== undefined) return known;
+      const page = pages.get(pageOfOffset(offset)) ?? -1;
+      let address = cache.find(page, offset & 0xfff, mode);
+      // What a region that was kept has beyond what was run here yet. The entry comes first, and is there.
+      if (address === 0 && page === job.page && addresses.size > 0) address = decode(page, offset & 0xfff, mode);
+      addresses.set(offset, address);
+      return address;
     };
-    for (const run of used) {
-      const address = addressOf(runs[run * RUN.words + RUN.offset]);
-      if (address === 0 || !isSameRun(cache.words, cache.wordOf(address), job, run * RUN.words)) return undefined;
+    for (let run = 0; run < code.runs.length; run += RUN.words) {
+      const address = addressOf(code.runs[run + RUN.offset]);
+      if (address === 0 || !isSameRun(cache.words, cache.wordOf(address), code, run)) return undefined;
     }
     for (const offset of bases) if (addressOf(offset) === 0) return undefined;
     return addresses;
   }
 
   /** From now on the records of its entries enter the region. */
-  #enter(job: RegionJob, { used, entries }: CompiledRegion, index: number): void {
+  #enter(job: RegionJob, { frames, entries }: CompiledRegion, pages: ReadonlyMap<number, number>, index: number): void {
     const cache = this.#cache;
     const { words } = cache;
-    const others = new Set(used.map((run) => job.runs[run * RUN.words + RUN.page]));
+    const others = new Set(frames.map((page) => pages.get(page) as number));
     others.delete(job.page);
+    const far = job.far || this.#marks?.has(markOf(job, { ...job, far: true })) !== true ? 0 : FAR_ENTRIES - FAR_KEPT_ENTRIES;
     for (const [n, offset] of entries.entries()) {
       const address = cache.find(job.page, offset, job.mode);
       const at = cache.wordOf(address);
@@ -138,7 +200,7 @@ export class RegionTable {
       if (n > 0 && words[at] !== Handler.COUNT) continue;
       words[at] = index;
       words[at + COUNT] = n;
-      if (!job.far) words[at + S.RECORD.disp / 4] = 0;
+      if (!job.far) words[at + COUNT_BIAS] = n === 0 ? far : 0;
       // A write into any of its pages ends it.
       for (const other of others) cache.depend(other, address);
     }
@@ -150,4 +212,11 @@ export class RegionTable {
     this.#taken = 0;
     this.#jobs.clear();
   }
+}
+
+/** Pages of the backing by their number from the entry's. */
+function pagesOf({ runs, page }: RegionJob): Map<number, number> {
+  const pages = new Map<number, number>([[0, page]]);
+  for (let at = 0; at < runs.length; at += RUN.words) pages.set(pageOfOffset(runs[at]), runs[at + RUN.page]);
+  return pages;
 }

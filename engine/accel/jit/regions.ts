@@ -18,7 +18,10 @@ import { emitForm, FIRST_FORM, forms, HANDLER_TYPE, Handler, type HelperSignatur
 import { MAX_BLOCKS, MAX_INSTRUCTIONS, type RegionJob, RUN } from './region-job.ts';
 
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
-const FAR_ENTRIES = 60_000;
+export const FAR_ENTRIES = 60_000;
+/** The most pages that a memory may have; for a memory64 as many as a guest could ever use. */
+const MEMORY32_PAGES = 65536;
+const MEMORY64_PAGES = 2 ** 32 - 1;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
 
@@ -27,10 +30,11 @@ export class JobRuns implements RegionPlace {
   readonly data: DataView;
   readonly bits: 16 | 32 | 64;
   readonly far: boolean;
-  /** Numbers of the runs that the code has addresses of, in the order of its globals. */
+  /** Pages that the code goes over to, from the entry's: the first of its globals have their pages of the backing. */
+  readonly frames: number[] = [];
+  /** Numbers of the runs that the code has addresses of, in the order of the globals behind. */
   readonly bases: number[] = [];
   readonly #places = new Map<number, number>();
-  readonly #frames = new Map<number, number>();
   /** Number and first place of the run that each record belongs to. */
   readonly #runs: { readonly run: number; readonly first: number }[] = [];
 
@@ -43,7 +47,6 @@ export class JobRuns implements RegionPlace {
       const offset = runs[at + RUN.offset];
       const first = runs[at + RUN.at] * S.RECORD_BYTES;
       this.#places.set(offset, first);
-      this.#frames.set(pageOfOffset(offset), runs[at + RUN.page]);
       for (let n = 0; n < runs[at + RUN.records]; n++) this.#runs[first / S.RECORD_BYTES + n] = { run: at / RUN.words, first };
     }
     for (const [n, offset] of others.entries()) {
@@ -61,8 +64,13 @@ export class JobRuns implements RegionPlace {
     const place = this.find(offset);
     return place !== 0 && place < this.data.byteLength;
   }
+  /** Says which blocks there are, before code is made of them. */
+  use(blocks: readonly RegionBlock[]): void {
+    const pages = new Set(blocks.map(({ offset }) => pageOfOffset(offset)));
+    if (pages.size > 1) this.frames.push(...pages);
+  }
   frame(page: number): number {
-    return this.#frames.get(page) ?? -1;
+    return this.frames.indexOf(page);
   }
   runOf(place: number): number {
     return this.#runs[place / S.RECORD_BYTES].run;
@@ -71,7 +79,7 @@ export class JobRuns implements RegionPlace {
     const { run, first } = this.#runs[place / S.RECORD_BYTES];
     let global = this.bases.indexOf(run);
     if (global < 0) global = this.bases.push(run) - 1;
-    return { global, distance: place - first };
+    return { global: this.frames.length + global, distance: place - first };
   }
 }
 
@@ -271,8 +279,6 @@ function hasBranch(body: Body): boolean {
 export interface RegionOptions {
   readonly signatures: HelperSignatures;
   readonly memory64: boolean;
-  /** Pages of the memory. */
-  readonly pages: number;
   /** Time is the instruction count. */
   readonly counting?: boolean;
   /** Entries after which a region becomes a far one; `FAR_ENTRIES` unless given. */
@@ -280,10 +286,12 @@ export interface RegionOptions {
 }
 
 export interface EncodedRegion {
-  /** The module: exports `region`; imports `e` (memory, table, jump), `h` (helpers), `r` (by number: addresses of runs). */
+  /** The module: exports `region`; imports `e` (memory, table, jump), `h` (helpers), `f` (by number: pages of the backing), `r` (by number: addresses of runs). */
   readonly bytes: Uint8Array;
   /** Numbers of the runs whose addresses it imports; from the number of the job's runs on they are its `others`. */
   readonly bases: readonly number[];
+  /** The pages, from the entry's, whose pages of the backing it imports. */
+  readonly frames: readonly number[];
   /** Numbers of the runs that it was made from. */
   readonly used: readonly number[];
   /** Offsets where it can be entered, the job's first. */
@@ -296,7 +304,9 @@ export function blocksOf(
 ): { source: JobRuns; blocks: readonly RegionBlock[]; entries: readonly number[] } | undefined {
   const source = new JobRuns(job);
   const collected = collectBlocks(source, job.entry);
-  return collected === undefined ? undefined : { source, ...collected };
+  if (collected === undefined) return undefined;
+  source.use(collected.blocks);
+  return { source, ...collected };
 }
 
 /** Makes a job's region; undefined where there is nothing worth translating. */
@@ -317,8 +327,10 @@ export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedReg
   for (const block of blocks) for (const instruction of block.instructions) collect(instruction.body);
   const module = new ModuleBuilder();
   module.name = 'region';
-  const { memory64, pages, counting } = options;
-  module.memory = { module: 'e', name: 'memory', initialPages: pages, maximumPages: pages, memory64 };
+  const { memory64, counting } = options;
+  // Whatever the memory's size: the code serves machines of all sizes.
+  const maximumPages = memory64 ? MEMORY64_PAGES : MEMORY32_PAGES;
+  module.memory = { module: 'e', name: 'memory', initialPages: 1, maximumPages, memory64 };
   module.table = { module: 'e', name: 'table', minimum: 1 };
   const indices = new Map<string, number>();
   for (const name of names) {
@@ -338,9 +350,11 @@ export function encodeRegion(job: RegionJob, options: RegionOptions): EncodedReg
   };
   const limit = source.far || source.bits !== 64 ? 0 : (options.farEntries ?? FAR_ENTRIES);
   const lowering = new RegionLowering(target, blocks, entries, source, limit);
+  for (const n of source.frames.keys()) module.importGlobal('f', String(n), 'i32');
   for (const n of source.bases.keys()) module.importGlobal('r', String(n), 'i32');
   module.export('region', module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
   const used = new Set<number>();
   for (const { instructions } of blocks) for (const { record } of instructions) used.add(source.runOf(record));
-  return { bytes: module.build(), bases: source.bases, used: [...used], entries };
+  const { bases, frames } = source;
+  return { bytes: module.build(), bases, frames, used: [...used], entries };
 }

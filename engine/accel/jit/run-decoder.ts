@@ -11,13 +11,14 @@ import type { System } from '../../x86/system/helpers.ts';
 import { Access, Paging, type VcpuTlbs } from '../../x86/system/paging.ts';
 import type { CodeCache } from './code-cache.ts';
 import { ExitCause } from './exit-causes.ts';
-import { Handler, handlerOf, preludeHandler, rows } from './handlers.ts';
+import { Handler, HOT_ENTRIES, handlerOf, KEPT_ENTRIES, preludeHandler, rows } from './handlers.ts';
+import { COUNT, COUNT_BIAS } from './region-job.ts';
 import type { DecodedRun } from './translation-log.ts';
 
 /** Records in one run at most, with preludes. */
 export const RUN_RECORDS = 256;
 /** Bytes that the longest instruction has. */
-const LONGEST = 15;
+export const LONGEST = 15;
 
 export class RunDecoder {
   readonly #system: System;
@@ -30,6 +31,8 @@ export class RunDecoder {
   readonly #straddle = new Uint8Array(32);
   /** Pages of the direct branches that were decoded, by record; bounded by the arena. */
   readonly branches = new Map<number, number>();
+  /** Runs ask for what is kept of them before they are hot. */
+  asks = false;
   /** Told of each run. */
   decoded: (run: DecodedRun) => void = () => {};
 
@@ -70,7 +73,12 @@ export class RunDecoder {
     let after = -1;
     const step = (mode & Mode.STEP) !== 0;
     const data = this.#data;
+    /** Nothing of what was there before stays: equal instructions have equal records. */
+    const clear = (): void => {
+      cache.words.fill(0, cache.wordOf(at), cache.wordOf(at) + S.RECORD_BYTES / 4);
+    };
     const write = (handler: number, length: number): void => {
+      clear();
       data.setInt32(at, handler, true);
       data.setUint16(at + S.RECORD.offset, position, true);
       data.setUint8(at + S.RECORD.length, length);
@@ -96,8 +104,9 @@ export class RunDecoder {
     if (!step) {
       write(Handler.COUNT, 0);
       number(1);
-      data.setInt32(at + S.RECORD.imm, 0, true);
-      data.setInt32(at + S.RECORD.disp, 0, true);
+      const ahead = this.asks ? HOT_ENTRIES - KEPT_ENTRIES : 0;
+      data.setInt32(at + COUNT * 4, ahead, true);
+      data.setInt32(at + COUNT_BIAS * 4, -ahead, true);
       at += S.RECORD_BYTES;
     }
     for (;;) {
@@ -142,6 +151,7 @@ export class RunDecoder {
       // RIP_BASE is the page's start; the decoder has counted from the instruction's.
       placeDisplacement(decoder, position);
       if (decoder.memory && decoder.prelude !== 'NONE') {
+        clear();
         number(instructions);
         this.#writePrelude(at, position);
         at += S.RECORD_BYTES;

@@ -7,7 +7,7 @@ import { System } from '../../x86/system/helpers.ts';
 import { ExitCause } from './exit-causes.ts';
 import { buildBaseline, HOT_ENTRIES } from './handlers.ts';
 import { RegionCompiler, type RegionReply } from './region-compiler.ts';
-import type { RegionJob } from './region-job.ts';
+import { Marks, type RegionJob } from './region-job.ts';
 import { JitVcpu, type LinkedBaseline } from './vcpu.ts';
 
 const RAM = 16 << 20;
@@ -27,7 +27,7 @@ export function bareBaseline(hotEntries: number): LinkedBaseline {
   if (baseline === undefined) {
     const built = buildBaseline({ memory64: false, initialPages: PAGES, maximumPages: PAGES, hotEntries });
     const module = new WebAssembly.Module(built.bytes);
-    baseline = { ...built, module, memory64: false, pages: PAGES, regions: true, farEntries: 2 };
+    baseline = { ...built, module, memory64: false, regions: true, farEntries: 2 };
     compiled.set(hotEntries, baseline);
   }
   return baseline;
@@ -54,6 +54,7 @@ export class BareMachine {
   readonly requests: RegionJob[] = [];
   readonly replies: RegionReply[] = [];
   compiles = true;
+  compile: (job: RegionJob) => RegionReply;
   tsc: () => number = () => Math.floor(performance.now() * 1e6);
 
   /** `both`: code that was entered `hotEntries` times goes to the region tier, as in a machine; `region`: all code does, at once, and what is entered twice becomes a far region. */
@@ -61,6 +62,7 @@ export class BareMachine {
     tier: 'baseline' | 'region' | 'both' = 'both',
     hotEntries = tier === 'region' ? 1 : HOT_ENTRIES,
     compiler?: RegionCompiler,
+    marks?: Marks,
   ) {
     this.memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const buffer = this.memory.buffer;
@@ -118,7 +120,8 @@ export class BareMachine {
     if (features === undefined) throw new Error('no model max');
     this.system = new System(this.cpu, new Cpuid({ ...features.config, cpus: 1 }));
     const baseline = bareBaseline(hotEntries);
-    const regions = compiler ?? new RegionCompiler(baseline, false);
+    const regions = compiler ?? new RegionCompiler(baseline, new Marks());
+    this.compile = (job) => regions.compile(job);
     this.vcpu = new JitVcpu(
       this.system,
       { records: RECORDS_AT, recordBytes: RECORD_BYTES },
@@ -132,7 +135,7 @@ export class BareMachine {
         },
         requestRegion: (job) => {
           this.requests.push(job);
-          if (this.compiles) this.replies.push(regions.compile(job));
+          if (this.compiles) this.replies.push(this.compile(job));
         },
         takeRegion: () => this.replies.shift(),
       },
@@ -143,7 +146,7 @@ export class BareMachine {
       Atomics.store(this.ram.code, page, 0);
       this.vcpu.invalidate(page);
     };
-    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true }, this.memory);
+    this.vcpu.link({ ...baseline, regions: tier !== 'baseline', strict: true, marks: marks?.words }, this.memory);
     this.system.registers.reset(false);
   }
 

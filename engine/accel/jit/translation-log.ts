@@ -217,11 +217,12 @@ function successors({ branches, falls, instructions }: RegionBlock): string {
 }
 
 /** The text of a region's module; the globals that have addresses of runs are named by the runs' offsets. */
-export function regionText({ runs, others }: RegionJob, { bytes, bases }: EncodedRegion): string {
+export function regionText({ runs, others }: RegionJob, { bytes, bases, frames }: EncodedRegion): string {
   const count = runs.length / RUN.words;
   return wasmText(bytes, {
     global: (index) => {
-      const run = bases[index];
+      if (index < frames.length) return `(frame ${frames[index]})`;
+      const run = bases[index - frames.length];
       return run === undefined
         ? undefined
         : `(run ${place(run < count ? runs[run * RUN.words + RUN.offset] : others[run - count])})`;

@@ -17,10 +17,10 @@ import { CodeCache } from './code-cache.ts';
 import { ExitCause } from './exit-causes.ts';
 import { codeHash, Handler } from './handlers.ts';
 import type { RegionReply } from './region-compiler.ts';
-import type { RegionJob } from './region-job.ts';
+import { COUNT_BIAS, Marks, type RegionJob } from './region-job.ts';
 import { MAX_REGIONS, RegionTable } from './region-table.ts';
 import type { RegionOptions } from './regions.ts';
-import { RUN_RECORDS, RunDecoder } from './run-decoder.ts';
+import { LONGEST, RUN_RECORDS, RunDecoder } from './run-decoder.ts';
 import type { TranslationListener } from './translation-log.ts';
 
 export interface VcpuArena {
@@ -47,6 +47,8 @@ export interface LinkedBaseline extends RegionOptions {
   readonly handlers: number;
   /** Hot code is translated into regions. */
   readonly regions: boolean;
+  /** Of the regions that are kept; undefined: hot code only is asked for. */
+  readonly marks?: Int32Array;
   /** Tests: a region that cannot be made is an error. */
   readonly strict?: boolean;
 }
@@ -101,7 +103,9 @@ export class JitVcpu {
     const instance = new WebAssembly.Instance(baseline.module, { e: { memory, table }, h: helpers });
     this.#run = instance.exports.run as (cpu: number, record: number) => number;
     const imports = { memory, table, helpers, jump: instance.exports.jump };
-    this.#regions = baseline.regions ? new RegionTable(this.cache, imports, baseline.handlers) : undefined;
+    const marks = baseline.marks === undefined ? undefined : new Marks(baseline.marks);
+    this.#regions = baseline.regions ? new RegionTable(this.cache, imports, baseline.handlers, marks) : undefined;
+    this.#decoder.asks = baseline.regions && marks !== undefined;
   }
 
   /** The helpers, each of which says first for which record it is called: `retired` then is exact inside. */
@@ -132,10 +136,16 @@ export class JitVcpu {
     const { cpu } = this;
     const base = cpu.getNumber(S.RIP_BASE);
     const offset = this.#data.getUint16(record + S.RECORD.offset, true);
+    const mode = cpu.i32[S.MODE >> 2];
+    const address = base + (cpu.is64 ? 0 : cpu.segmentBase(S.CS));
     const far = this.#data.getInt32(record, true) !== Handler.COUNT;
-    const job = regions.gather(page, offset, cpu.i32[S.MODE >> 2], far, (n) => this.system.paging.fetched(base + n * 4096));
+    const asks = !far && this.#data.getInt32(record + COUNT_BIAS * 4, true) < 0;
+    const job = asks
+      ? regions.kept(record, page, offset, mode, address)
+      : regions.gather(page, offset, mode, far, address, (n) => this.system.paging.fetched(base + n * 4096));
     this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
-    this.listener?.translating(job);
+    if (job === undefined) return;
+    if (!asks) this.listener?.translating(job);
     this.#host.requestRegion(job);
     this.#takeRegions();
   }
@@ -147,15 +157,25 @@ export class JitVcpu {
       const started = performance.now();
       // The baseline goes on with a run that no region was made of; a defect there must not end the machine. The count shows in `info jit`.
       if (this.#strict && reply.error !== undefined) throw new Error(reply.error);
-      const made = regions?.install(reply);
-      counts[made === undefined ? ExitCause.DECLINED : ExitCause.REGIONS]++;
-      if (made?.far === true) counts[ExitCause.FAR_REGIONS]++;
-      if (made !== undefined) counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
+      const made = regions?.install(reply, this.#decodeRun);
+      if (made?.done === true) {
+        counts[ExitCause.REGIONS]++;
+        if (made.job.far) counts[ExitCause.FAR_REGIONS]++;
+        counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
+      } else if (made?.job.kept === false) counts[ExitCause.DECLINED]++;
       counts[ExitCause.LIVE_REGIONS] = regions?.count ?? 0;
       counts[ExitCause.COMPILE_US] += reply.microseconds;
       counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
     }
   }
+
+  readonly #decodeRun = (page: number, offset: number, mode: number, address: number): number => {
+    // An instruction that goes on in another page may fault.
+    if (offset > 4096 - LONGEST || !this.cache.hasRoom(RUN_RECORDS + 4)) return 0;
+    const record = this.#decoder.decode(page, this.cpu.memory.hostOf(page) + offset, offset, mode, address);
+    this.cache.note(record, page);
+    return record;
+  };
 
   /** Runs until the host's `service` says to leave. */
   run(): void {

@@ -1,7 +1,7 @@
 /** Vector moves (SDM 1, 9.4.1, 10.4.1, 11.4.1; SDM 2 for each). */
 import type { Value } from '../../ir/builder.ts';
-import { SEG_BASE, SEG_HIGH, SEG_LOW, TEMP } from '../../memory/vcpu-state.ts';
-import { type Emitter, type Instruction, RDI, Vector } from './context.ts';
+import { SEG_ACCESS, SEG_BASE, SEG_HIGH, SEG_LOW, TEMP } from '../../memory/vcpu-state.ts';
+import { type Emitter, type Instruction, RDI } from './context.ts';
 import { isMmxOperand, mmxWritten, readVector, writeVector } from './sse-context.ts';
 
 const aligned: Emitter = (i) => writeVector(i, 0, readVector(i, 1));
@@ -49,8 +49,9 @@ function maskAddress(i: Instruction, bytes: number): Value {
   b.if(b.eqz(i.isLong()), () => {
     const low = b.zext(b.getSlot(segment, 32, false, 'i32', SEG_LOW));
     const high = b.zext(b.getSlot(segment, 32, false, 'i32', SEG_HIGH));
-    const bad = b.or(b.ltU(offset, low), b.gtU(b.add(offset, b.i64(bytes - 1)), high));
-    b.if(bad, () => b.raise(Vector.GP));
+    const outside = b.or(b.ltU(offset, low), b.gtU(b.add(offset, b.i64(bytes - 1)), high));
+    const mayWrite = b.and(b.getSlot(segment, 32, false, 'i32', SEG_ACCESS), b.i32(2));
+    b.if(b.or(outside, b.eqz(mayWrite)), () => b.leave('segment_fault', segment));
     b.set(result, b.and(linear, b.i64(0xffffffff)));
   });
   return b.get(result);

@@ -110,11 +110,13 @@ export class Guest {
     cpu.set32(S.CR4, cpu.get32(S.CR4) | CR4.FSGSBASE | CR4.UMIP | CR4.OSXSAVE);
     cpu.set32(S.XCR0, 7);
     // Every exception ends a case; how it would be delivered to a kernel is another test's matter.
-    system.interrupts.deliver = (vector, code, _source, rip) => {
+    system.interrupts.deliver = (vector, code, source, rip) => {
       if (this.#ended) return;
-      this.#vector = vector;
-      this.#error = code;
-      this.#rip = rip;
+      // Where a case went far and came to an INT: Linux lets user code have few vectors, and this is what others are.
+      const refused = source === 'software' && vector !== 3 && vector !== 4;
+      this.#vector = refused ? 13 : vector;
+      this.#error = refused ? (vector << 3) | 2 : code;
+      this.#rip = refused ? rip - 2 : rip;
       this.#ended = true;
       machine.stop();
     };
