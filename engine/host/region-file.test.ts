@@ -1,6 +1,17 @@
 /** Regions that are kept on disk: found again by another machine, entered there with their machine code, and hostile files. */
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -9,7 +20,7 @@ import { RegionCompiler } from '../accel/jit/region-compiler.ts';
 import { Marks } from '../accel/jit/region-job.ts';
 import { BareMachine, bareBaseline } from '../accel/jit/testing.ts';
 import { nativeCode } from './native-code.ts';
-import { RegionFile } from './region-file.ts';
+import { RegionFile, regionFile } from './region-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'regions-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -85,4 +96,17 @@ test('a file that is too long loses what was not used for longest', () => {
   const file = new RegionFile(path);
   assert.ok([...file.marks].length > 0);
   file.close();
+});
+
+test('files of other versions do not pile up', () => {
+  const own = join(folder, 'own');
+  mkdirSync(own, { mode: 0o700 });
+  for (let n = 0; n < 5; n++) {
+    const path = join(own, `regions-${n}.bin`);
+    writeFileSync(path, '');
+    utimesSync(path, n, n);
+  }
+  const path = regionFile({ counting: false }, own);
+  assert.ok(path !== undefined && !readdirSync(own).includes(path));
+  assert.deepEqual(readdirSync(own).sort(), ['regions-3.bin', 'regions-4.bin']);
 });

@@ -8,7 +8,7 @@
  * with what was added or used last.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import type { RegionStore, StoredRegion } from '../accel/jit/region-compiler.ts';
@@ -19,6 +19,8 @@ const HEADER_BYTES = 40;
 const LONGEST_ENTRY = 4 << 20;
 /** Regions with one mark: variants, as not all of their code was known each time. */
 const VARIANTS = 3;
+/** Files of other versions or options. */
+const KEPT_OTHERS = 2;
 /** Bytes of a note that an entry was used. */
 const USE_BYTES = 8;
 
@@ -29,10 +31,18 @@ interface Place {
   used: number;
 }
 
-/** Path of the file for regions made with some options; undefined where nothing can be kept. */
+/** Path of the file for regions made with some options; undefined where nothing can be kept. Files of other versions go, but for the newest. */
 export function regionFile(options: object, folder: string | undefined = cacheFolder()): string | undefined {
   try {
-    return folder === undefined || !isOwn(folder) ? undefined : join(folder, `regions-${sourcesKey(options)}.bin`);
+    if (folder === undefined || !isOwn(folder)) return undefined;
+    const path = join(folder, `regions-${sourcesKey(options)}.bin`);
+    const others = readdirSync(folder)
+      .filter((name) => /^regions-[0-9a-f]+\.bin/.test(name))
+      .map((name) => join(folder, name))
+      .filter((other) => other !== path)
+      .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+    for (const other of others.slice(KEPT_OTHERS)) rmSync(other, { force: true });
+    return path;
   } catch {
     return undefined;
   }
