@@ -159,14 +159,13 @@ export class RegionCompiler {
     const { store, native } = this.#shelf;
     for (const stored of store.find(mark).toReversed()) {
       const { bytes, native: code, ...rest } = stored;
-      let module: WebAssembly.Module | undefined;
-      this.#keep(mark, {
-        ...rest,
-        module: () => {
-          module ??= native.module(bytes, code);
-          return module;
-        },
-      });
+      // The module has copies of both.
+      let made: WebAssembly.Module | (() => WebAssembly.Module) = () => native.module(bytes, code);
+      const module = (): WebAssembly.Module => {
+        if (typeof made === 'function') made = made();
+        return made;
+      };
+      this.#keep(mark, { ...rest, module });
     }
     return this.#kept.get(mark) ?? [];
   }
