@@ -1,6 +1,7 @@
 /** The machines that are compared: this engine, QEMU TCG and v86, each a process with the guest's serial port on its pipes. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cpuFeatures } from '../../engine/x86/system/cpuid.ts';
 import type { GuestArchitecture } from '../../main/guests/debian.ts';
@@ -83,10 +84,14 @@ export function versionOf({ name, command }: Peer): string {
 }
 
 const running = new Set<ChildProcess>();
+/** What this engine keeps between runs: empty at first, so that a benchmark begins as on a new machine, and later rounds do not. */
+let cache: string | undefined;
 
 /** Ends what is still running. */
 export function endAll(): void {
   for (const child of running) child.kill('SIGKILL');
+  if (cache !== undefined) rmSync(cache, { recursive: true, force: true });
+  cache = undefined;
 }
 
 /** A machine with the guest's serial port on its standard streams. */
@@ -100,7 +105,9 @@ export class BenchMachine {
 
   constructor({ command }: Peer, options: readonly string[]) {
     const [program, ...first] = command;
-    this.#child = spawn(program, [...first, ...options], { stdio: ['pipe', 'pipe', 'pipe'] });
+    cache ??= mkdtempSync(join(tmpdir(), 'bench-cache-'));
+    const env = { ...process.env, XDG_CACHE_HOME: cache };
+    this.#child = spawn(program, [...first, ...options], { stdio: ['pipe', 'pipe', 'pipe'], env });
     running.add(this.#child);
     const { stdin, stdout, stderr } = this.#child;
     stdin?.on('error', () => {});
