@@ -44,10 +44,13 @@ function run(path: string, step: number): number {
     if (reply.microseconds > 0) made++;
     return reply;
   };
+  const told: number[] = [];
+  bare.vcpu.listener = { decoded: () => {}, translating: (job, page) => told.push(page + job.entry) };
   bare.long();
   bare.execute(loop(20_000, step));
   assert.equal(bare.register(0), BigInt(step * 20_000));
   assert.ok(bare.regions > 0);
+  assert.ok(told.includes(0x100005), 'the loop is in the log, made or kept');
   compiler.store(0);
   compiler.store(1000);
   store.close();

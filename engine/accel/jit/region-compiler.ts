@@ -182,6 +182,12 @@ export class RegionCompiler {
   }
 }
 
+/** The job that a region which was kept was made for, as far as can be told. */
+export function wholeJob(job: RegionJob, { code, bases }: RegionDescription): RegionJob {
+  const offsets = new Set(offsetsOf(code));
+  return { ...job, ...code, kept: false, others: Int32Array.from(bases.filter((offset) => !offsets.has(offset))) };
+}
+
 /** Offsets of runs. */
 function offsetsOf({ runs }: RunCopies): number[] {
   return Array.from({ length: runs.length / RUN.words }, (_, n) => runs[n * RUN.words + RUN.offset]);

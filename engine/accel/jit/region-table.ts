@@ -33,10 +33,15 @@ export interface RegionImports {
 /** Makes the run at an offset of a page of the backing, which is fetched at a linear address; gives its record, or 0. */
 export type DecodeRun = (page: number, offset: number, mode: number, address: number) => number;
 
-interface Asked {
+/** What became of a region that was asked for. */
+export interface InstalledRegion {
   readonly job: RegionJob;
-  /** Linear address of the entry's page. */
+  /** Linear address of the entry's page where it was asked for. */
   readonly base: number;
+  readonly done: boolean;
+}
+
+interface Asked extends Omit<InstalledRegion, 'done'> {
   /** Counts of its other runs before, by record. */
   readonly counts: ReadonlyMap<number, number>;
 }
@@ -123,7 +128,7 @@ export class RegionTable {
   /**
    * Puts a region that was made into the table, if all that it was made from is as it was. Gives its job, and whether it did.
    */
-  install({ id, region }: RegionReply, decode: DecodeRun): { readonly job: RegionJob; readonly done: boolean } | undefined {
+  install({ id, region }: RegionReply, decode: DecodeRun): InstalledRegion | undefined {
     const known = this.#jobs.get(id);
     if (known === undefined) return undefined;
     const { job, base, counts } = known;
@@ -140,7 +145,7 @@ export class RegionTable {
       const at = this.#cache.wordOf(this.#cache.find(job.page, job.entry, job.mode));
       if (at >= 0 && this.#cache.words[at] === Handler.COUNT) countOn(this.#cache.words, at);
     }
-    return { job, done };
+    return { job, base, done };
   }
 
   #put(job: RegionJob, region: CompiledRegion, decode: (...place: [number, number, number]) => number): boolean {

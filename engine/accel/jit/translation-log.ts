@@ -36,8 +36,8 @@ export interface DecodedRun {
 /** What a vCPU tells whoever wants to know; called outside of translated code. */
 export interface TranslationListener {
   decoded(run: DecodedRun): void;
-  /** A region is going to be made. RIP_BASE is the page that it is entered in. */
-  translating(job: RegionJob): void;
+  /** A region is going to be made, or one that was kept was taken. `page`: linear address of the page that it is entered in. */
+  translating(job: RegionJob, page: number): void;
 }
 
 export type TranslationItem = 'in_asm' | 'ir' | 'op_opt' | 'wasm';
@@ -85,13 +85,11 @@ export class TranslationLog implements TranslationListener {
     write(text.join('\n'));
   }
 
-  translating(job: RegionJob): void {
-    const { wants, write, name, ranges, system, regions } = this.#options;
+  translating(job: RegionJob, page: number): void {
+    const { wants, write, name, ranges, regions } = this.#options;
     const [blocks, wasm] = [wants('op_opt'), wants('wasm')];
     if (!blocks && !wasm) return;
-    const { cpu } = system;
-    const base = (job.mode & Mode.CODE) === 2 ? 0 : cpu.segmentBase(S.CS);
-    const entry = BigInt.asUintN(64, BigInt(cpu.getNumber(S.RIP_BASE) + base + job.entry));
+    const entry = BigInt.asUintN(64, BigInt(page + job.entry));
     if (!isIn(ranges, entry)) return;
     const kind = job.far ? 'far region' : 'region';
     const text: string[] = [];

@@ -16,7 +16,7 @@ import type { VcpuTlbs } from '../../x86/system/paging.ts';
 import { CodeCache } from './code-cache.ts';
 import { ExitCause } from './exit-causes.ts';
 import { codeHash, Handler } from './handlers.ts';
-import type { RegionReply } from './region-compiler.ts';
+import { type RegionReply, wholeJob } from './region-compiler.ts';
 import { COUNT_BIAS, Marks, type RegionJob } from './region-job.ts';
 import { MAX_REGIONS, RegionTable } from './region-table.ts';
 import type { RegionOptions } from './regions.ts';
@@ -145,7 +145,7 @@ export class JitVcpu {
       : regions.gather(page, offset, mode, far, address, (n) => this.system.paging.fetched(base + n * 4096));
     this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
     if (job === undefined) return;
-    if (!asks) this.listener?.translating(job);
+    if (!asks) this.listener?.translating(job, address);
     this.#host.requestRegion(job);
     this.#takeRegions();
   }
@@ -161,6 +161,7 @@ export class JitVcpu {
       if (made?.done === true) {
         counts[ExitCause.REGIONS]++;
         if (made.job.far) counts[ExitCause.FAR_REGIONS]++;
+        if (made.job.kept && reply.region !== undefined) this.listener?.translating(wholeJob(made.job, reply.region), made.base);
         counts[ExitCause.REGION_BYTES] += reply.region?.size ?? 0;
       } else if (made?.job.kept === false) counts[ExitCause.DECLINED]++;
       counts[ExitCause.LIVE_REGIONS] = regions?.count ?? 0;
