@@ -61,3 +61,12 @@ test('a region that comes late enters the code it was made of, and no other', ()
     assert.equal(vcpu.regions, regions + vcpu.requests.length - 1);
   }
 });
+
+test('a machine of more than 4 GiB gets regions too', () => {
+  const vcpu = machine();
+  vcpu.compiles = false;
+  vcpu.execute(loop(1000, 3));
+  const { region, error } = new RegionCompiler({ ...bareBaseline(20), memory64: true }, new Marks()).compile(vcpu.requests[0]);
+  assert.equal(error, undefined);
+  assert.notEqual(region, undefined);
+});

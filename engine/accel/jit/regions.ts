@@ -19,9 +19,9 @@ import { MAX_BLOCKS, MAX_INSTRUCTIONS, type RegionJob, RUN } from './region-job.
 
 /** Entries after which a region is made anew with what it reaches in other pages: that takes longer to compile. */
 export const FAR_ENTRIES = 60_000;
-/** The most pages that a memory may have; for a memory64 as many as a guest could ever use. */
+/** The most pages that V8 gives a memory: 4 and 16 GiB. */
 const MEMORY32_PAGES = 65536;
-const MEMORY64_PAGES = 2 ** 32 - 1;
+const MEMORY64_PAGES = 262_144;
 /** Places that a return is compared with at most. */
 const MAX_RETURNS = 6;
 
