@@ -391,6 +391,8 @@ export const en = {
     memoryTotal: 'Given to the guest',
     memoryUsed: 'Used by the guest',
     memoryResident: 'Held by this computer',
+    mips: 'Guest instructions',
+    exits: 'Exits by cause',
     mipsLine: 'All vCPUs',
     perSecond: '/s',
     table: 'Table',
