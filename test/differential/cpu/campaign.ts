@@ -63,6 +63,8 @@ export interface Report {
 export interface Options {
   readonly seed: number;
   readonly cases: number;
+  /** Cases for each piece of code, each of other registers and memory; 1 by default. Making a region takes longer than running it. */
+  readonly states?: number;
   /** Ends earlier after this long. */
   readonly seconds?: number;
   readonly only?: (row: Row) => boolean;
@@ -79,8 +81,12 @@ export function campaign(host: Host, guest: Guest, options: Options): Report {
   const began = performance.now();
   let cases = 0;
   let total = 0;
+  let first: Batch | undefined;
+  let state = 0;
   while (cases < options.cases && (performance.now() - began) / 1000 < (options.seconds ?? Number.POSITIVE_INFINITY)) {
-    const batch = generator.batch(Math.min(BATCH, options.cases - cases));
+    const next = state++ % (options.states ?? 1);
+    if (next === 0 || first === undefined) first = generator.batch(Math.min(BATCH, options.cases - cases));
+    const batch = next === 0 ? first : generator.variant(first);
     const expected = outcomesOf(host.run(batch));
     const actual = outcomesOf(guest.run(batch));
     const kind = kindOf(batch.mode);

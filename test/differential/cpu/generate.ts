@@ -95,6 +95,11 @@ export class Generator {
   #at = 0;
   #code: number[] = [];
   #chosen: Row[] = [];
+  /** What cases need to reach their operands, by case: general registers, and above bit 15 vector registers. Variants keep it. */
+  #held = new Uint32Array(0);
+  /** Memory that was written for a case's sake: not zero where variants keep it. */
+  #heldMemory = new Uint8Array(0);
+  #n = 0;
 
   constructor(seed: number, selection: Selection) {
     this.#random = new Random(seed);
@@ -126,25 +131,22 @@ export class Generator {
     if (this.#rows64.length === 0 || (this.#rows32.length > 0 && random.chance(this.#sixteen ? 0.55 : 0.35)))
       this.#mode = this.#sixteen && random.chance(0.6) ? 16 : 32;
     const count = Math.min(most, this.#mode === 16 ? BATCH16 : BATCH);
-    const memory = new Uint8Array(AREA_BYTES);
-    const memoryWords = new Uint32Array(memory.buffer);
-    for (let at = 0; at < memoryWords.length; at += 4) {
-      random.vector(memoryWords, at);
-      if (random.chance(0.2)) {
-        memoryWords[at] = this.#landing;
-        memoryWords[at + 1] = 0;
-      }
-    }
+    const memory = this.#newMemory();
     this.#memory = memory;
     this.#cases = new Uint8Array(count * CASE_BYTES);
     this.#words = new Uint32Array(this.#cases.buffer);
+    this.#held = new Uint32Array(count);
+    this.#heldMemory = new Uint8Array(AREA_BYTES);
     const list = this.#mode === 64 ? this.#rows64 : this.#rows32;
     for (let n = 0; n < count; n++) {
+      this.#n = n;
       this.#at = n * CASE_BYTES;
       for (;;) {
         const row = random.pick(list);
         this.#chosen[n] = row;
-        this.#state(row);
+        this.#held[n] = 0;
+        this.#state();
+        this.#implied(row);
         this.#encode(row, n);
         if (this.#code.length <= 15 && differsByVendor(row, Uint8Array.from(this.#code), this.#mode) === undefined) break;
       }
@@ -155,13 +157,48 @@ export class Generator {
     return { count, mode: this.#mode, memory, cases: this.#cases };
   }
 
+  /** The last batch's code with other registers, flags and memory; what addresses are made of stays. */
+  variant(batch: Batch): Batch {
+    const memory = this.#newMemory();
+    const other = new Uint32Array(memory.buffer);
+    const was = new Uint32Array(batch.memory.buffer);
+    // Half of it stays, for operands that are compared with memory.
+    for (let at = 0; at < was.length; at += 4) if (this.#random.chance(0.5)) other.set(was.subarray(at, at + 4), at);
+    for (let at = 0; at < AREA_BYTES; at++) if (this.#heldMemory[at] !== 0) memory[at] = batch.memory[at];
+    this.#cases = batch.cases.slice();
+    this.#words = new Uint32Array(this.#cases.buffer);
+    for (let n = 0; n < batch.count; n++) {
+      this.#n = n;
+      this.#at = n * CASE_BYTES;
+      this.#state();
+    }
+    return { ...batch, memory, cases: this.#cases };
+  }
+
+  #newMemory(): Uint8Array {
+    const random = this.#random;
+    const memory = new Uint8Array(AREA_BYTES);
+    const words = new Uint32Array(memory.buffer);
+    for (let at = 0; at < words.length; at += 4) {
+      random.vector(words, at);
+      if (random.chance(0.2)) {
+        words[at] = this.#landing;
+        words[at + 1] = 0;
+      }
+    }
+    return memory;
+  }
+
   // --- state --------------------------------------------------------------------------------------------------------
 
-  #state(row: Row): void {
+  /** Draws what is not held. */
+  #state(): void {
     const random = this.#random;
     const words = this.#words;
     const at = this.#at >> 2;
+    const held = this.#held[this.#n];
     for (let n = 0; n < 16; n++) {
+      if (((held >>> n) & 1) !== 0) continue;
       random.integer(words, at + 2 * n);
       this.#avoidCode(n);
     }
@@ -173,19 +210,24 @@ export class Generator {
         ? MASKED | (random.word() & 0xe07f)
         : random.word() & 0xffff;
     words[at + (KIND >> 2)] = kindOf(this.#mode);
-    for (const base of [FS_BASE, GS_BASE]) {
+    // Addresses are made with these.
+    for (const base of held === 0 ? [FS_BASE, GS_BASE] : []) {
       const value = random.chance(0.5) ? DATA + random.below(DATA_BYTES) : random.below(1 << 24);
       words[at + (base >> 2)] = this.#mode === 64 ? value : 0;
       words[at + (base >> 2) + 1] = 0;
     }
     for (let n = 0; n < 16; n += 4) random.vector(words, at + (MM >> 2) + n);
-    for (let n = 0; n < 64; n += 4) random.vector(words, at + (XMM >> 2) + n);
     for (let n = 0; n < 64; n += 4) {
+      if (((held >>> (16 + (n >> 2))) & 1) !== 0) continue;
+      random.vector(words, at + (XMM >> 2) + n);
       if (this.#avx && random.chance(0.8)) random.vector(words, at + (CASE_YMM >> 2) + n);
       else words.fill(0, at + (CASE_YMM >> 2) + n, at + (CASE_YMM >> 2) + n + 4);
     }
+  }
 
-    // What an instruction uses without naming it.
+  /** What an instruction uses without naming it. */
+  #implied(row: Row): void {
+    const random = this.#random;
     if (row.attributes.has('stack')) this.#pointer(RSP, 8);
     if (row.mnemonic === 'RET') this.#land(this.#low(RSP) & 0xffff);
     if (STACK_USERS.test(row.mnemonic)) this.#pointer(RBP, 8);
@@ -199,6 +241,13 @@ export class Generator {
   }
 
   #set(register: number, low: number, high = 0): void {
+    this.#hold(register);
+    this.#write(register, low, high);
+  }
+  #hold(register: number): void {
+    this.#held[this.#n] |= 1 << register;
+  }
+  #write(register: number, low: number, high = 0): void {
     this.#words[(this.#at >> 2) + 2 * register] = low;
     this.#words[(this.#at >> 2) + 2 * register + 1] = high;
     if (this.#mode !== 64) this.#words[(this.#at >> 2) + 2 * register + 1] = 0;
@@ -212,10 +261,10 @@ export class Generator {
   /** No accidental pointers into other cases' code. */
   #avoidCode(register: number): void {
     const low = this.#low(register);
-    if (this.#mode !== 64) this.#set(register, low);
+    if (this.#mode !== 64) this.#write(register, low);
     // Code of 16 bits lies below 32K in its segment.
-    if (this.#mode === 16) this.#set(register, low | 0x8000);
-    else if (low >= CODE - 64 && low < CODE + CODE_BYTES) this.#set(register, low ^ 0x10000000, this.#high(register));
+    if (this.#mode === 16) this.#write(register, low | 0x8000);
+    else if (low >= CODE - 64 && low < CODE + CODE_BYTES) this.#write(register, low ^ 0x10000000, this.#high(register));
   }
 
   /** An address for an operand: mostly within the area, at its edges now and then, seldom anywhere. */
@@ -419,6 +468,7 @@ export class Generator {
     const sib = random.below(256);
     tail.push((mod << 6) | (reg << 3) | (random.chance(0.01) ? random.below(8) : 4), sib);
     const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
+    this.#hold(16 + index);
     const wide = /GATHERQ/.test(row.mnemonic);
     for (const part of [XMM, CASE_YMM])
       for (let k = 0; k < 4; k++) {
@@ -481,6 +531,7 @@ export class Generator {
       }
       base = -1;
     }
+    if (index >= 0) this.#hold(index);
     const wide = free && random.chance(0.7);
     const push = (value: number): void => {
       for (let k = 0; k < 4; k++) tail.push((value >> (8 * k)) & 0xff);
@@ -534,7 +585,10 @@ export class Generator {
     if (alone) return;
     const [base, index] = ADDRESSES16[rm];
     let value = target - disp;
-    if (index >= 0) value -= this.#low(index);
+    if (index >= 0) {
+      value -= this.#low(index);
+      this.#hold(index);
+    }
     // Only the low halves are added.
     this.#set(base, (value & 0xffff) | (random.chance(0.5) ? random.word() << 16 : 0));
   }
@@ -544,6 +598,7 @@ export class Generator {
     const offset = target + (this.#mode === 16 ? BASE16 : 0) - DATA;
     if (offset < 0 || offset + bytes > AREA_BYTES) return;
     for (let k = 0; k < bytes; k++) this.#memory[offset + k] = k < 4 ? value >> (8 * k) : 0;
+    this.#heldMemory.fill(1, offset, offset + bytes);
   }
   /** Puts the address of breakpoints where a jump of 16-bit code takes it from: half of all words are addresses of cases. */
   #land(target: number): void {
@@ -588,6 +643,8 @@ export class Generator {
     const offset = target + (this.#mode === 16 ? BASE16 : 0) - DATA;
     if (offset < 0 || offset + 832 > AREA_BYTES || random.chance(0.05)) return;
     const view = new DataView(this.#memory.buffer);
+    this.#heldMemory.fill(1, offset + 24, offset + 28);
+    this.#heldMemory.fill(1, offset + 512, offset + 576);
     this.#memory.fill(0, offset + 512, offset + 576);
     const compacted = random.chance(0.5);
     const format = random.below(8);

@@ -143,8 +143,11 @@ export class Guest {
       const from = n * CASE_BYTES + CODE_AT;
       code.set(cases.subarray(from, from + length), codeAddress(n) - CODE);
     }
-    ram.write(CODE, code);
-    vcpu.dropAll();
+    // The same code again keeps what was made of it.
+    if (Buffer.compare(ram.bytes.subarray(ram.host(CODE), ram.host(CODE) + CODE_BYTES), code) !== 0) {
+      ram.write(CODE, code);
+      vcpu.dropAll();
+    }
     this.#data.set(memory);
     this.#loadSegments(mode);
     const state = cpu.u8;

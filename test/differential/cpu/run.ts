@@ -1,6 +1,8 @@
 /**
- * The long run: `run.ts [--cases N] [--seed N] [--seconds S] [--only REGEXP] [--tier baseline|region|both] [--save]`. Prints what differs, then the table
- * by chapter. Failures are shrunk and, with --save, kept under failures/ for the normal test to replay.
+ * The long run: `run.ts [--cases N] [--seed N] [--seconds S] [--only REGEXP] [--tier baseline|region|both]
+ * [--states N] [--save]`. Prints what differs, then the table by chapter. Failures are shrunk and, with --save, kept under
+ * failures/ for the normal test to replay. `--states 32` runs each piece of code with so many sets of registers and
+ * memory: the region tier does ten times as many cases so.
  */
 import { parseArgs } from 'node:util';
 import { campaign, describe, save, shrink, table } from './campaign.ts';
@@ -15,6 +17,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1e9) },
     seconds: { type: 'string' },
     only: { type: 'string' },
+    states: { type: 'string', default: '1' },
     save: { type: 'boolean', default: false },
   },
 });
@@ -28,6 +31,7 @@ if (typeof host === 'string') {
   const report = campaign(host, guest, {
     seed: Number(values.seed),
     cases: Number(values.cases),
+    states: Number(values.states),
     seconds: values.seconds === undefined ? undefined : Number(values.seconds),
     only: only === undefined ? undefined : (row) => only.test(row.text),
     progress: (cases, mismatches) => {
