@@ -43,7 +43,7 @@ export class Host {
     const { status, stdout, signal } = spawnSync(this.#program, {
       input,
       maxBuffer: count * OUTCOME_BYTES + 4096,
-      timeout: 60_000,
+      timeout: 600_000,
       killSignal: 'SIGKILL',
     });
     if (status !== 0 || stdout.length !== count * OUTCOME_BYTES)
