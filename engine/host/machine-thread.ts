@@ -65,10 +65,20 @@ const host = {
     setTimeout(call, milliseconds);
   },
   serveVcpus: (answer: (vcpu: number, job: RegionJob) => RegionReply, sent: (vcpu: number) => void): void => {
+    // What is kept takes a tenth of the time of what is to be made; a far region only makes better what is there.
+    const queues: { vcpu: number; port: MessagePort; job: RegionJob }[][] = [[], [], []];
+    const serve = (): void => {
+      const next = queues.find((queue) => queue.length > 0)?.shift();
+      if (next === undefined) return;
+      next.port.postMessage(answer(next.vcpu, next.job));
+      sent(next.vcpu);
+      // Others may have come meanwhile that go first.
+      setImmediate(serve);
+    };
     for (const [vcpu, port] of data.ports.entries())
       port.on('message', (job: RegionJob) => {
-        port.postMessage(answer(vcpu, job));
-        sent(vcpu);
+        if (queues.every((queue) => queue.length === 0)) setImmediate(serve);
+        queues[job.kept ? 0 : job.far ? 2 : 1].push({ vcpu, port, job });
       });
   },
 };

@@ -200,7 +200,7 @@ function offsetsOf({ runs }: RunCopies): number[] {
 function serves(kept: Kept, job: RegionJob): boolean {
   if (kept.entry !== job.entry || kept.mode !== job.mode || kept.far !== job.far) return false;
   if (!areSameRuns(kept.code, 0, job, 0)) return false;
-  if (job.kept) return kept.frames.length === 0;
+  if (job.kept) return true;
   const numbers = new Map(offsetsOf(job).map((offset, n) => [offset, n]));
   const others = new Set(job.others);
   for (const base of kept.bases) if (!numbers.has(base) && !others.has(base)) return false;

@@ -26,15 +26,19 @@ export interface RunCopies {
   readonly records: Int32Array;
 }
 
-export interface RegionJob extends RunCopies {
-  /** The vCPU's number for it. */
-  readonly id: number;
+/** Where a region is entered, and of which kind it is. */
+export interface RegionPlace {
   /** Page of the backing, and offset there, that the region is entered at. */
   readonly page: number;
   readonly entry: number;
   readonly mode: number;
   /** It goes over into other pages. */
   readonly far: boolean;
+}
+
+export interface RegionJob extends RunCopies, RegionPlace {
+  /** The vCPU's number for it. */
+  readonly id: number;
   /** It asks for a region that is kept, and has the run of its entry alone. */
   readonly kept: boolean;
   /** Offsets of runs that are not in it but may be gone on at. */
@@ -120,7 +124,8 @@ function heatOf(words: Int32Array, at: number): number {
 }
 
 /** Gathers what the run at `entry` reaches. */
-export function gatherRegion(source: RunSource, id: number, page: number, entry: number, mode: number, far: boolean): RegionJob {
+export function gatherRegion(source: RunSource, id: number, place: RegionPlace): RegionJob {
+  const { entry, far } = place;
   const { words } = source;
   const starts = new Map<number, number>();
   const lengths: number[] = [];
@@ -172,16 +177,16 @@ export function gatherRegion(source: RunSource, id: number, page: number, entry:
     run += RUN.words;
   }
   for (const offset of starts.keys()) others.delete(offset);
-  return { id, page, entry, mode, far, kept: false, runs, records: copies, others: Int32Array.from(others) };
+  return { id, ...place, kept: false, runs, records: copies, others: Int32Array.from(others) };
 }
 
 /** A job that asks for what is kept of the run at a word. */
-export function askForKept(words: Int32Array, start: number, id: number, page: number, entry: number, mode: number): RegionJob {
+export function askForKept(words: Int32Array, start: number, id: number, place: RegionPlace): RegionJob {
   const length = lengthOf(words, start);
   const records = new Int32Array((1 + length) * RECORD_WORDS);
   copyRun(words, start, length, records, RECORD_WORDS);
-  const runs = Int32Array.of(entry, page, 1, length);
-  return { id, page, entry, mode, far: false, kept: true, runs, records, others: new Int32Array(0) };
+  const runs = Int32Array.of(place.entry, place.page, 1, length);
+  return { id, ...place, kept: true, runs, records, others: new Int32Array(0) };
 }
 
 /** The copies of some runs of a job, by number, that of the entry first; without pages, for those may be others elsewhere. */

@@ -13,6 +13,7 @@ import {
   type Marks,
   markOf,
   type RegionJob,
+  type RegionPlace,
   RUN,
 } from './region-job.ts';
 import { FAR_ENTRIES } from './regions.ts';
@@ -42,6 +43,8 @@ export interface InstalledRegion {
 }
 
 interface Asked extends Omit<InstalledRegion, 'done'> {
+  /** The page of the backing that a page from the entry's is. */
+  readonly frame: (page: number) => number;
   /** Counts of its other runs before, by record. */
   readonly counts: ReadonlyMap<number, number>;
 }
@@ -54,6 +57,8 @@ export class RegionTable {
   #taken = 0;
   readonly #jobs = new Map<number, Asked>();
   #last = 0;
+  /** Runs with a region that asked for a far one that is kept, and were given none. */
+  readonly #unkept = new Set<number>();
   /** Of the regions that are kept. */
   readonly #marks: Marks | undefined;
 
@@ -73,10 +78,11 @@ export class RegionTable {
   }
 
   /**
-   * What the hot run at `offset` of a page reaches, to be made into a region. `frame` gives the page of the backing that
-   * page `n` from there is, or -1.
+   * What the hot run at a place reaches, to be made into a region. `base`: linear address of its page; `frame` gives the page
+   * of the backing that page `n` from there is, or -1.
    */
-  gather(page: number, offset: number, mode: number, far: boolean, base: number, frame: (n: number) => number): RegionJob {
+  gather(place: RegionPlace, base: number, frame: Asked['frame']): RegionJob {
+    const { page, mode } = place;
     const cache = this.#cache;
     const frames = new Map([[0, page]]);
     const frameOf = (n: number): number => {
@@ -92,22 +98,41 @@ export class RegionTable {
       return from < 0 ? -1 : cache.wordOf(cache.find(from, at & 0xfff, mode));
     };
     const source = { words: cache.words, find, frame: frameOf };
-    const job = gatherRegion(source, ++this.#last, page, offset, mode, far);
-    this.#jobs.set(job.id, { job, base, counts: this.#holdBack(job) });
+    const job = gatherRegion(source, ++this.#last, place);
+    const pages = pagesOf(job);
+    this.#jobs.set(job.id, { job, base, counts: this.#holdBack(job), frame: (n) => pages.get(n) ?? -1 });
     return job;
   }
 
-  /** The job to ask for what is kept of the run at `record`; undefined where there is nothing, as a rule. */
-  kept(record: number, page: number, offset: number, mode: number, base: number): RegionJob | undefined {
+  /** True where the run at `record`, which is hot now, is to ask for what is kept of it first. */
+  asks(record: number): boolean {
     const { words } = this.#cache;
     const at = this.#cache.wordOf(record);
-    const job = askForKept(words, at, ++this.#last, page, offset, mode);
+    if (words[at] === Handler.COUNT) return words[at + COUNT_BIAS] < 0;
+    return this.#marks !== undefined && !this.#unkept.has(record);
+  }
+
+  /** The job to ask for what is kept of the run at `record`; undefined where there is nothing, as a rule. Otherwise as `gather`. */
+  kept(record: number, place: RegionPlace, base: number, frame: Asked['frame']): RegionJob | undefined {
+    const { words } = this.#cache;
+    const job = askForKept(words, this.#cache.wordOf(record), ++this.#last, place);
     if (this.#marks?.has(markOf(job, job)) !== true) {
-      countOn(words, at);
+      this.#countOn(record);
       return undefined;
     }
-    this.#jobs.set(job.id, { job, base, counts: new Map() });
+    this.#jobs.set(job.id, { job, base, counts: new Map(), frame: (n) => (n === 0 ? place.page : frame(n)) });
     return job;
+  }
+
+  /** Nothing is kept of the run at `record`: it is to become hot as others do. */
+  #countOn(record: number): void {
+    const { words } = this.#cache;
+    const at = this.#cache.wordOf(record);
+    if (words[at] === Handler.COUNT) countOn(words, at);
+    else {
+      this.#unkept.add(record);
+      words[at + COUNT_BIAS] = 0;
+    }
   }
 
   /** Until the region is there its other runs do not become hot: most of them will not be entered any more. Gives their counts, by record. */
@@ -131,7 +156,7 @@ export class RegionTable {
   install({ id, region }: RegionReply, decode: DecodeRun): InstalledRegion | undefined {
     const known = this.#jobs.get(id);
     if (known === undefined) return undefined;
-    const { job, base, counts } = known;
+    const { job, base, counts, frame } = known;
     this.#jobs.delete(id);
     for (const [address, count] of counts) {
       const at = this.#cache.wordOf(address);
@@ -140,25 +165,38 @@ export class RegionTable {
     const done =
       region !== undefined &&
       !this.isFull &&
-      this.#put(job, region, (page, offset, mode) => decode(page, offset, mode, base + offset));
+      this.#put(job, region, frame, (page, offset, mode) => decode(page, offset & 0xfff, mode, base + offset));
     if (!done && job.kept) {
-      const at = this.#cache.wordOf(this.#cache.find(job.page, job.entry, job.mode));
-      if (at >= 0 && this.#cache.words[at] === Handler.COUNT) countOn(this.#cache.words, at);
+      const record = this.#cache.find(job.page, job.entry, job.mode);
+      if (record !== 0) this.#countOn(record);
     }
     return { job, base, done };
   }
 
-  #put(job: RegionJob, region: CompiledRegion, decode: (...place: [number, number, number]) => number): boolean {
-    const addresses = this.#check(job, region, decode);
+  #put(
+    job: RegionJob,
+    region: CompiledRegion,
+    frame: Asked['frame'],
+    decode: (...place: [number, number, number]) => number,
+  ): boolean {
+    const pages = new Map<number, number>();
+    const pageOf = (n: number): number => {
+      let page = pages.get(n);
+      if (page === undefined) {
+        page = frame(n);
+        pages.set(n, page);
+      }
+      return page;
+    };
+    const addresses = this.#check(job, region, pageOf, decode);
     if (addresses === undefined) return false;
-    const pages = pagesOf(job);
     const { memory, table, jump, helpers } = this.#imports;
     const bases = Object.fromEntries(region.bases.map((offset, n) => [n, addresses.get(offset) as number]));
-    const frames = Object.fromEntries(region.frames.map((page, n) => [n, pages.get(page) as number]));
+    const frames = Object.fromEntries(region.frames.map((page, n) => [n, pageOf(page)]));
     const instance = new WebAssembly.Instance(region.module, { e: { memory, table, jump }, h: helpers, f: frames, r: bases });
     const index = this.#first + this.#taken++;
     table.set(index, instance.exports.region);
-    this.#enter(job, region, pages, index);
+    this.#enter(job, region, pageOf, index);
     return true;
   }
 
@@ -166,20 +204,21 @@ export class RegionTable {
   #check(
     job: RegionJob,
     { code, bases, frames }: CompiledRegion,
+    pageOf: Asked['frame'],
     decode: (...place: [number, number, number]) => number,
   ): ReadonlyMap<number, number> | undefined {
     const cache = this.#cache;
     const { mode } = job;
-    const pages = pagesOf(job);
-    for (const frame of frames) if (!pages.has(frame)) return undefined;
+    if (frames.some((frame) => pageOf(frame) < 0)) return undefined;
     const addresses = new Map<number, number>();
     const addressOf = (offset: number): number => {
       const known = addresses.get(offset);
       if (known !== undefined) return known;
-      const page = pages.get(pageOfOffset(offset)) ?? -1;
+      const page = pageOf(pageOfOffset(offset));
+      if (page < 0) return 0;
       let address = cache.find(page, offset & 0xfff, mode);
       // What a region that was kept has beyond what was run here yet. The entry comes first, and is there.
-      if (address === 0 && page === job.page && addresses.size > 0) address = decode(page, offset & 0xfff, mode);
+      if (address === 0 && addresses.size > 0) address = decode(page, offset, mode);
       addresses.set(offset, address);
       return address;
     };
@@ -192,10 +231,10 @@ export class RegionTable {
   }
 
   /** From now on the records of its entries enter the region. */
-  #enter(job: RegionJob, { frames, entries }: CompiledRegion, pages: ReadonlyMap<number, number>, index: number): void {
+  #enter(job: RegionJob, { frames, entries }: CompiledRegion, pageOf: Asked['frame'], index: number): void {
     const cache = this.#cache;
     const { words } = cache;
-    const others = new Set(frames.map((page) => pages.get(page) as number));
+    const others = new Set(frames.map(pageOf));
     others.delete(job.page);
     const far = job.far || this.#marks?.has(markOf(job, { ...job, far: true })) !== true ? 0 : FAR_ENTRIES - FAR_KEPT_ENTRIES;
     for (const [n, offset] of entries.entries()) {
@@ -216,6 +255,7 @@ export class RegionTable {
     for (let n = 0; n < this.#taken; n++) this.#imports.table.set(this.#first + n, null);
     this.#taken = 0;
     this.#jobs.clear();
+    this.#unkept.clear();
   }
 }
 

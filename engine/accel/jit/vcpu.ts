@@ -17,7 +17,7 @@ import { CodeCache } from './code-cache.ts';
 import { ExitCause } from './exit-causes.ts';
 import { codeHash, Handler } from './handlers.ts';
 import { type RegionReply, wholeJob } from './region-compiler.ts';
-import { COUNT_BIAS, Marks, type RegionJob } from './region-job.ts';
+import { Marks, type RegionJob } from './region-job.ts';
 import { MAX_REGIONS, RegionTable } from './region-table.ts';
 import type { RegionOptions } from './regions.ts';
 import { LONGEST, RUN_RECORDS, RunDecoder } from './run-decoder.ts';
@@ -139,10 +139,10 @@ export class JitVcpu {
     const mode = cpu.i32[S.MODE >> 2];
     const address = base + (cpu.is64 ? 0 : cpu.segmentBase(S.CS));
     const far = this.#data.getInt32(record, true) !== Handler.COUNT;
-    const asks = !far && this.#data.getInt32(record + COUNT_BIAS * 4, true) < 0;
-    const job = asks
-      ? regions.kept(record, page, offset, mode, address)
-      : regions.gather(page, offset, mode, far, address, (n) => this.system.paging.fetched(base + n * 4096));
+    const frame = (n: number): number => this.system.paging.fetched(base + n * 4096);
+    const asks = regions.asks(record);
+    const place = { page, entry: offset, mode, far };
+    const job = asks ? regions.kept(record, place, address, frame) : regions.gather(place, address, frame);
     this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
     if (job === undefined) return;
     if (!asks) this.listener?.translating(job, address);
