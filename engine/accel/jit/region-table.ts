@@ -78,10 +78,25 @@ export class RegionTable {
   }
 
   /**
-   * What the hot run at a place reaches, to be made into a region. `base`: linear address of its page; `frame` gives the page
-   * of the backing that page `n` from there is, or -1.
+   * What to ask for where the run at `record` has become hot: what is kept of it, as far as there may be something, or a region
+   * of what it reaches; undefined: nothing yet. `base`: linear address of its page; `frame` gives the page of the backing
+   * that page `n` from there is, or -1.
    */
-  gather(place: RegionPlace, base: number, frame: Asked['frame']): RegionJob {
+  request(record: number, place: RegionPlace, base: number, frame: Asked['frame']): RegionJob | undefined {
+    if (!this.#asks(record)) return this.#gather(place, base, frame);
+    const { words } = this.#cache;
+    const job = askForKept(words, this.#cache.wordOf(record), ++this.#last, place);
+    if (this.#marks?.has(markOf(job, job)) === true) {
+      this.#jobs.set(job.id, { job, base, counts: new Map(), frame: (n) => (n === 0 ? place.page : frame(n)) });
+      return job;
+    }
+    // It has counted as far as others have to.
+    if (place.far) return this.#gather(place, base, frame);
+    this.#countOn(record);
+    return undefined;
+  }
+
+  #gather(place: RegionPlace, base: number, frame: Asked['frame']): RegionJob {
     const { page, mode } = place;
     const cache = this.#cache;
     const frames = new Map([[0, page]]);
@@ -105,23 +120,11 @@ export class RegionTable {
   }
 
   /** True where the run at `record`, which is hot now, is to ask for what is kept of it first. */
-  asks(record: number): boolean {
+  #asks(record: number): boolean {
     const { words } = this.#cache;
     const at = this.#cache.wordOf(record);
     if (words[at] === Handler.COUNT) return words[at + COUNT_BIAS] < 0;
     return this.#marks !== undefined && !this.#unkept.has(record);
-  }
-
-  /** The job to ask for what is kept of the run at `record`; undefined where there is nothing, as a rule. Otherwise as `gather`. */
-  kept(record: number, place: RegionPlace, base: number, frame: Asked['frame']): RegionJob | undefined {
-    const { words } = this.#cache;
-    const job = askForKept(words, this.#cache.wordOf(record), ++this.#last, place);
-    if (this.#marks?.has(markOf(job, job)) !== true) {
-      this.#countOn(record);
-      return undefined;
-    }
-    this.#jobs.set(job.id, { job, base, counts: new Map(), frame: (n) => (n === 0 ? place.page : frame(n)) });
-    return job;
   }
 
   /** Nothing is kept of the run at `record`: it is to become hot as others do. */

@@ -140,12 +140,10 @@ export class JitVcpu {
     const address = base + (cpu.is64 ? 0 : cpu.segmentBase(S.CS));
     const far = this.#data.getInt32(record, true) !== Handler.COUNT;
     const frame = (n: number): number => this.system.paging.fetched(base + n * 4096);
-    const asks = regions.asks(record);
-    const place = { page, entry: offset, mode, far };
-    const job = asks ? regions.kept(record, place, address, frame) : regions.gather(place, address, frame);
+    const job = regions.request(record, { page, entry: offset, mode, far }, address, frame);
     this.#counts[ExitCause.MAKING_US] += (performance.now() - started) * 1000;
     if (job === undefined) return;
-    if (!asks) this.listener?.translating(job, address);
+    if (!job.kept) this.listener?.translating(job, address);
     this.#host.requestRegion(job);
     this.#takeRegions();
   }
