@@ -43,10 +43,10 @@ import { readRegisters } from './registers.ts';
 import { Screen } from './screen.ts';
 import { MachineSnapshots } from './snapshots.ts';
 import { Sampler } from './statistics.ts';
-import { makeSystem } from './threads.ts';
 import { listTraces, matchingTraces, traceMask } from './trace.ts';
 import { translatorText } from './translator-text.ts';
 import type { VcpuBus } from './vcpu-bus.ts';
+import { makeSystem } from './vcpu-system.ts';
 
 export interface ControllerParts {
   readonly machine: Machine;
