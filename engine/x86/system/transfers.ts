@@ -37,7 +37,7 @@ export class Transfers {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
     let at: number;
-    if (cpu.is64) at = this.#canonical(cpu.getNumber(RSP) + skip);
+    if (cpu.is64) at = this.#canonical(cpu.getNumber(RSP) + skip, bytes);
     else {
       const offset = ((cpu.i32[RSP >> 2] + skip) & this.#stackMask()) >>> 0;
       at = cpu.stackAddress(offset, bytes);
@@ -51,16 +51,16 @@ export class Transfers {
     if (bytes === 8) this.#peek(skip + 4, 4);
     return low;
   }
-  /** #SS(0) for a stack address that is not canonical. */
-  #canonical(address: number): number {
-    if (address >= 0x800000000000 || address < -0x800000000000) raise(12, 0);
+  /** #SS(0) where any of the `bytes` at a stack address is not canonical. */
+  #canonical(address: number, bytes: number): number {
+    if (address > 0x800000000000 - bytes || address < -0x800000000000) raise(12, 0);
     return address;
   }
   #push(value: number, bytes: number): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
     if (cpu.is64) {
-      const at = this.#canonical(cpu.getNumber(RSP) - bytes);
+      const at = this.#canonical(cpu.getNumber(RSP) - bytes, bytes);
       if (bytes === 8) cpu.write64(at, value, user);
       else if (bytes === 4) cpu.write32(at, value | 0, user);
       else cpu.write16(at, value, user);
@@ -285,7 +285,7 @@ export class Transfers {
   #checkTarget(rip: number, descriptor: Descriptor): void {
     if (this.#cpu.isLongActive && (descriptor.attr & ATTR.L) !== 0) {
       if (!isCanonical(lowOf(rip), highOf(rip))) raise(13, 0);
-    } else if (rip > descriptor.limit) raise(13, 0);
+    } else if (rip < 0 || rip > descriptor.limit) raise(13, 0);
   }
 
   /** Checks SS for a return to the privilege of a code selector, then loads both. */
@@ -494,7 +494,7 @@ export class Transfers {
   #pushPair(low: number, high: number): void {
     const cpu = this.#cpu;
     const user = cpu.cpl === 3;
-    const at = this.#canonical(cpu.getNumber(RSP) - 8);
+    const at = this.#canonical(cpu.getNumber(RSP) - 8, 8);
     cpu.translate(at, true, user);
     if ((at & 0xfff) > 0xff8) cpu.translate(at - (at & 0xfff) + 4096, true, user);
     cpu.write32(at, low, user);
@@ -519,7 +519,7 @@ export class Transfers {
       for (let n = 1; n < nesting; n++) {
         pointer -= bytes;
         const offset = (pointer & this.#stackMask()) >>> 0;
-        const at = cpu.is64 ? this.#canonical(pointer) : cpu.stackAddress(offset, bytes);
+        const at = cpu.is64 ? this.#canonical(pointer, bytes) : cpu.stackAddress(offset, bytes);
         if (bytes === 8) {
           const low = cpu.read32(at, user);
           this.#pushPair(low, cpu.read32(at + 4, user));
@@ -529,9 +529,10 @@ export class Transfers {
       this.#release(-allocate);
       // The last write must be possible: touch the new top.
       const top = cpu.is64
-        ? this.#canonical(cpu.getNumber(RSP))
+        ? this.#canonical(cpu.getNumber(RSP), bytes)
         : cpu.stackAddress((cpu.i32[RSP >> 2] & this.#stackMask()) >>> 0, bytes);
       cpu.translate(cpu.wrap(top), true, user);
+      if ((top & 0xfff) > 0x1000 - bytes) cpu.translate(cpu.wrap(top - (top & 0xfff) + 0x1000), true, user);
       if (size === 16) cpu.u16[RBP >> 1] = frame;
       else cpu.setNumber(RBP, size === 32 ? frame >>> 0 : frame);
     } catch (problem) {

@@ -292,10 +292,10 @@ export const faultsAtTarget = (mode: Mode, host: number, engine: number, engineR
 const ALARM = 255;
 /**
  * A far transfer to what lies in memory by chance may come into the host's own program, which the engine's memory has not:
- * the one runs on until its alarm, the other faults on the fetch.
+ * the one runs on until its alarm, the other faults on the fetch, or on what it comes to instead.
  */
 export const runsAway = (row: Row | undefined, host: number, engine: number): boolean =>
-  host === ALARM && engine === 14 && /^(CALL_FAR|JMP_FAR|RET_FAR|IRET)/.test(row?.mnemonic ?? '');
+  host === ALARM && engine >= 12 && engine <= 14 && /^(CALL_FAR|JMP_FAR|RET_FAR|IRET)/.test(row?.mnemonic ?? '');
 
 /** CL and code of case `n` of a batch's cases. */
 export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
