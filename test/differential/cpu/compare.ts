@@ -29,7 +29,17 @@ import {
   USER64,
   XMM,
 } from './layout.ts';
-import { clOf, codeOf, faultDiffers, faultsAtTarget, runsAway, type Subject, undefinedFlags, undefinedResult } from './rules.ts';
+import {
+  clOf,
+  codeOf,
+  faultDiffers,
+  faultsAtTarget,
+  ranElsewhere,
+  runsAway,
+  type Subject,
+  undefinedFlags,
+  undefinedResult,
+} from './rules.ts';
 
 const NAMES = ['rax', 'rcx', 'rdx', 'rbx', 'rsp', 'rbp', 'rsi', 'rdi', 'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15'];
 /** Arithmetic flags, DF, IOPL, NT, AC, ID. IF, TF and RF belong to the kernel's side of a trap. */
@@ -95,6 +105,7 @@ export function differences(batch: Batch, host: Outcomes, engine: Outcomes, n: n
     return [];
   if (faultsAtTarget(batch.mode, trap, word(engine, TRAP), word(engine, RIP))) return [];
   if (runsAway(subject?.row, trap, word(engine, TRAP))) return [];
+  if (word(host, RIP + 4) === 0 && ranElsewhere(subject?.row, n, word(host, RIP))) return [];
   // A far call that leaves 64-bit mode: AMD pushes as the mode that it goes to addresses.
   const leaves = batch.mode === 64 && subject?.row.mnemonic === 'CALL_FAR_M';
   if (leaves && batch.cases.subarray(n * CASE_BYTES + GPR + 36, n * CASE_BYTES + GPR + 40).some((byte) => byte !== 0)) return [];

@@ -22,6 +22,7 @@ import {
   GS_BASE,
   KIND,
   kindOf,
+  LANDING,
   LENGTH,
   LOCAL,
   local,
@@ -49,8 +50,6 @@ const STACK_USERS = /^(ENTER|LEAVE)$/;
 /** Flags that a case starts with: arithmetic and direction. */
 const FLAG_CHOICES = 0xcd5;
 const MASKED = 0x1f80;
-/** Where code always finds breakpoints: before the first case. */
-const LANDING = CODE + 8;
 /** What takes a selector from a register or from memory. */
 const SELECTORS_IN = /^(MOV_TO_SEG|LAR|LSL|VERR|VERW)$/;
 /** Registers that ModRM.rm names with 16-bit addresses; -1: none (SDM 2, table 2-1). */

@@ -5,6 +5,8 @@ export const CODE = 0x400000;
 export const CODE_BYTES = 0x40000;
 export const SLOT = 72;
 export const SLOT_CODE = 16;
+/** Where code always finds breakpoints: before the first case. */
+export const LANDING: number = CODE + 8;
 /** Memory operands: two pages that may be written, one that may only be read, nothing before and after. */
 export const DATA = 0x600000;
 export const DATA_BYTES = 0x2000;

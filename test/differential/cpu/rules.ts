@@ -3,7 +3,7 @@
  * undefined; and which instructions need a feature of the host.
  */
 import type { Row } from '../../../engine/x86/decode/rows.ts';
-import { CASE_BYTES, CODE_AT, GPR, LENGTH, type Mode } from './layout.ts';
+import { CASE_BYTES, CODE, CODE_AT, CODE_BYTES, codeAddress, GPR, LANDING, LENGTH, type Mode } from './layout.ts';
 
 /** Instructions that are not run at all. */
 export const EXCLUDED: Readonly<Record<string, string>> = {
@@ -296,6 +296,17 @@ const ALARM = 255;
  */
 export const runsAway = (row: Row | undefined, host: number, engine: number): boolean =>
   host === ALARM && engine >= 12 && engine <= 14 && /^(CALL_FAR|JMP_FAR|RET_FAR|IRET)/.test(row?.mnemonic ?? '');
+
+/**
+ * A far transfer that came to another case's code, or into the middle of it, has run that too, and that may be anything:
+ * DAA with its undefined OF, BSWAP of 16 bits. `rip`: where the host stopped.
+ */
+export const ranElsewhere = (row: Row | undefined, n: number, rip: number): boolean => {
+  if (!/^(CALL_FAR|JMP_FAR|RET_FAR|IRET)/.test(row?.mnemonic ?? '')) return false;
+  // In the first segment of the local table the code begins at 0.
+  const at = rip < CODE_BYTES ? rip + CODE : rip;
+  return at >= CODE && at < CODE + CODE_BYTES && at !== codeAddress(n) && at !== LANDING + 1;
+};
 
 /** CL and code of case `n` of a batch's cases. */
 export const clOf = (cases: Uint8Array, n: number): number => cases[n * CASE_BYTES + GPR + 8];
