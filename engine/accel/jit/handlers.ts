@@ -128,7 +128,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     emit(b);
     bodies.push(expandFlags(b.body));
   };
-  special(() => {}); // RESYNC, FALL, CHECK, PAGE2 and STEP are written by hand below
+  special(() => {}); // RESYNC, FALL, CHECK and COUNT are written by hand below
   special(() => {});
   special(() => {});
   special((b) => {
@@ -189,6 +189,7 @@ export function buildBaseline(options: BaselineOptions): BaselineModule {
     else if (n === Handler.FALL) lowering.fall();
     else if (n === Handler.CHECK) lowering.check();
     else if (n === Handler.COUNT) lowering.count(options.hotEntries ?? HOT_ENTRIES);
+    else if (n === Handler.PAGE2) lowering.page2(body);
     else lowering.lower(body);
     lowering.finish();
     elements.push(module.define(HANDLER_TYPE, lowering.locals, lowering.code.view(), lowering.hints));
@@ -284,6 +285,37 @@ class Special extends Lowering {
     this.leaveBefore(Exit.PENDING);
     this.end();
     this.next();
+  }
+
+  /** Goes on where the instruction TLB says that the next page is the one that was decoded; else does what `body` says. */
+  page2(body: Body): void {
+    const next = this.newLocal('i64');
+    const entry = this.newLocal('i32');
+    this.open(W.block);
+    // There RIPs are no linear addresses.
+    this.loadAt(CPU, 'i32', 32, S.CODE_KEY + 4);
+    this.i32(0);
+    this.op(0x48); // i32.lt_s
+    this.hint(false);
+    this.brIf(0);
+    this.loadAt(CPU, 'i64', 64, S.RIP_BASE);
+    this.i64(4096n);
+    this.op(W.i64Add);
+    this.set(next);
+    this.itlbEntry(next, entry);
+    this.loadAt(entry, 'i64', 64, 0);
+    this.get(next);
+    this.op(W.i64Ne);
+    this.hint(false);
+    this.brIf(0);
+    this.loadAt(entry, 'i32', 32, 8);
+    this.loadAt(REC, 'i32', 32, S.RECORD.disp);
+    this.op(0x47); // i32.ne
+    this.hint(false);
+    this.brIf(0);
+    this.next();
+    this.end();
+    this.lower(body);
   }
 
   /**

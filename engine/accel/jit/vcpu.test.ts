@@ -117,6 +117,33 @@ test('code in global pages stays through MOV CR3, that in others does not; INVLP
   }
 });
 
+test('an instruction across two pages is decoded anew when the second is mapped elsewhere', () => {
+  const machine = new BareMachine();
+  machine.long();
+  const { ram, system } = machine;
+  // Linear 400FFEh: ADD RBX, 1; RET. Its second page is 201000h, then 202000h, where it adds 10h.
+  ram.write64(0x3010, 0x5007);
+  ram.write64(0x5000, 0x200007);
+  ram.write64(0x5008, 0x201007);
+  ram.write(0x200ffe, Uint8Array.of(0x48, 0x83));
+  ram.write(0x201000, Uint8Array.of(0xc3, 0x01, 0xc3));
+  ram.write(0x202000, Uint8Array.of(0xc3, 0x10, 0xc3));
+  system.paging.flush();
+  machine.setRegister(4, 0x80000n);
+  machine.setRegister(2, 0x202007n);
+  machine.execute(
+    Uint8Array.of(
+      ...[0x48, 0xc7, 0xc1, 0xfe, 0x0f, 0x40, 0], // MOV RCX, 400FFEh
+      ...[0xbe, 0x03, 0, 0, 0, 0xff, 0xd1, 0xff, 0xce, 0x75, 0xfa], // MOV ESI, 3; 1: CALL RCX; DEC ESI; JNZ 1b
+      ...[0x48, 0x89, 0x14, 0x25, 0x08, 0x50, 0, 0], // MOV [5008h], RDX
+      ...[0x0f, 0x01, 0x79, 0x02], // INVLPG [RCX + 2]
+      ...[0x48, 0x8d, 0x41, 0x04, 0xff, 0xd0], // LEA RAX, [RCX + 4]; CALL RAX: the RET
+      ...[0xff, 0xd1, 0xff, 0xd1, 0xf4], // CALL RCX; CALL RCX; HLT
+    ),
+  );
+  assert.equal(machine.register(3), 0x23n);
+});
+
 test('SHA256RNDS2 takes from XMM0 what the instruction before left there', () => {
   // MOV RSI, 8000h; MOVDQU XMM1, [RSI]; MOVDQA XMM0, XMM1; PADDD XMM0, XMM1; SHA256RNDS2 XMM2, XMM1; MOVDQU [RSI], XMM2; HLT
   const code = Uint8Array.of(

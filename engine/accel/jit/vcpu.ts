@@ -585,8 +585,11 @@ export class JitVcpu {
       cpu.i32[S.STOPPED_AT >> 2] = record;
       return Exit.FAULT;
     }
-    // Mapped elsewhere now: these records serve no longer.
+    // Mapped elsewhere now: these records serve no longer. Where there is a COUNT record, the run is found by that.
     this.#data.setInt32(record, Handler.RESYNC, true);
+    const { words } = this.cache;
+    const before = this.cache.wordOf(record) - S.RECORD_BYTES / 4;
+    if (words[before] === Handler.COUNT) words[before] = Handler.RESYNC;
     cpu.i32[S.STOPPED_AT >> 2] = record;
     return Exit.RESYNC;
   }
