@@ -1,4 +1,4 @@
-/** Reads the text of a screenshot of VGA's text mode: 80 by 25 cells of 9 by 16 dots in the font of the VGA BIOS. */
+/** Reads the text of screenshots: 80 by 25 characters of 16 lines in the font of the VGA BIOS. */
 import { existsSync, readFileSync } from 'node:fs';
 import { extractFont8x16 } from '../../engine/devices/vga-font.ts';
 import type { Image } from './png.ts';
@@ -17,19 +17,27 @@ function glyphs(): Map<string, number> {
 }
 const known = glyphs();
 
-/** The lines of the screen; what is no character of ASCII is a blank. Undefined: no text mode of that size. */
+/** Where text stands on a screen of some size: dots from one character to the next, and lines above the text. */
+const PLACES: Readonly<Record<string, { readonly cell: number; readonly top: number }>> = {
+  '720x400': { cell: 9, top: 0 },
+  // Programs that draw the text of a VGA themselves, in the middle of a screen of dots.
+  '640x480': { cell: 8, top: 40 },
+};
+
+/** The lines of the screen; what is no character of ASCII is a blank. Undefined: it has no such size. */
 export function screenText({ width, height, rgb }: Image): string | undefined {
-  if (width !== COLUMNS * 9 || height !== ROWS * 16) return undefined;
+  const place = PLACES[`${width}x${height}`];
+  if (place === undefined) return undefined;
   const lines: string[] = [];
   for (let row = 0; row < ROWS; row++) {
     let line = '';
     for (let column = 0; column < COLUMNS; column++) {
       const color = (x: number, y: number): number => {
-        const at = ((row * 16 + y) * width + column * 9 + x) * 3;
+        const at = ((place.top + row * 16 + y) * width + column * place.cell + x) * 3;
         return (rgb[at] << 16) | (rgb[at + 1] << 8) | rgb[at + 2];
       };
-      // The ninth dot is background for all characters of ASCII.
-      const background = color(8, 0);
+      // The first line is background for all characters of ASCII but the bar.
+      const background = color(0, 0);
       const dots = Array.from({ length: 16 }, (_, y) => {
         let bits = 0;
         for (let x = 0; x < 8; x++) bits = (bits << 1) | (color(x, y) === background ? 0 : 1);
