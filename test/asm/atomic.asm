@@ -87,6 +87,36 @@
     lock cmpxchg16b [0x200000]
     END
 
+;; CMPXCHG16B without LOCK
+; { "mode": 64, "regs": { "rax": 1, "rdx": 2, "rbx": 3, "rcx": 4 }, "q": { "0x200000": 1, "0x200008": 2 },
+;   "expect": { "regs": { "rax": 1, "rdx": 2 }, "q": { "0x200000": 3, "0x200008": 4 }, "flags": "ZF" } }
+    cmpxchg16b [0x200000]
+    END
+
+;; CMPXCHG16B without LOCK, of which the upper half differs, leaves the other flags
+; { "mode": 64, "regs": { "rax": 1, "rdx": 2, "rbx": 3, "rcx": 4 }, "q": { "0x200000": 1, "0x200008": 5 },
+;   "expect": { "regs": { "rax": 1, "rdx": 5 }, "q": { "0x200000": 1, "0x200008": 5 }, "flags": "CF PF" } }
+    xor esi, esi
+    stc
+    cmpxchg16b [0x200000]
+    END
+
+;; CMPXCHG16B without LOCK faults as a write
+; { "mode": 64, "regs": { "rax": 1 }, "q": { "0x3010": 0 }, "expect": { "exception": "#PF 2", "at": "fault", "regs": { "cr2": "0x400010" } } }
+fault:
+    cmpxchg16b [0x400010]
+    END
+
+;; CMPXCHG16B without LOCK of a read-only page, with what it does not expect
+; { "mode": 64, "regs": { "rax": 1 }, "q": { "0x3010": "0x400081", "0x400010": 7 },
+;   "expect": { "exception": "#PF 3", "at": "fault", "regs": { "rax": 1, "cr2": "0x400010" } } }
+    mov rsi, cr0
+    bts rsi, 16
+    mov cr0, rsi
+fault:
+    cmpxchg16b [0x400010]
+    END
+
 ;; CMPXCHG16B that is not aligned
 ; { "mode": 64, "expect": { "exception": "#GP", "at": "fault" } }
 fault:

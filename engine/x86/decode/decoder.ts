@@ -43,6 +43,8 @@ const NONE = -2;
 
 export class Decoder {
   readonly #rows: readonly Row[];
+  /** CMPXCHG16B is there; it has the row of CMPXCHG8B. */
+  readonly #hasCx16: boolean;
   /** Rows by map and opcode, most specific first. */
   readonly #candidates: (readonly Row[])[] = [];
   readonly #choice: Int16Array;
@@ -81,6 +83,7 @@ export class Decoder {
   /** `has` tells which features the CPU has: rows that need another do not exist then. All of them do unless it is given. */
   constructor(rows: readonly Row[], has: (feature: string) => boolean = () => true) {
     this.#rows = rows;
+    this.#hasCx16 = has('cx16');
     this.row = rows[0];
     const lists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
     const vexLists: Row[][] = Array.from({ length: 4 * 256 }, () => []);
@@ -290,7 +293,8 @@ export class Decoder {
     this.segment = ZERO;
     const isMemory = row.hasModrm && modrm < 0xc0 && !controlMove;
     this.memory = isMemory;
-    if (this.lock && !(isMemory && has('lock'))) {
+    const isMissing = !this.#hasCx16 && row.mnemonic === 'CMPXCHG8B' && this.size === 64;
+    if (isMissing || (this.lock && !(isMemory && has('lock')))) {
       // LOCK MOV CR0 is AMD's alternative CR8; no other exception.
       this.length = at - start;
       return Decoded.INVALID;

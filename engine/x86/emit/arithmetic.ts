@@ -124,6 +124,37 @@ const binary =
     else b.flags(kind, i.size(), old, y, result);
   };
 
+/** CMPXCHG16B. Without LOCK nobody but this vCPU is kept out, and nothing of the host's is needed for that. */
+function compareAndExchange16(i: Instruction): void {
+  const { b } = i;
+  const address = i.address();
+  b.if(b.ne(b.and(b.wrap(address), b.i32(15)), b.i32(0)), () => b.raise(Vector.GP));
+  if (i.form.lock) {
+    b.leave('cmpxchg16b', address);
+    return;
+  }
+  // It is written to in any case: where that faults, this does.
+  const token = b.rmwBegin(64, address, false);
+  const low = b.rmwLoad(64, token);
+  b.rmwStore(64, token, low);
+  b.rmwEnd(64, token);
+  const above = b.add(address, b.i64(8));
+  const high = b.load(64, above);
+  const equal = b.and(b.eq(low, b.state(RAX, 64)), b.eq(high, b.state(RDX, 64)));
+  b.putFlags(b.or(b.and(b.allFlags(), b.i32(~0x40)), b.shl(equal, b.i32(6))));
+  b.if(
+    equal,
+    () => {
+      b.store(64, address, b.state(RAX + 24, 64));
+      b.store(64, above, b.state(RAX + 8, 64));
+    },
+    () => {
+      i.writeRegister(RAX, 64, low);
+      i.writeRegister(RDX, 64, high);
+    },
+  );
+}
+
 export const arithmetic: Record<string, Emitter> = {
   ADD: binary('add', 'add'),
   SUB: binary('sub', 'sub'),
@@ -216,8 +247,7 @@ export const arithmetic: Record<string, Emitter> = {
   CMPXCHG8B(i) {
     const { b } = i;
     if (i.form.size === 64) {
-      b.if(b.ne(b.and(b.wrap(i.address()), b.i32(15)), b.i32(0)), () => b.raise(Vector.GP));
-      b.leave('cmpxchg16b', i.address());
+      compareAndExchange16(i);
       return;
     }
     const join = (low: number, high: number): Value =>

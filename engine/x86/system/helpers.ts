@@ -696,7 +696,6 @@ export class System {
 
   #cmpxchg16b(address: number): void {
     const { cpu } = this;
-    if (!this.cpuid.has('cx16')) raise(6);
     const user = cpu.cpl === 3;
     cpu.bus.lockBus();
     try {
